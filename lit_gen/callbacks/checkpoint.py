@@ -1,0 +1,77 @@
+"""Checkpoints by step, always one at the last step, each complete or absent."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import callbacks
+
+from lit_gen import runs
+from lit_gen.errors import NonFiniteLossError, UserError
+from lit_gen.pictures import replace
+
+
+class Checkpoint(callbacks.Checkpoint):
+    """Write ``checkpoints/step=00001000.ckpt`` every so many steps and at the last one.
+
+    A checkpoint holds everything that the run needs to continue as if nothing had happened, and the model's arguments,
+    so that it alone rebuilds the model.
+
+    Args:
+        every: steps between checkpoints; 0 for the last step only.
+        keep: how many of the newest to keep; 0 for all.
+        enabled: false writes none at all, not even the last.
+    """
+
+    def __init__(self, every: int = 1000, keep: int = 3, enabled: bool = True) -> None:
+        for option, value in (("every", every), ("keep", keep)):
+            if value < 0:
+                raise UserError(f"checkpoint.{option}: {value} was found, a whole number of at least 0 is expected")
+        self.every, self.keep, self.enabled = every, keep, enabled
+        self.latest: Path | None = None
+        self._latest_step = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save when the step is due."""
+        if self.every and trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last step."""
+        self.save(trainer)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember where the resumed run stands, so that its first step is not saved a second time."""
+        self._latest_step = int(checkpoint["global_step"])
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint of the current step, on all ranks together; once per step.
+
+        Raises:
+            NonFiniteLossError: if a weight is NaN or infinite; the last good checkpoint is then left alone.
+        """
+        step = trainer.global_step
+        if not self.enabled or step == self._latest_step or trainer.fast_dev_run:
+            return
+        _check_finite(trainer, step)
+        folder = Path(trainer.default_root_dir) / runs.CHECKPOINTS
+        path = folder / f"step={step:08d}.ckpt"
+        # A name of another shape until it is complete: a kill in between leaves a file that nothing takes for a checkpoint.
+        partial = path.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            replace(partial, path)
+        trainer.strategy.barrier("checkpoint")
+        self.latest, self._latest_step = path, step
+        if trainer.is_global_zero and self.keep:
+            for old in runs.checkpoints(Path(trainer.default_root_dir))[: -self.keep]:
+                old.unlink(missing_ok=True)
+
+
+def _check_finite(trainer: Trainer, step: int) -> None:
+    for name, parameter in trainer.lightning_module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise NonFiniteLossError(
+                f"the weight {name} became NaN or infinite by step {step}; {runs.last_checkpoint_of(trainer)}"
+            )

@@ -1,0 +1,108 @@
+"""The progress bar: step, images/s, both losses and the time left; plain lines where the output is no terminal."""
+
+import sys
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class ProgressLine(ProgressBar):
+    """One line for the whole run, counted in steps.
+
+    It reads what was logged last and never asks the device for a value.
+
+    Args:
+        refresh: seconds between updates of the bar.
+        every: seconds between lines where the output is no terminal (a file, a batch job).
+        enabled: false shows nothing while training; the closing lines stay.
+    """
+
+    def __init__(self, refresh: float = 0.5, every: float = 30.0, enabled: bool = True) -> None:
+        super().__init__()
+        self.refresh, self.every, self.enabled = refresh, every, enabled
+        self.rate = 0.0
+        """Images per second over the whole run so far, pictures, checkpoints and validation included."""
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._next = 0.0
+
+    def disable(self) -> None:
+        """Called by lightning on ranks other than 0."""
+        self.enabled = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin timing, and show the bar."""
+        self._began, self._first_step = time.monotonic(), trainer.global_step
+        self._next = self._began + (self.refresh if sys.stderr.isatty() else 1.0)
+        if self.enabled and trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=Console(stderr=True),
+                auto_refresh=False,
+                expand=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=_total(trainer), completed=trainer.global_step, text="")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Update the bar, or write a line, when the time has come."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._measure(trainer, now)
+        if not (self.enabled and trainer.is_global_zero):
+            return
+        text = self._text(trainer)
+        if self._bar is not None:
+            self._next = now + self.refresh
+            self._bar.update(self._task, completed=trainer.global_step, text=text, refresh=True)
+        else:
+            self._next = now + self.every
+            done = trainer.global_step - self._first_step
+            left = (now - self._began) / max(1, done) * (_total(trainer) - trainer.global_step)
+            print(
+                f"step {trainer.global_step}/{_total(trainer)}  {text}  {_clock(left)} left", file=sys.stderr, flush=True
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the last step, and leave the bar where it stands."""
+        self._measure(trainer, time.monotonic())
+        self._close(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._close(trainer)
+
+    def _close(self, trainer: Trainer) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step, text=self._text(trainer), refresh=True)
+            self._bar.stop()
+            self._bar = None
+
+    def _measure(self, trainer: Trainer, now: float) -> None:
+        per_step = getattr(getattr(trainer, "datamodule", None), "images_per_step", 0)
+        self.rate = (trainer.global_step - self._first_step) * per_step / max(1e-9, now - self._began)
+
+    def _text(self, trainer: Trainer) -> str:
+        parts = [f"{self.rate:,.0f} images/s"]
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("train/") and name.endswith("loss"):
+                parts.append(f"{name.removeprefix('train/').removesuffix('_loss')} {float(value):.3f}")
+        return "  ".join(parts)
+
+
+def _total(trainer: Trainer) -> int:
+    steps = trainer.estimated_stepping_batches if trainer.max_steps < 0 else trainer.max_steps
+    return int(steps)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

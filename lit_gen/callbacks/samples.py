@@ -1,0 +1,71 @@
+"""Pictures while training: the same latents every time, so that one watches the model and not the noise."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from torch import Tensor
+
+from lit_gen import pictures
+from lit_gen.errors import UserError
+from lit_gen.protocols import ImageGenerator
+
+
+class Samples(Callback):
+    """Write ``samples/step=00000200.png`` every so many steps and at the last one, and send it to the loggers.
+
+    Images are laid out in a grid; points of a two-dimensional set in a scatter plot over the data.
+
+    Args:
+        every: steps between pictures; 0 for the last step only.
+        count: samples per picture.
+        enabled: false writes none at all.
+    """
+
+    def __init__(self, every: int = 200, count: int = 64, enabled: bool = True) -> None:
+        for option, value, least in (("every", every, 0), ("count", count, 1)):
+            if value < least:
+                raise UserError(f"samples.{option}: {value} was found, a whole number of at least {least} is expected")
+        self.every, self.count, self.enabled = every, count, enabled
+        self.latest: Path | None = None
+        self._latest_step = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Draw when the step is due."""
+        if self.every and trainer.global_step % self.every == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the last step."""
+        self._draw(trainer, pl_module)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        """Write what `predict` made as one PNG per sample, named by its index."""
+        if isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[1] in (1, 3):
+            folder = Path(trainer.default_root_dir) / "predictions"
+            for index, image in zip(batch.indices.tolist(), pictures.quantize(outputs), strict=True):
+                pictures.save_png(image, folder / f"{index:06d}.png")
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = trainer.global_step
+        due = self.enabled and step != self._latest_step and not trainer.fast_dev_run
+        if not (due and trainer.is_global_zero and isinstance(pl_module, ImageGenerator)):
+            return
+        self._latest_step = step
+        path = Path(trainer.default_root_dir) / "samples" / f"step={step:08d}.png"
+        images = pl_module.sample(torch.arange(self.count))
+        if images.shape[1:] == (2, 1, 1):
+            reference = getattr(getattr(trainer, "datamodule", None), "reference_points", None)
+            pictures.save_scatter(images, path, reference() if reference is not None else None)
+        else:
+            whole = pictures.grid(pictures.quantize(images))
+            pictures.save_png(whole, path)
+            for logger in trainer.loggers:
+                writer = getattr(logger, "experiment", None)
+                if hasattr(writer, "add_image"):  # TensorBoard
+                    writer.add_image("samples", whole, step)
+        self.latest = path

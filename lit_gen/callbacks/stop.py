@@ -1,0 +1,63 @@
+"""Stopping between two steps: Ctrl-C and SIGTERM finish the step, save, and say how to continue."""
+
+import signal
+import types
+from collections.abc import Callable
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+
+from lit_gen import parallel
+from lit_gen.errors import UserError
+
+Handler = Callable[[int, types.FrameType | None], Any] | int | None
+
+
+class Stop(Callback):
+    """Set a flag in the signal handler, and act on it at the next step boundary, on all ranks at the same step.
+
+    A second Ctrl-C stops at once. Nothing is saved inside the handler: it may run between the two networks' updates.
+
+    Args:
+        agree_every: with several ranks, steps between two exchanges of the flag.
+    """
+
+    def __init__(self, agree_every: int = 8) -> None:
+        if agree_every < 1:
+            raise UserError(f"stop.agree_every: {agree_every} was found, a whole number of at least 1 is expected")
+        self.agree_every = agree_every
+        self.stopped = False
+        """Whether this run was stopped by a signal before its last step."""
+        self._asked = False
+        self._before: dict[int, Handler] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over; looked up by name, since not every system has each."""
+        for name in ("SIGINT", "SIGTERM"):
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._before[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Stop here if any rank was asked to."""
+        if trainer.world_size > 1 and trainer.global_step % self.agree_every:
+            return
+        if parallel.agree(self._asked, trainer.strategy.root_device) and not self.stopped:
+            self.stopped = True
+            trainer.should_stop = True
+            for checkpoint in trainer.checkpoint_callbacks:
+                save = getattr(checkpoint, "save", None)
+                if save is not None:
+                    save(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

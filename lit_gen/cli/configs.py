@@ -1,0 +1,204 @@
+"""Config files: finding them by path or shipped name, reading them, and merging them left to right.
+
+Merging never loses a list: an overlay that names callbacks or loggers adds to those that are there. An element is known
+by its class's name, so that `--trainer.logger.TensorBoardLogger false` removes one and
+`--trainer.callbacks.EarlyStopping.patience 5` changes one.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_gen.errors import UserError, nearest
+
+Config = dict[str, Any]
+NAMED_LISTS = ("trainer.callbacks", "trainer.logger")
+DEFAULTS: Config = {"trainer": {"logger": [{"class_path": "lit_gen.runs.MetricsCSV"}]}}
+
+
+def shipped() -> dict[str, Path]:
+    """The configs that come with the package, by name."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "configs", package.parent / "configs"):  # in a wheel; in a checkout
+        if (folder / "gan.yaml").is_file():
+            return {path.name: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def listing() -> str:
+    """One line per shipped config: its name and its first comment line."""
+    lines = []
+    for name, path in shipped().items():
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        lines.append(f"{name:22} {first.lstrip('# ')}\n")
+    return "".join(lines)
+
+
+def resolve(name: str) -> Path:
+    """The config at path ``name``, else the shipped one of that name.
+
+    Raises:
+        UserError: if there is neither; lists the shipped names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped()
+    if name in known:
+        return known[name]
+    raise UserError(
+        f"--config {name}: no such file, and no shipped config of that name{nearest(name, known)} "
+        f"(shipped: {', '.join(known)})"
+    )
+
+
+def read(path: Path) -> Config:
+    """One YAML file as a dict; dotted keys (``trainer.max_steps: 5``) are allowed.
+
+    Raises:
+        UserError: if it is no YAML mapping; says the line.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8 text, a YAML file is expected") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{where}: broken YAML ({getattr(error, 'problem', None) or error})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a {type(content).__name__} was found at the top level, options by name are expected")
+    expanded: Config = {}
+    for key, value in content.items():
+        expanded = merge(expanded, nested(str(key), value))
+    return expanded
+
+
+def nested(key: str, value: Any) -> Config:
+    """``{"a": {"b": value}}`` for the dotted key ``a.b``."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    result: Config = value
+    return result
+
+
+def merge(base: Config, over: Config, prefix: str = "") -> Config:
+    """``over`` on top of ``base``; neither is changed. Naming another class starts from that class's defaults."""
+    merged = copy.deepcopy(base)
+    for raw_key, value in over.items():
+        key = str(raw_key).removesuffix("+")
+        path = f"{prefix}{key}"
+        before = merged.get(key)
+        if path in NAMED_LISTS and not isinstance(value, bool) and value is not None:
+            merged[key] = _merge_list(_as_list(before), value, path)
+        elif isinstance(before, dict) and isinstance(value, dict) and _same_class(before, value):
+            merged[key] = merge(before, value, f"{path}.")
+        elif isinstance(before, list) and isinstance(value, list) and str(raw_key).endswith("+"):
+            merged[key] = before + copy.deepcopy(value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _same_class(before: Config, value: Config) -> bool:
+    return "class_path" not in before or "class_path" not in value or _name(before) == _name(value)
+
+
+def _name(element: Any) -> str:
+    path = element.get("class_path", "") if isinstance(element, dict) else element
+    return str(path).rsplit(".", 1)[-1]
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
+    """Elements by class name: known ones are changed, new ones appended; a dict by name changes or removes (false)."""
+    merged = [e if isinstance(e, dict) else {"class_path": e} for e in copy.deepcopy(before)]
+    names = [_name(e) for e in merged]
+    if isinstance(value, dict) and "class_path" not in value:
+        for name, change in value.items():
+            if name not in names:
+                known = f"there are {', '.join(names)}" if names else "there are none"
+                raise UserError(f"{path}.{name}: no element of that name{nearest(str(name), names)} ({known})")
+            at = names.index(name)
+            if change is False or change is None:
+                del merged[at], names[at]
+            elif isinstance(change, dict):
+                merged[at] = merge(merged[at], {"init_args": change.get("init_args", change)})
+            elif change is not True:
+                raise UserError(f"{path}.{name}: {change!r} was found, false or options by name are expected")
+        return merged
+    for element in _as_list(value):
+        element = element if isinstance(element, dict) else {"class_path": element}
+        if _name(element) in names:
+            at = names.index(_name(element))
+            merged[at] = merge(merged[at], element)
+        else:
+            merged.append(copy.deepcopy(element))
+            names.append(_name(element))
+    return merged
+
+
+def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
+    """Split ``--option VALUE`` and ``--option=VALUE`` out of the arguments: (values, the rest).
+
+    Raises:
+        UserError: if the option comes last without its value.
+    """
+    values, rest = [], []
+    i = 0
+    while i < len(arguments):
+        argument = arguments[i]
+        if argument == option or (option == "--config" and argument == "-c"):
+            if i + 1 == len(arguments):
+                raise UserError(f"{option}: a value is expected after it")
+            values.append(arguments[i + 1])
+            i += 2
+        elif argument.startswith(f"{option}="):
+            values.append(argument.removeprefix(f"{option}="))
+            i += 1
+        else:
+            rest.append(argument)
+            i += 1
+    return values, rest
+
+
+def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
+    """Split options that address a callback or logger by name out of the arguments: (their config, the rest)."""
+    config: Config = {}
+    rest: list[str] = []
+    i = 0
+    while i < len(arguments):
+        option, equals, value = arguments[i].partition("=")
+        path = option.removeprefix("--")
+        listed = next((p for p in NAMED_LISTS if path.startswith(f"{p}.")), None)
+        name = path.removeprefix(f"{listed}.").split(".")[0] if listed else ""
+        if not name or name in ("class_path", "init_args", "help") or not name[0].isupper():
+            rest.append(arguments[i])
+            i += 1
+            continue
+        if not equals:
+            if i + 1 == len(arguments):
+                raise UserError(f"{option}: a value is expected after it")
+            value = arguments[i + 1]
+        config = merge_plain(config, nested(path, yaml.safe_load(value)))
+        i += 1 if equals else 2
+    return config, rest
+
+
+def merge_plain(base: Config, over: Config) -> Config:
+    """Deep merge of dicts alone, without the rules for classes and named lists."""
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        merged[key] = merge_plain(before, value) if both else value  # type: ignore[arg-type]
+    return merged

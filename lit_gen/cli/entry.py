@@ -1,0 +1,71 @@
+"""The top level of the command line. It imports neither torch nor lightning, so that help and version answer at once."""
+
+import importlib
+import traceback
+
+from lit_gen import __version__
+from lit_gen.cli import configs, errors
+from lit_gen.errors import UserError, nearest
+
+COMMANDS = {
+    "fit": ("lit_gen.cli.main", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
+    "validate": ("lit_gen.cli.main", "evaluate a checkpoint on the validation split"),
+    "test": ("lit_gen.cli.main", "evaluate a checkpoint on the test split"),
+    "predict": ("lit_gen.cli.main", "write one sample per test image"),
+    "sample": ("lit_gen.cli.sample", "draw from a run or a checkpoint: sample RUN --n 64 --out DIR"),
+    "export": ("lit_gen.cli.sample", "write the generator's averaged weights as safetensors: export RUN FILE"),
+    "fetch": ("lit_gen.cli.fetch", "get everything that a config needs, on a machine with a network"),
+    "configs": ("", "list the shipped configs"),
+}
+
+HELP = """usage: lit-gen COMMAND [options]
+
+Experiments with generative models on Lightning.
+
+commands:
+{commands}
+
+options:
+  --help       this page; lit-gen COMMAND --help for a command's options
+  --version    the version
+  --debug      show the traceback of an error
+
+A first run: lit-gen fit --config gan.yaml
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except BaseException as error:
+        told = errors.explain(error)
+        if told is None:
+            raise
+        code, message = told
+        if debug:
+            traceback.print_exc()
+        errors.say(message)
+        return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in ("--help", "-h"):
+        print(HELP.format(commands="\n".join(f"  {name:12} {text}" for name, (_, text) in COMMANDS.items())), end="")
+        return 0
+    if command == "--version":
+        print(f"lit_gen {__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise UserError(
+            f"{command!r} is no command{nearest(command, COMMANDS)} (expected one of {', '.join(COMMANDS)})"
+        )
+    if command == "configs":
+        print(configs.listing(), end="")
+        return 0
+    module = importlib.import_module(COMMANDS[command][0])
+    code: int = module.run(arguments)
+    return code

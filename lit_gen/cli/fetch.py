@@ -1,0 +1,47 @@
+"""``fetch``: get everything that a config needs on a machine with a network, and print it with hashes."""
+
+import hashlib
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser
+from lightning import LightningDataModule
+
+from lit_gen.cli import configs, parser
+from lit_gen.cli.main import quiet
+from lit_gen.errors import UserError
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``fetch --config X`` (with any ``--data`` option of fit) and return the exit code."""
+    if "--help" in arguments or "-h" in arguments:
+        print("usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\nFetch what a config needs; print a manifest.")
+        return 0
+    files, rest = configs.take(arguments[1:], "--config")
+    if not files and not rest:
+        raise UserError("fetch: --config is expected, a file or the name of a shipped config")
+    config: configs.Config = {}
+    for file in files:
+        config = configs.merge(config, configs.read(configs.resolve(file)))
+    quiet()
+    for path in fetched(_datamodule(config.get("data"), rest)):
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        print(f"sha256 {digest}  {path.stat().st_size:>12,}  {path}")
+    return 0
+
+
+def _datamodule(config: object, options: list[str]) -> LightningDataModule:
+    reader: ArgumentParser = parser.Parser()
+    reader.add_argument("--config", action="config")
+    reader.add_subclass_arguments(LightningDataModule, "data", required=True)
+    text = yaml.safe_dump({"data": config} if config else {})
+    module: LightningDataModule = reader.instantiate(reader.parse_args([f"--config={text}", *options])).data
+    return module
+
+
+def fetched(datamodule: LightningDataModule) -> list[Path]:
+    """Fetch a data module's files and return their paths."""
+    datamodule.prepare_data()
+    files: list[Path] = datamodule.files() if hasattr(datamodule, "files") else []
+    return files

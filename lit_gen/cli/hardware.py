@@ -1,0 +1,34 @@
+"""Stop where the driver sees a GPU that torch cannot use, instead of training on the CPU without a word."""
+
+import os
+import shutil
+import subprocess
+
+import torch
+
+from lit_gen.errors import UserError
+
+
+def refuse_unusable_gpu(accelerator: str) -> None:
+    """Raise UserError if ``accelerator`` leaves the choice open and an NVIDIA GPU is there but unusable."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if accelerator not in ("auto", "gpu", "cuda") or hidden or torch.cuda.is_available():
+        return
+    listed = _listed_gpus()
+    if listed:
+        raise UserError(
+            f"trainer.accelerator: the driver lists a GPU ({listed}) that torch {torch.__version__} cannot use; install "
+            f"a torch build for this driver, or say --trainer.accelerator cpu"
+        )
+
+
+def _listed_gpus() -> str:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    try:
+        result = subprocess.run([program, "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    lines = [line for line in result.stdout.splitlines() if line.startswith("GPU ")]
+    return lines[0].split("(UUID")[0].strip() if result.returncode == 0 and lines else ""

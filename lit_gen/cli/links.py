@@ -1,0 +1,52 @@
+"""What the data tells the networks, where they ask for it: ``shape`` and ``num_classes``."""
+
+import importlib
+import inspect
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser, _InstantiatorFn
+
+NETWORKS = ("generator", "discriminator", "encoder", "decoder", "network")
+FACTS = ("shape", "num_classes")
+
+
+def add(parser: LightningArgumentParser) -> None:
+    """Link the data's facts into every network, and the seed into data and model.
+
+    A link whose target a class does not have is passed over: a user's own network need not take a shape.
+    """
+    for network in NETWORKS:
+        for fact in FACTS:
+            target = f"model.init_args.{network}.init_args.{fact}"
+            parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+    parser.link_arguments("seed_everything", "model.init_args.seed")
+    parser.link_arguments("seed_everything", "data.init_args.seed")
+
+
+class Instantiator(_InstantiatorFn):
+    """Lightning's instantiator, which records the arguments for the checkpoint; it expects every link's target to exist."""
+
+    def __call__(
+        self, class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+    ) -> Any:
+        """Instantiate ``class_type``, recording the links that its networks take."""
+        self.cli._dump_config()
+        taken = {
+            target: value
+            for target, value in applied_instantiation_links.items()
+            if _accepts(self.cli.config_dump, target.split("."))
+        }
+        return super().__call__(class_type, *args, applied_instantiation_links=taken, **kwargs)
+
+
+def _accepts(config: Any, target: list[str]) -> bool:
+    """Whether the class configured at ``target``'s network takes the linked argument."""
+    *path, init_args, name = target
+    assert init_args == "init_args"
+    for part in path:
+        config = config.get(part) if isinstance(config, dict) else None
+    if not isinstance(config, dict) or "class_path" not in config:
+        return False
+    module, _, qualified = config["class_path"].rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), qualified)).parameters
+    return name in parameters

@@ -1,0 +1,252 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI in subclass mode, around one run directory."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lit_gen import loading, runs
+from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.progress import ProgressLine
+from lit_gen.callbacks.samples import Samples
+from lit_gen.callbacks.stop import Stop
+from lit_gen.cli import configs, links, parser
+from lit_gen.cli.changes import refuse_changes
+from lit_gen.cli.errors import STOPPED
+from lit_gen.cli.hardware import refuse_unusable_gpu
+from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
+from lit_gen.errors import UserError
+from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
+
+RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes")
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
+    command, rest = arguments[0], arguments[1:]
+    resume, rest = configs.take(rest, "--resume")
+    files, rest = configs.take(rest, "--config")
+    named, rest = configs.take_named(rest)
+    saved = None
+    config = configs.DEFAULTS
+    if resume:
+        if command != "fit":
+            raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
+        saved = runs.find(Path(resume[-1]))
+        config = configs.read(saved / runs.CONFIG)
+    for file in files:
+        config = configs.merge(config, configs.read(configs.resolve(file)))
+    config = configs.merge(config, named)
+    quiet()
+    cli = LitGenCLI(command, config, rest, Path(files[0]).stem if files else "run", saved, arguments)
+    return cli.exit_code
+
+
+class LitGenCLI(LightningCLI):
+    """LightningCLI with our run directory, links, errors and checkpoint rules.
+
+    Args:
+        command: the subcommand.
+        config: the merged config files.
+        options: the command line without its ``--config`` and ``--resume``.
+        stem: the default of ``--run_name``.
+        resumed: the run directory to continue, or None.
+        command_line: what was typed, for the record.
+    """
+
+    def __init__(
+        self, command: str, config: configs.Config, options: list[str], stem: str, resumed: Path | None, command_line: list[str]
+    ) -> None:
+        self.stem, self.resumed, self.command_line = stem, resumed, command_line
+        self.given, self.options = config, options
+        self.exit_code = 0
+        text = yaml.safe_dump(config, sort_keys=False)
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=None,
+            trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
+            parser_class=parser.Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=[command, f"--config={text}", *options],
+        )
+
+    # ---- parsing
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, without the warning that LightningCLI gives where arguments do not come from sys.argv."""
+        self.config = parser.parse_args(args)
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run's own options."""
+        parser.add_argument("--seed_everything", type=int, default=0, help="names every random draw of the run")
+        parser.add_argument("--run_root", type=str, default="runs", help="folder of all runs")
+        parser.add_argument("--run_name", type=str | None, default=None, help="default: the first config's name")
+        parser.add_argument("--run_id", type=str | None, default=None, help="default: the SLURM job's id or the time")
+        parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
+        parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What every run has, by name, and the links between data and model."""
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(ProgressLine, "progress")
+        parser.add_lightning_class_args(Stop, "stop")
+        links.add(parser)
+
+    def _add_instantiators(self) -> None:
+        for key, base in (("model", LightningModule), ("data", LightningDataModule)):
+            self.parser.add_instantiator(links.Instantiator(self, key), base, subclasses=True)
+
+    def _parse_ckpt_path(self) -> None:
+        """Not LightningCLI's: a checkpoint's hyper-parameters never override the command line."""
+
+    # ---- from the parsed configuration to a run
+
+    @property
+    def chosen(self) -> Any:
+        """The parsed options of the chosen subcommand."""
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Check what can be checked early, decide the run directory, and fill it in."""
+        assert self.subcommand is not None
+        refuse_unusable_gpu(self.chosen.trainer.accelerator)
+        if self.resumed is not None and not self.chosen.allow_changes:
+            refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
+        self._choose_checkpoint()
+        self.dump = self._dump()
+        self.run_dir = self._run_dir()
+        self._fill_in_run_dir()
+
+    def _choose_checkpoint(self) -> None:
+        """Resolve ``ckpt_path``: a run directory stands for its newest checkpoint; only fit can do without one."""
+        path = self.chosen.get("ckpt_path")
+        if self.resumed is not None:
+            if path:
+                raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
+            path = str(self.resumed)
+        if path is None and self.subcommand != "fit":
+            raise UserError(f"{self.subcommand}: --ckpt_path is expected, a checkpoint or a run directory")
+        self.checkpoint = loading.resolve(Path(path)) if path else None
+        self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+
+    def _dump(self) -> str:
+        """The resolved configuration, without what belongs to one start only."""
+        config = self.chosen.clone()
+        for option in (*RUN_OPTIONS, "ckpt_path", "config"):
+            config.pop(option, None)
+        text: str = self._parser(self.subcommand).dump(config, skip_validation=True, skip_none=False)
+        return text
+
+    def _run_dir(self) -> Path:
+        if runs.ENVIRONMENT in os.environ:  # this process was launched by rank 0
+            return Path(os.environ[runs.ENVIRONMENT])
+        if self.subcommand != "fit":
+            assert self.checkpoint is not None
+            folder = self.checkpoint.parent
+            path = folder.parent if folder.name == runs.CHECKPOINTS else folder
+        elif self.resumed is not None:
+            path = self.resumed
+        else:
+            path = runs.create(Path(self.chosen.run_root), self.chosen.run_name or self.stem, self.chosen.run_id)
+        os.environ[runs.ENVIRONMENT] = str(path)
+        return path
+
+    def _fill_in_run_dir(self) -> None:
+        trainer = self.chosen.trainer
+        trainer.default_root_dir = str(self.run_dir)
+        if self.subcommand != "fit":
+            trainer.logger = False  # the run's own logs are of its training
+        for element in [*_listed(trainer.logger), *_listed(trainer.callbacks)]:
+            arguments = element.get("init_args", {})
+            for name, value in list(arguments.items()):
+                if isinstance(value, str):
+                    arguments[name] = value.replace("{run_dir}", str(self.run_dir))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Prepare the data and check the checkpoint before any other process is launched."""
+        self.datamodule.prepare_data()
+        if self.checkpoint is not None:
+            loading.check_fits(self.checkpoint, self.model)
+        return super().instantiate_trainer(**kwargs)
+
+    # ---- running
+
+    def before_fit(self) -> None:
+        """Write the run's record; on resume cut the logs back to the checkpoint."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            if self.resumed is None:
+                (self.run_dir / runs.CONFIG).write_text(self.dump, encoding="utf-8")
+            runs.describe_environment(self.run_dir, self.command_line)
+        if self.checkpoint is not None:
+            step = loading.read(self.checkpoint)["global_step"] if self.resumed else 0
+            for logger in self.trainer.loggers:
+                if isinstance(logger, runs.MetricsCSV):
+                    logger.cut(step)
+                elif self.resumed and hasattr(logger, "_kwargs"):
+                    logger._kwargs.setdefault("purge_step", step + 1)  # TensorBoard: hide what is logged again
+
+    def after_fit(self) -> None:
+        """Say where everything is, and how to continue a run that was stopped."""
+        stop = next(c for c in self.trainer.callbacks if isinstance(c, Stop))
+        step, last = self.trainer.global_step, self.trainer.max_steps
+        stopped = stop.stopped and not 0 <= last <= step
+        self.exit_code = STOPPED if stopped else 0
+        if not self.trainer.is_global_zero:
+            return
+        samples = next(c for c in self.trainer.callbacks if isinstance(c, Samples))
+        progress = next(c for c in self.trainer.callbacks if isinstance(c, ProgressLine))
+        print(f"run       {self.run_dir}")
+        if samples.latest is not None:
+            print(f"samples   {samples.latest}")
+        if progress.rate:
+            print(f"images/s  {progress.rate:,.0f}")
+        if stopped:
+            print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
+
+    def _print_metrics(self) -> None:
+        for name, value in sorted(self.trainer.callback_metrics.items()):
+            print(f"{name:24} {float(value):.6g}")
+
+    after_validate = after_test = _print_metrics
+
+    def after_predict(self) -> None:
+        """Say where the samples are."""
+        print(f"samples   {self.run_dir / 'predictions'}")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict without keeping every sample in memory: the pictures are written as they come."""
+        self.trainer.predict(**{**kwargs, "return_predictions": False})
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def quiet() -> None:
+    """Keep third parties' advice, which is wrong for this project, off the screen."""
+    import logging
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*instantiate_classes.*was deprecated.*",  # called by lightning
+        ".*JsonargparseDeprecationWarning.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",  # called by lightning
+        ".*GPU available but not used.*",
+        ".*is smaller than the logging interval.*",  # one log entry per so many steps, whatever the epoch's length
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    torch.set_float32_matmul_precision("highest")

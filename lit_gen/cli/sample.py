@@ -1,0 +1,72 @@
+"""``sample`` and ``export``: from a run or a checkpoint to pictures and weights."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from lit_gen import pictures
+from lit_gen.errors import UserError
+from lit_gen.loading import load
+from lit_gen.randomness import BLOCK
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog.split()[-1]}: {message}")
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``sample`` or ``export`` and return the exit code."""
+    return _sample(arguments[1:]) if arguments[0] == "sample" else _export(arguments[1:])
+
+
+def _sample(arguments: list[str]) -> int:
+    parser = _Parser("lit-gen sample", description="Draw images: numbered PNGs and a grid.", allow_abbrev=False)
+    parser.add_argument("path", metavar="RUN_OR_CHECKPOINT", help="a run directory (its newest checkpoint) or a file")
+    parser.add_argument("--n", type=int, default=64, help="how many images (default 64)")
+    parser.add_argument("--out", default="samples", help="folder to write into (default ./samples)")
+    parser.add_argument("--start", type=int, default=0, help="index of the first image (default 0)")
+    parser.add_argument("--batch_size", type=int, default=BLOCK, help="images at a time; no image depends on it")
+    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
+    parser.add_argument("--interpolate", type=int, metavar="STEPS", help="n paths of so many steps between two samples")
+    parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
+    options = parser.parse_args(arguments)
+    for name, least in (("n", 1), ("start", 0), ("batch_size", 1), ("interpolate", 2)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    opened = load(options.path)
+    try:
+        opened.model.to(options.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {options.device}: {str(error).splitlines()[0]}") from None
+    out = Path(options.out)
+    if options.interpolate:
+        paths = opened.interpolate(options.n, options.interpolate, weights=options.weights)
+        images, columns = pictures.quantize(paths.flatten(0, 1)), options.interpolate
+    else:
+        starts = range(options.start, options.start + options.n, options.batch_size)
+        sizes = [min(options.batch_size, options.start + options.n - first) for first in starts]
+        chunks = [opened.sample(m, start=first, weights=options.weights) for first, m in zip(starts, sizes, strict=True)]
+        images, columns = torch.cat([pictures.quantize(c).cpu() for c in chunks]), None
+    if images.shape[1] not in (1, 3):
+        pictures.save_scatter(torch.cat([c.cpu() for c in chunks]), out / "scatter.png")
+        print(out / "scatter.png")
+        return 0
+    for i, image in enumerate(images):
+        pictures.save_png(image, out / f"{options.start + i:06d}.png")
+    pictures.save_png(pictures.grid(images, columns), out / "grid.png")
+    print(out / "grid.png")
+    return 0
+
+
+def _export(arguments: list[str]) -> int:
+    parser = _Parser("lit-gen export", description="Write the generator's averaged weights.", allow_abbrev=False)
+    parser.add_argument("path", metavar="RUN_OR_CHECKPOINT")
+    parser.add_argument("file", metavar="FILE.safetensors")
+    options = parser.parse_args(arguments)
+    load(options.path).export(options.file)
+    print(options.file)
+    return 0

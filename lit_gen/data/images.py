@@ -1,0 +1,145 @@
+"""The data module of every image set: splits, loaders, and what the model must know of the data."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from lit_gen.data.loaders import EvalLoader, ImageSet, TrainLoader
+from lit_gen.errors import UserError
+
+Split = Literal["train", "val", "test"]
+
+
+class ImageData(LightningDataModule):
+    """Base of the image data modules: a subclass says what its splits are, in `load`.
+
+    `shape` and `num_classes` are known as soon as the module is built; the command line links them into the networks.
+
+    Args:
+        root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
+        batch_size: training images per rank and micro-batch.
+        flip: mirror training images at random.
+        pad: crop training images at random after padding by that many pixels.
+        on_device: keep the whole training set on the training device.
+        seed: names order, flips and crops; linked to ``seed_everything`` by the command line.
+    """
+
+    shape: tuple[int, int, int]
+    """(C, H, W) of one image."""
+    num_classes: int | None = None
+    """Number of classes, None for a set without labels."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 64,
+        flip: bool = False,
+        pad: int = 0,
+        on_device: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size: {batch_size} was found, a whole number of at least 1 is expected")
+        self.root = data_root(root)
+        self.batch_size, self.flip, self.pad, self.on_device, self.seed = batch_size, flip, pad, on_device, seed
+        self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
+        self._splits: dict[Split, ImageSet] = {}
+
+    # ---- what a subclass says
+
+    def load(self, split: Split) -> ImageSet:
+        """Read one split; uint8 images (N, C, H, W) and int64 labels (N,) or None. Splits never overlap."""
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        """Fetch or build what `load` reads; called in one process before any `load`."""
+
+    def files(self) -> list[Path]:
+        """The files that this data set reads, for `lit-gen fetch`; all exist after `prepare_data`."""
+        return []
+
+    # ---- what lightning asks
+
+    def split(self, split: Split) -> ImageSet:
+        """A split, read once."""
+        if split not in self._splits:
+            data = self.load(split)
+            if len(data) and tuple(data.images.shape[1:]) != tuple(self.shape):
+                raise UserError(f"data: {split} images have shape {tuple(data.images.shape[1:])}, not {self.shape}")
+            self._splits[split] = data
+        return self._splits[split]
+
+    def train_dataloader(self) -> TrainLoader:
+        """Shuffled batches, one per step."""
+        data, place = self.split("train"), self._place()
+        if self.on_device:
+            labels = None if data.labels is None else data.labels.to(place["device"])
+            data = ImageSet(data.images.to(place["device"]), labels)
+        micro_batches = getattr(getattr(self.trainer, "lightning_module", None), "batches_per_step", 1)
+        loader = TrainLoader(
+            data, self.batch_size, self.seed, micro_batches=micro_batches, flip=self.flip, pad=self.pad, **place
+        )
+        self.images_per_step = loader.images_per_step
+        return loader
+
+    def val_dataloader(self) -> EvalLoader | list[Any]:
+        """The held-out images, each once."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> EvalLoader | list[Any]:
+        """The test images, each once."""
+        return self._evaluation("test")
+
+    predict_dataloader = test_dataloader
+
+    def _evaluation(self, split: Split) -> EvalLoader | list[Any]:
+        data = self.split(split)
+        return EvalLoader(data, **self._place()) if len(data) else []
+
+    def _place(self) -> dict[str, Any]:
+        if self.trainer is None:
+            return {}
+        return {
+            "rank": self.trainer.global_rank,
+            "world": self.trainer.world_size,
+            "device": self.trainer.strategy.root_device,
+        }
+
+
+def data_root(root: str | None) -> Path:
+    """The folder for data sets: as given, else ``LIT_GEN_DATA``, else the cache folder."""
+    chosen = root or os.environ.get("LIT_GEN_DATA")
+    return Path(chosen).expanduser() if chosen else cache_folder()
+
+
+def cache_folder() -> Path:
+    """Where downloads and decoded sets are kept: ``LIT_GEN_CACHE``, else ``~/.cache/lit_gen``."""
+    chosen = os.environ.get("LIT_GEN_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "lit_gen"
+
+
+def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
+    """Split indices so that the last ``held_out / classes`` items of every class are held out, by index alone.
+
+    Args:
+        labels: int64 (N,).
+        held_out: how many items to hold out; the first classes give one more where it does not divide evenly.
+
+    Returns:
+        Sorted indices of the training and of the held-out items; they never overlap.
+    """
+    classes = int(labels.max()) + 1
+    held = [
+        torch.nonzero(labels == c).flatten()[-count:]
+        for c in range(classes)
+        if (count := held_out // classes + (c < held_out % classes)) > 0
+    ]
+    chosen = torch.cat(held).sort().values if held else torch.arange(0)
+    mask = torch.ones(len(labels), dtype=torch.bool)
+    mask[chosen] = False
+    return torch.nonzero(mask).flatten(), chosen

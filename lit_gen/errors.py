@@ -1,0 +1,21 @@
+"""The exceptions whose message is meant for the person who runs the program."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A user's mistake: one sentence that names the option or file, what was found and what was expected. Exit code 2."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the step, the network and the last good checkpoint. Exit code 3."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""`` where none is close."""
+    known = list(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not match:  # the case or the folder may be all that differs
+        match = [k for k in known if k.lower() == name.lower() or k.rsplit(".", 1)[-1].lower() == name.lower()][:1]
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,74 @@
+"""Constructor arguments as plain data, so that a checkpoint alone rebuilds the model.
+
+The command line stores what it parsed. For a module built in Python, `describe` writes the same form: a network becomes
+``{class_path, init_args}``, a function its dotted path, an optimizer factory its class and arguments.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from lit_gen.errors import UserError
+
+INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+
+
+def module_hparams(module: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters under which lightning stores a module that the command line built.
+
+    Args:
+        module: the lightning module.
+        arguments: its constructor's arguments, objects included; those left at their default may be omitted.
+    """
+    defaults = inspect.signature(type(module).__init__).parameters
+    given = {
+        name: describe(value, f"model.{name}")
+        for name, value in arguments.items()
+        if name in defaults and value is not defaults[name].default
+    }
+    return {"_class_path": _path(type(module)), **given, "_instantiator": INSTANTIATOR}
+
+
+def describe(value: Any, name: str) -> Any:
+    """``value`` as strings, numbers, lists and dicts.
+
+    A module is rebuilt from its class and constructor arguments, each of which it keeps as an attribute of that name.
+
+    Raises:
+        UserError: where that is not possible; ``name`` says which argument.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [describe(v, name) for v in value]
+    if isinstance(value, dict):
+        return {k: describe(v, f"{name}.{k}") for k, v in value.items()}
+    if isinstance(value, functools.partial) and not value.args:
+        arguments = {k: describe(v, f"{name}.{k}") for k, v in value.keywords.items()}
+        return {"class_path": _path(value.func, name), "init_args": arguments}
+    if inspect.isfunction(value) or inspect.isclass(value):
+        return _path(value, name)
+    arguments = {}
+    for argument, parameter in inspect.signature(type(value).__init__).parameters.items():
+        if argument == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if not hasattr(value, argument):
+            raise UserError(
+                f"{name}: {type(value).__name__} does not keep its constructor argument {argument!r} as an attribute, "
+                f"so that a checkpoint could not rebuild it; store self.{argument} in its __init__"
+            )
+        arguments[argument] = describe(getattr(value, argument), f"{name}.{argument}")
+    return {"class_path": _path(type(value), name), "init_args": arguments}
+
+
+def _path(target: Callable[..., Any], name: str = "model") -> str:
+    module, qualified = getattr(target, "__module__", None), getattr(target, "__qualname__", "<lambda>")
+    if module is None or "<" in qualified:
+        raise UserError(
+            f"{name}: {qualified} has no dotted path, so that a checkpoint could not rebuild it; define it at the top "
+            f"level of a file, or pass functools.partial(SomeClass, ...) for an optimizer"
+        )
+    return f"{module}.{qualified}"

@@ -1,0 +1,127 @@
+"""From a run directory or a checkpoint back to a model: `load` for notebooks, the checks for the command line."""
+
+import importlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lit_gen import runs
+from lit_gen.errors import UserError
+from lit_gen.pictures import replace
+from lit_gen.protocols import ImageGenerator, LatentInterpolator, Weights
+
+
+def resolve(path: Path) -> Path:
+    """A checkpoint file as it is; a run directory stands for its newest checkpoint.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"{path} does not exist; a checkpoint or a run directory is expected")
+    return runs.latest_checkpoint(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, its tensors on the CPU; no code of the file is ever run.
+
+    Raises:
+        UserError: if the file is truncated or is no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise UserError(
+            f"{path} is truncated or is no checkpoint ({str(error).splitlines()[0][:120]}); "
+            f"an older one of the run may lie beside it"
+        ) from None
+    if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
+        raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
+    return content
+
+
+def check_fits(path: Path, model: LightningModule) -> None:
+    """Compare a checkpoint's weights with the model's.
+
+    Raises:
+        UserError: if they are of another model; names the first difference.
+    """
+    found, expected = read(path)["state_dict"], model.state_dict()
+    for name in (*expected, *found):
+        here = tuple(found[name].shape) if name in found else "nothing"
+        there = tuple(expected[name].shape) if name in expected else "nothing"
+        if here != there:
+            raise UserError(
+                f"{path} is of another model: it holds {here} for {name}, where the configured model has {there}"
+            )
+
+
+def load(path: str | Path) -> "Run":
+    """Open a run directory or a checkpoint; the model is rebuilt from the checkpoint alone.
+
+    Raises:
+        UserError: if there is no usable checkpoint at ``path``.
+    """
+    checkpoint = resolve(Path(path))
+    hyper_parameters = read(checkpoint).get("hyper_parameters", {})
+    class_path = hyper_parameters.get("_class_path")
+    if not isinstance(class_path, str):
+        raise UserError(f"{checkpoint} does not say which model it is of, so that it cannot be rebuilt")
+    module_name, _, class_name = class_path.rpartition(".")
+    try:
+        model_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise UserError(
+            f"{checkpoint} is of the model {class_path}, which cannot be imported here; run in the folder that holds it"
+        ) from None
+    model: LightningModule = model_class.load_from_checkpoint(checkpoint, map_location="cpu")
+    return Run(checkpoint, model.eval())
+
+
+class Run:
+    """A trained model with what one does with it.
+
+    Attributes:
+        checkpoint: the file it was loaded from.
+        model: the lightning module, in evaluation mode.
+    """
+
+    def __init__(self, checkpoint: Path, model: LightningModule) -> None:
+        self.checkpoint, self.model = checkpoint, model
+
+    def sample(
+        self, n: int = 64, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
+        """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i is the same whatever n is."""
+        if not isinstance(self.model, ImageGenerator):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")
+        return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights)
+
+    def interpolate(self, n: int = 8, steps: int = 8, *, weights: Weights = "ema") -> Tensor:
+        """Paths between ``n`` pairs of samples: float (n, steps, C, H, W) in [-1, 1]."""
+        if not isinstance(self.model, LatentInterpolator):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no latents to interpolate")
+        return self.model.interpolate(torch.arange(n), torch.arange(n, 2 * n), steps, weights=weights)
+
+    def export(self, path: str | Path) -> None:
+        """Write the generator's averaged weights (raw where none were kept) as safetensors, to load without lightning.
+
+        The keys are those of the generator's own state_dict; its class and arguments are in the file's metadata.
+        """
+        generator = getattr(self.model, "ema_generator", None) or getattr(self.model, "generator", None)
+        if generator is None:
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no generator to export")
+        described = dict(self.model.hparams).get("generator", {})
+        tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
+        partial = Path(path).with_suffix(".partial")
+        save_file(tensors, partial, metadata={"generator": str(described), "checkpoint": self.checkpoint.name})
+        replace(partial, Path(path))

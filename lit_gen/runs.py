@@ -1,0 +1,236 @@
+"""The run directory ``runs/<name>/<id>/``: where everything about one run lies, and how to find it again.
+
+    config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
+    run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
+    uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
+"""
+
+import csv
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lit_gen.errors import UserError
+from lit_gen.pictures import replace
+
+CONFIG = "config.yaml"
+METRICS = "metrics.csv"
+CHECKPOINTS = "checkpoints"
+ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it launches under this name
+
+_STEP = re.compile(r"step=(\d+)\.ckpt$")
+
+
+def new_id() -> str:
+    """A run id: from the SLURM job and array id where there is one, so that a requeued job finds its run; else the time."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    if job:
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        return f"slurm-{job}" + (f"-{task}" if task else "")
+    return time.strftime("%Y%m%d-%H%M%S")
+
+
+def create(root: Path, name: str, identifier: str | None = None) -> Path:
+    """Make and return ``root/name/id``; a time that is taken gets a counter, so that no two runs share a directory.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    chosen = identifier or new_id()
+    try:
+        for attempt in range(1000):
+            path = root / name / (chosen if attempt == 0 else f"{chosen}-{attempt + 1}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir()
+            except FileExistsError:
+                if identifier is None and not chosen.startswith("slurm-"):
+                    continue  # another run began within this second
+            check_writable(path)
+            return path
+    except OSError as error:
+        raise UserError(f"run_root: {root} cannot be written ({error.strerror}); choose a folder that can") from None
+    raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
+
+
+def check_writable(path: Path) -> None:
+    """Write and remove a small file, so that a full or read-only disk is found before the first step."""
+    probe = path / ".writable"
+    probe.write_bytes(b"\0" * 4096)
+    probe.unlink()
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    found = [(int(match[1]), p) for p in (run / CHECKPOINTS).glob("*.ckpt") if (match := _STEP.search(p.name))]
+    return [path for _, path in sorted(found)]
+
+
+def find(path: Path) -> Path:
+    """The run directory at ``path``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder; a run directory, such as runs/gan/20260131-120000, is expected")
+    if not (path / CONFIG).is_file():
+        inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
+        hint = f"; did you mean {str(inner[-1])!r}?" if inner else ""
+        raise UserError(f"{path} is no run directory: it holds no {CONFIG}{hint}")
+    return path
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises:
+        UserError: if the run has none.
+    """
+    found = checkpoints(find(run))
+    if not found:
+        raise UserError(f"{run} holds no checkpoint yet, so there is nothing to continue or to sample from")
+    return found[-1]
+
+
+def last_checkpoint_of(trainer: Trainer) -> str:
+    """A clause that names the last checkpoint this trainer wrote, for error messages."""
+    latest = next((c.latest for c in trainer.checkpoint_callbacks if getattr(c, "latest", None)), None)
+    return f"the last good checkpoint is {latest}" if latest else "no checkpoint was written before it"
+
+
+def describe_environment(run: Path, arguments: list[str]) -> None:
+    """Write ``run.yaml`` (appending one document per start) and the diff of the working folder."""
+    document = {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": " ".join(["lit-gen", *arguments]),
+        "arguments": arguments,
+        "folder": str(Path.cwd()),
+        "commit": _git("rev-parse", "HEAD"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("lit-gen", "torch", "torchvision", "lightning", "numpy")},
+    }
+    with (run / "run.yaml").open("a", encoding="utf-8") as file:
+        yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
+    diff = _git("diff", "HEAD")
+    if diff:
+        (run / "uncommitted.diff").write_text(diff + "\n", encoding="utf-8")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", *arguments], capture_output=True, check=True, timeout=20, encoding="utf-8", errors="replace"
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None  # not a repository, or no git
+    return result.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def log_scalars(module: LightningModule, scalars: Mapping[str, float]) -> None:
+    """Send scalars to every logger against the one step counter, and keep them for the progress bar and for monitors."""
+    trainer = module.trainer
+    if trainer.sanity_checking:
+        return
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(scalars), step=trainer.global_step)
+        logger.save()
+
+
+class MetricsCSV(Logger):
+    """``metrics.csv``: append-only, flushed per row, cut back to the checkpoint's step on resume.
+
+    A new column is appended to the header by rewriting the file atomically; values that a row lacks are empty.
+
+    Args:
+        save_dir: the run directory.
+    """
+
+    def __init__(self, save_dir: str = "{run_dir}") -> None:
+        super().__init__()
+        self._path = Path(save_dir) / METRICS
+        self._header: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return METRICS
+
+    @property
+    def version(self) -> str:
+        """There is one file per run."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run directory."""
+        return str(self._path.parent)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration lies beside the file, in config.yaml."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row, and hand it to the operating system before returning."""
+        if _rank() != 0:
+            return
+        row = {"step": str(step), **{k: repr(float(v)) for k, v in metrics.items() if k != "epoch"}}
+        if self._header is None:
+            self._header, _ = self._read()
+        missing = [name for name in row if name not in self._header]
+        if missing:
+            _, rows = self._read()
+            self._header = self._header + missing
+            self._rewrite(rows)
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, self._header, restval="").writerow(row)
+
+    def cut(self, step: int) -> None:
+        """Drop the rows after ``step``, and a row that a kill cut short: the resumed run writes them again."""
+        if not self._path.is_file() or _rank() != 0:
+            return
+        self._header, rows = self._read()
+        self._rewrite([r for r in rows if r["step"].isdigit() and int(r["step"]) <= step])
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        if not self._path.is_file():
+            return [], []
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        reader = csv.DictReader(whole.splitlines(), restval="")
+        return list(reader.fieldnames or []), list(reader)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        assert self._header is not None
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._header, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        replace(partial, self._path)
+
+
+def _rank() -> int:
+    return int(getattr(rank_zero_only, "rank", 0))
