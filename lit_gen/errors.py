@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A user's mistake: one sentence that names the option or file, what was found and what was expected. Exit code 2."""
+    """A user's mistake: one sentence with the option or file, what was found and expected. Exit code 2."""
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; the message names the step, the network and the last good checkpoint. Exit code 3."""
+    """A loss became NaN or infinite; the message names step, network and last good checkpoint. Exit code 3."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -98,9 +98,7 @@ class Run:
     def __init__(self, checkpoint: Path, model: LightningModule) -> None:
         self.checkpoint, self.model = checkpoint, model
 
-    def sample(
-        self, n: int = 64, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema"
-    ) -> Tensor:
+    def sample(self, n: int = 64, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
         """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i is the same whatever n is."""
         if not isinstance(self.model, ImageGenerator):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")

@@ -1,6 +1,7 @@
 """The few collectives that training and evaluation need. With one process each is the identity and costs nothing."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -41,8 +42,29 @@ def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Ten
     return flat[offset:]
 
 
+class _MeanOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        mean = x.clone()
+        dist.all_reduce(mean)
+        return mean / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Every rank's loss depends on every rank's x; gradients are then averaged over the ranks like all others.
+        return mean_over_ranks(gradient)
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of ``x`` over the ranks, with its gradient (of any order)."""
+    if world_size() == 1:
+        return x
+    mean: Tensor = _MeanOverRanks.apply(x)
+    return mean
+
+
 def gather(values: list[float]) -> list[float]:
-    """Every rank's values in one list, on every rank. Sum it with `math.fsum`: the sum is then the same in any order."""
+    """Every rank's values in one list, on every rank. Their `math.fsum` is the same in any order."""
     world = world_size()
     if world == 1:
         return values

@@ -1,7 +1,6 @@
 """From tensors to picture files: the one quantiser, grids, and an atomic PNG writer."""
 
 import math
-import os
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ def quantize(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
-    """Arrange uint8 images (N, C, H, W) in rows on a grey ground: uint8 (C, rows*(H+gap)+gap, columns*(W+gap)+gap)."""
+    """Arrange uint8 images (N, C, H, W) in rows on a grey ground, as one uint8 image (C, ., .)."""
     count, channels, height, width = images.shape
     columns = min(count, columns or math.ceil(math.sqrt(count)))
     rows = math.ceil(count / columns)
@@ -29,10 +28,10 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
 
 
 def replace(source: Path, target: Path, tries: int = 5) -> None:
-    """Rename ``source`` over ``target``; retried, because a scanner may hold a new file open for a moment on Windows."""
+    """Rename ``source`` over ``target``; retried, because on Windows a scanner may hold a new file for a moment."""
     for attempt in range(tries):
         try:
-            os.replace(source, target)
+            source.replace(target)
             return
         except PermissionError:
             if attempt == tries - 1:
@@ -58,12 +57,14 @@ def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) ->
     figure = Figure(figsize=(5, 5), dpi=100)
     axes = figure.add_subplot()
     if reference is not None:
-        axes.scatter(*reference.flatten(1).cpu().T.numpy(), s=4, c="0.75", label="data")
+        x, y = reference.flatten(1).cpu().T.numpy()
+        axes.scatter(x, y, s=4, c="0.75", label="data")
         low, high = float(reference.min()), float(reference.max())
         margin = 0.25 * (high - low)
         axes.set_xlim(low - margin, high + margin)
         axes.set_ylim(low - margin, high + margin)
-    axes.scatter(*points.flatten(1).cpu().T.numpy(), s=4, c="C3", label="samples")
+    x, y = points.flatten(1).cpu().T.numpy()
+    axes.scatter(x, y, s=4, c="C3", label="samples")
     axes.set_aspect("equal")
     axes.legend(loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 BLOCK = 64
-"""Rows of one evaluation block. A network's output is bit-equal only for equal batch shapes, so that evaluation always
-runs whole blocks of this many global indices; a batch-size option changes how many run at once, never what is in one."""
+"""Rows of one evaluation block. A network's output is bit-equal only for equal batch shapes, so evaluation always runs
+whole blocks of this many global indices; a batch-size option changes how many run at once, not what is in one."""
 
 
 def key(seed: int, purpose: str, step: int = 0, index: int = 0) -> int:
@@ -40,9 +40,15 @@ def device(where: torch.device, seed: int, purpose: str, step: int = 0) -> torch
 
 
 def training_noise(
-    shape: tuple[int, ...], where: torch.device, seed: int, purpose: str, step: int, rank: int = 0, world: int = 1
+    shape: tuple[int, ...],
+    where: torch.device,
+    seed: int,
+    purpose: str,
+    step: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> Tensor:
-    """Standard normal noise of ``shape`` (B, ...): this rank's rows of the draw for the global batch (world * B, ...)."""
+    """Standard normal noise of ``shape`` (B, ...): this rank's rows of the draw for all ranks (world * B, ...)."""
     generator = device(where, seed, purpose, step)
     whole = torch.randn((world * shape[0], *shape[1:]), generator=generator, device=where)
     return whole[rank * shape[0] : (rank + 1) * shape[0]]

@@ -1,10 +1,11 @@
 """The run directory ``runs/<name>/<id>/``: where everything about one run lies, and how to find it again.
 
-    config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
-    run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
-    uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
+config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
+run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
+uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
 """
 
+import contextlib
 import csv
 import importlib.metadata
 import os
@@ -20,7 +21,7 @@ import torch
 import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from lit_gen.errors import UserError
 from lit_gen.pictures import replace
@@ -34,7 +35,7 @@ _STEP = re.compile(r"step=(\d+)\.ckpt$")
 
 
 def new_id() -> str:
-    """A run id: from the SLURM job and array id where there is one, so that a requeued job finds its run; else the time."""
+    """A run id: the SLURM job and array id where there is one, the same after a requeue; else the time."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
     if job:
         task = os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -63,6 +64,14 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
     except OSError as error:
         raise UserError(f"run_root: {root} cannot be written ({error.strerror}); choose a folder that can") from None
     raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
+
+
+def remove_if_empty(path: str | None) -> None:
+    """Remove a run directory in which nothing was written: a mistake on the command line leaves no trace."""
+    if path and Path(path).is_dir() and not any(Path(path).iterdir()):
+        Path(path).rmdir()
+        with contextlib.suppress(OSError):
+            Path(path).parent.rmdir()
 
 
 def check_writable(path: Path) -> None:
@@ -107,7 +116,7 @@ def latest_checkpoint(run: Path) -> Path:
 
 def last_checkpoint_of(trainer: Trainer) -> str:
     """A clause that names the last checkpoint this trainer wrote, for error messages."""
-    latest = next((c.latest for c in trainer.checkpoint_callbacks if getattr(c, "latest", None)), None)
+    latest = next(filter(None, (getattr(c, "latest", None) for c in trainer.checkpoint_callbacks)), None)
     return f"the last good checkpoint is {latest}" if latest else "no checkpoint was written before it"
 
 
@@ -134,7 +143,12 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
 def _git(*arguments: str) -> str | None:
     try:
         result = subprocess.run(
-            ["git", *arguments], capture_output=True, check=True, timeout=20, encoding="utf-8", errors="replace"
+            ["git", *arguments],
+            capture_output=True,
+            check=True,
+            timeout=20,
+            encoding="utf-8",
+            errors="replace",
         )
     except (OSError, subprocess.SubprocessError):
         return None  # not a repository, or no git
@@ -149,7 +163,7 @@ def _version(name: str) -> str | None:
 
 
 def log_scalars(module: LightningModule, scalars: Mapping[str, float]) -> None:
-    """Send scalars to every logger against the one step counter, and keep them for the progress bar and for monitors."""
+    """Send scalars to every logger against the one step counter; keep them for the progress bar and monitors."""
     trainer = module.trainer
     if trainer.sanity_checking:
         return

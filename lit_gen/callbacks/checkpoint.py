@@ -33,12 +33,13 @@ class Checkpoint(callbacks.Checkpoint):
         self._latest_step = -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save when the step is due."""
-        if self.every and trainer.global_step % self.every == 0:
+        """Save when the step is due, and at the last step: later the loops have already closed the epoch."""
+        step = trainer.global_step
+        if (self.every and step % self.every == 0) or step == trainer.max_steps:
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step."""
+        """Save the last step of a run that ends by epochs or by time."""
         self.save(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -52,12 +53,12 @@ class Checkpoint(callbacks.Checkpoint):
             NonFiniteLossError: if a weight is NaN or infinite; the last good checkpoint is then left alone.
         """
         step = trainer.global_step
-        if not self.enabled or step == self._latest_step or trainer.fast_dev_run:
+        if not self.enabled or step == self._latest_step:
             return
         _check_finite(trainer, step)
         folder = Path(trainer.default_root_dir) / runs.CHECKPOINTS
         path = folder / f"step={step:08d}.ckpt"
-        # A name of another shape until it is complete: a kill in between leaves a file that nothing takes for a checkpoint.
+        # Another name until it is complete: what a kill leaves half-written is never taken for a checkpoint.
         partial = path.with_suffix(".partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:

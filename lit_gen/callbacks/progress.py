@@ -68,7 +68,9 @@ class ProgressLine(ProgressBar):
             done = trainer.global_step - self._first_step
             left = (now - self._began) / max(1, done) * (_total(trainer) - trainer.global_step)
             print(
-                f"step {trainer.global_step}/{_total(trainer)}  {text}  {_clock(left)} left", file=sys.stderr, flush=True
+                f"step {trainer.global_step}/{_total(trainer)}  {text}  {_clock(left)} left",
+                file=sys.stderr,
+                flush=True,
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -42,7 +42,13 @@ class Samples(Callback):
         self._draw(trainer, pl_module)
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *args: Any,
     ) -> None:
         """Write what `predict` made as one PNG per sample, named by its index."""
         if isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[1] in (1, 3):
@@ -52,7 +58,7 @@ class Samples(Callback):
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
-        due = self.enabled and step != self._latest_step and not trainer.fast_dev_run
+        due = self.enabled and step != self._latest_step
         if not (due and trainer.is_global_zero and isinstance(pl_module, ImageGenerator)):
             return
         self._latest_step = step
@@ -66,6 +72,6 @@ class Samples(Callback):
             pictures.save_png(whole, path)
             for logger in trainer.loggers:
                 writer = getattr(logger, "experiment", None)
-                if hasattr(writer, "add_image"):  # TensorBoard
+                if writer is not None and hasattr(writer, "add_image"):  # TensorBoard
                     writer.add_image("samples", whole, step)
         self.latest = path

@@ -9,7 +9,15 @@ from lit_gen import runs
 from lit_gen.cli import configs
 from lit_gen.errors import UserError
 
-FREE = ("trainer.", "checkpoint.", "samples.", "progress.", "stop.", "data.init_args.root", "data.init_args.on_device")
+FREE = (
+    "trainer.",
+    "checkpoint.",
+    "samples.",
+    "progress.",
+    "stop.",
+    "data.init_args.root",
+    "data.init_args.on_device",
+)
 IGNORED = ("config", "ckpt_path", "weights_only", "resume", "allow_changes", "run_root", "run_name", "run_id")
 
 
@@ -28,7 +36,7 @@ def refuse_changes(parser: LightningArgumentParser, run: Path, chosen: Any) -> N
     ]
     if changed:
         raise UserError(
-            f"--resume {run}: {'; '.join(changed)}; a resumed run continues as it was (--allow_changes true accepts this)"
+            f"--resume {run}: {'; '.join(changed)}; a resumed run continues as it was (or say --allow_changes true)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The top level of the command line. It imports neither torch nor lightning, so that help and version answer at once."""
+"""The top level of the command line; imports neither torch nor lightning, so that help and version answer at once."""
 
 import importlib
 import traceback
@@ -13,7 +13,10 @@ COMMANDS = {
     "test": ("lit_gen.cli.main", "evaluate a checkpoint on the test split"),
     "predict": ("lit_gen.cli.main", "write one sample per test image"),
     "sample": ("lit_gen.cli.sample", "draw from a run or a checkpoint: sample RUN --n 64 --out DIR"),
-    "export": ("lit_gen.cli.sample", "write the generator's averaged weights as safetensors: export RUN FILE"),
+    "export": (
+        "lit_gen.cli.sample",
+        "write the generator's averaged weights as safetensors: export RUN FILE",
+    ),
     "fetch": ("lit_gen.cli.fetch", "get everything that a config needs, on a machine with a network"),
     "configs": ("", "list the shipped configs"),
 }
@@ -54,7 +57,10 @@ def run(arguments: list[str]) -> int:
 def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "--help"
     if command in ("--help", "-h"):
-        print(HELP.format(commands="\n".join(f"  {name:12} {text}" for name, (_, text) in COMMANDS.items())), end="")
+        print(
+            HELP.format(commands="\n".join(f"  {name:12} {text}" for name, (_, text) in COMMANDS.items())),
+            end="",
+        )
         return 0
     if command == "--version":
         print(f"lit_gen {__version__}")

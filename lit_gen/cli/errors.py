@@ -9,7 +9,11 @@ from lit_gen.errors import NonFiniteLossError, UserError
 
 USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
 
-_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "it is read-only"}
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "it is read-only",
+}
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
@@ -25,25 +29,16 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         return INTERRUPTED, "stopped at once by a second Ctrl-C; the last checkpoint is whole"
     if isinstance(error, OSError) and error.errno in (*_DISK, errno.EACCES, errno.EPERM):
         reason = _DISK.get(error.errno or 0, "permission was denied")
-        return USER, f"{error.filename or 'a file'} cannot be written: {reason}; what was saved before is whole"
+        return (
+            USER,
+            f"{error.filename or 'a file'} cannot be written: {reason}; what was saved before is whole",
+        )
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
-        return USER, "a checkpoint could not be written, probably because the disk is full; the one before it is whole"
-    if isinstance(error, ImportError):
-        return _import_failure(error)
+        return (
+            USER,
+            "a checkpoint could not be written, probably because the disk is full; the one before it is whole",
+        )
     return None
-
-
-def _import_failure(error: ImportError) -> tuple[int, str] | None:
-    """Which file of the user failed to import, and why; an import error inside this package is a bug."""
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
-    own = [f for f in frames if f[0].startswith(os.getcwd() + os.sep) and "site-packages" not in f[0]]
-    inside = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    own = [f for f in own if not f[0].startswith(inside)]
-    return (USER, f"{own[-1][0]}, line {own[-1][1]}: {error}") if own else None
 
 
 def say(message: str) -> None:

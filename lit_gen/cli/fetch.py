@@ -4,18 +4,20 @@ import hashlib
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
-from lit_gen.cli import configs, parser
+from lit_gen.cli import configs
 from lit_gen.cli.main import quiet
+from lit_gen.cli.parser import Parser, explain
 from lit_gen.errors import UserError
 
 
 def run(arguments: list[str]) -> int:
     """Run ``fetch --config X`` (with any ``--data`` option of fit) and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
-        print("usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\nFetch what a config needs; print a manifest.")
+        print(
+            "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\nFetch a config's files; print a manifest."
+        )
         return 0
     files, rest = configs.take(arguments[1:], "--config")
     if not files and not rest:
@@ -32,11 +34,15 @@ def run(arguments: list[str]) -> int:
 
 
 def _datamodule(config: object, options: list[str]) -> LightningDataModule:
-    reader: ArgumentParser = parser.Parser()
+    reader = Parser()
     reader.add_argument("--config", action="config")
     reader.add_subclass_arguments(LightningDataModule, "data", required=True)
     text = yaml.safe_dump({"data": config} if config else {})
-    module: LightningDataModule = reader.instantiate(reader.parse_args([f"--config={text}", *options])).data
+    try:
+        parsed = reader.parse_args([f"--config={text}", *options])
+    except UserError as error:
+        raise UserError(explain(str(error), reader, {"data": config}, options)) from error.__cause__
+    module: LightningDataModule = reader.instantiate(parsed).data
     return module
 
 

@@ -17,8 +17,8 @@ def refuse_unusable_gpu(accelerator: str) -> None:
     listed = _listed_gpus()
     if listed:
         raise UserError(
-            f"trainer.accelerator: the driver lists a GPU ({listed}) that torch {torch.__version__} cannot use; install "
-            f"a torch build for this driver, or say --trainer.accelerator cpu"
+            f"trainer.accelerator: the driver lists a GPU ({listed}) that torch {torch.__version__} cannot use; "
+            f"install a torch build for this driver, or say --trainer.accelerator cpu"
         )
 
 

@@ -24,11 +24,9 @@ def add(parser: LightningArgumentParser) -> None:
 
 
 class Instantiator(_InstantiatorFn):
-    """Lightning's instantiator, which records the arguments for the checkpoint; it expects every link's target to exist."""
+    """Lightning's instantiator, which records the arguments for the checkpoint, without links that have no target."""
 
-    def __call__(
-        self, class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
-    ) -> Any:
+    def __call__(self, class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
         """Instantiate ``class_type``, recording the links that its networks take."""
         self.cli._dump_config()
         taken = {

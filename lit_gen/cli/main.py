@@ -4,11 +4,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_gen import loading, runs
@@ -16,14 +17,16 @@ from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli import configs, links, parser
+from lit_gen.cli import configs, links, own_code
 from lit_gen.cli.changes import refuse_changes
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.hardware import refuse_unusable_gpu
+from lit_gen.cli.parser import Parser, explain
 from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
 
+C = TypeVar("C")
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes")
 
 
@@ -44,7 +47,11 @@ def run(arguments: list[str]) -> int:
         config = configs.merge(config, configs.read(configs.resolve(file)))
     config = configs.merge(config, named)
     quiet()
-    cli = LitGenCLI(command, config, rest, Path(files[0]).stem if files else "run", saved, arguments)
+    try:
+        cli = LitGenCLI(command, config, rest, Path(files[0]).stem if files else "run", saved, arguments)
+    except BaseException:
+        runs.remove_if_empty(os.environ.get(runs.ENVIRONMENT))
+        raise
     return cli.exit_code
 
 
@@ -61,10 +68,16 @@ class LitGenCLI(LightningCLI):
     """
 
     def __init__(
-        self, command: str, config: configs.Config, options: list[str], stem: str, resumed: Path | None, command_line: list[str]
+        self,
+        command: str,
+        config: configs.Config,
+        options: list[str],
+        stem: str,
+        resumed: Path | None,
+        command_line: list[str],
     ) -> None:
         self.stem, self.resumed, self.command_line = stem, resumed, command_line
-        self.given, self.options = config, options
+        self.command, self.given, self.options = command, config, options
         self.exit_code = 0
         text = yaml.safe_dump(config, sort_keys=False)
         super().__init__(
@@ -72,7 +85,7 @@ class LitGenCLI(LightningCLI):
             LightningDataModule,
             save_config_callback=None,
             trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
-            parser_class=parser.Parser,
+            parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -82,8 +95,13 @@ class LitGenCLI(LightningCLI):
     # ---- parsing
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, without the warning that LightningCLI gives where arguments do not come from sys.argv."""
-        self.config = parser.parse_args(args)
+        """Parse, and say what is wrong in one sentence."""
+        own_code.import_own(self.given, self.options)
+        try:
+            self.config = parser.parse_args(args)
+        except UserError as error:
+            command_parser = self._parser(self.command)
+            raise UserError(explain(str(error), command_parser, self.given, self.options)) from error.__cause__
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own options."""
@@ -177,13 +195,16 @@ class LitGenCLI(LightningCLI):
         self.datamodule.prepare_data()
         if self.checkpoint is not None:
             loading.check_fits(self.checkpoint, self.model)
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     # ---- running
 
     def before_fit(self) -> None:
         """Write the run's record; on resume cut the logs back to the checkpoint."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero:
             if self.resumed is None:
                 (self.run_dir / runs.CONFIG).write_text(self.dump, encoding="utf-8")
             runs.describe_environment(self.run_dir, self.command_line)
@@ -197,14 +218,14 @@ class LitGenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is, and how to continue a run that was stopped."""
-        stop = next(c for c in self.trainer.callbacks if isinstance(c, Stop))
+        stop = self._callback(Stop)
         step, last = self.trainer.global_step, self.trainer.max_steps
         stopped = stop.stopped and not 0 <= last <= step
         self.exit_code = STOPPED if stopped else 0
         if not self.trainer.is_global_zero:
             return
-        samples = next(c for c in self.trainer.callbacks if isinstance(c, Samples))
-        progress = next(c for c in self.trainer.callbacks if isinstance(c, ProgressLine))
+        samples = self._callback(Samples)
+        progress = self._callback(ProgressLine)
         print(f"run       {self.run_dir}")
         if samples.latest is not None:
             print(f"samples   {samples.latest}")
@@ -212,6 +233,10 @@ class LitGenCLI(LightningCLI):
             print(f"images/s  {progress.rate:,.0f}")
         if stopped:
             print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
+
+    def _callback(self, kind: type[C]) -> C:
+        found: C = next(c for c in self.trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+        return found
 
     def _print_metrics(self) -> None:
         for name, value in sorted(self.trainer.callback_metrics.items()):

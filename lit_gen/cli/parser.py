@@ -1,15 +1,147 @@
 """The argument parser: whole option names only, and one sentence for a mistake."""
 
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NoReturn
 
+import torch
+from lightning import LightningDataModule, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 
-from lit_gen.errors import UserError
+from lit_gen.cli.configs import Config
+from lit_gen.errors import UserError, nearest
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser with our errors."""
+    """LightningCLI's parser: no abbreviated options, and errors are raised instead of printed with the usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)  # --trainer.max_step must not set max_steps
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise instead of printing the usage."""
+        """Raise the parser's message as it is; `explain` makes it one sentence."""
         raise UserError(message) from ex
+
+
+def explain(message: str, parser: LightningArgumentParser, config: Config, options: list[str]) -> str:
+    """One sentence for a message of the parser: the option, what was found and expected, the nearest valid name.
+
+    Args:
+        message: what jsonargparse says, often a nested list of everything it tried.
+        parser: the subcommand's parser, which knows the options.
+        config: the merged config files, which say what classes were chosen.
+        options: the rest of the command line, which may choose others.
+    """
+    known = [o.removeprefix("--") for o in parser._option_string_actions if o.startswith("--")]
+    if found := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        first = found[1].split()[0]
+        name = first.split("=")[0].removeprefix("--")
+        if not first.startswith("-"):
+            return f"{first!r} is no option; options begin with --"
+        return f"--{name} is no option{_nearest_option(name, known)}"
+    if found := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
+        name = found[1] or found[2]
+        return f"{name} is no option{_nearest_option(name, known)}"
+    if found := re.search(r"the following arguments are required: (.*)", message):
+        names = [name.strip().removeprefix("fit.") for name in found[1].split(",")]
+        return f"{' and '.join(f'--{n}' for n in names)} must be given, mostly by --config FILE (see lit-gen configs)"
+    if found := re.search(r"argument (--[\w.]+): expected one argument", message):
+        return f"{found[1]}: a value is expected after it"
+    key = _key(message)
+    return _explain_value(message, key, _class_at(key, config, options))
+
+
+def _explain_value(message: str, key: str, configured: type | None) -> str:
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        accepted = _arguments(configured) if configured else []
+        owner = f" of {configured.__name__}" if configured else ""
+        return f"{key}.{found[1]} is no option{owner}{nearest(found[1], accepted)}"
+    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        public = [n for n in dir(importlib.import_module(found[1])) if not n.startswith("_")]
+        return f"{key}: {found[1]} has no {found[2]}{nearest(found[2], public)}"
+    if found := re.search(r"No module named '([\w.]+)'", message):
+        top = found[1].split(".")[0]
+        return f"{key}: there is no module {found[1]!r} (a file {top}.py in this folder, or an installed package)"
+    if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"{key}: there is no class {found[1]!r}{nearest(found[1], _short_names())}"
+    if found := re.search(r"Expected an? (?:<class ')?(.+?)(?:'>)?\. Got value: (.*)", message):
+        expected = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", found[1])
+        choices = re.findall(r"'([^']+)'", found[1])
+        return f"{key}: {found[2].strip()!r} was found, {expected} is expected{nearest(found[2].strip(), choices)}"
+    lines = [line.strip(" -") for line in message.splitlines()]
+    noise = (
+        "Given value",
+        "Subtypes",
+        "Errors:",
+        "Does not validate",
+        "Expected a <class 'NoneType'>",
+        "Parser key",
+    )
+    told = [line for line in lines if line and not line.startswith(noise)]
+    return f"{key}: {'; '.join(told[:3])}" if key else "; ".join(told[:3]) or message
+
+
+def _key(message: str) -> str:
+    """The option's dotted name, from the nested ``Parser key "model": ... Parser key "generator":`` of the message."""
+    parts = [p for p in re.findall(r'Parser key "([^"]+)"', message.split("Given value")[0]) if p != "config"]
+    return ".".join(parts)
+
+
+def _nearest_option(name: str, known: list[str]) -> str:
+    inner = [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    return nearest(name, known) or nearest(name, inner)
+
+
+def _class_at(key: str, config: Config, options: list[str]) -> type | None:
+    """The class that the command line or the config chose at a dotted key."""
+    chosen: Any = config
+    for part in key.split("."):
+        inner = chosen.get("init_args", {}) if isinstance(chosen, dict) else {}
+        chosen = inner.get(part) if part in inner else chosen.get(part) if isinstance(chosen, dict) else None
+    path = chosen.get("class_path") if isinstance(chosen, dict) else chosen
+    for option, value in pairwise([*options, ""]):
+        if option == f"--{key}":
+            path = value
+        elif option.startswith(f"--{key}="):
+            path = option.split("=", 1)[1]
+    if not isinstance(path, str):
+        return None
+    if "." not in path:
+        return next((c for c in _known_classes() if c.__name__ == path), None)
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    return found if isinstance(found, type) else None
+
+
+def _arguments(of: type) -> list[str]:
+    """Constructor arguments, those of the bases too where the constructor passes ``**kwargs`` on."""
+    names: list[str] = []
+    for base in of.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        names += [p.name for p in parameters if p.name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return names
+
+
+def _known_classes() -> Iterator[type]:
+    queue: list[type] = [LightningModule, LightningDataModule, Callback, Logger, torch.optim.Optimizer]
+    while queue:
+        found = queue.pop()
+        yield found
+        queue += found.__subclasses__()
+
+
+def _short_names() -> list[str]:
+    return [c.__name__ for c in _known_classes()]

@@ -49,7 +49,9 @@ def _sample(arguments: list[str]) -> int:
     else:
         starts = range(options.start, options.start + options.n, options.batch_size)
         sizes = [min(options.batch_size, options.start + options.n - first) for first in starts]
-        chunks = [opened.sample(m, start=first, weights=options.weights) for first, m in zip(starts, sizes, strict=True)]
+        chunks = [
+            opened.sample(m, start=first, weights=options.weights) for first, m in zip(starts, sizes, strict=True)
+        ]
         images, columns = torch.cat([pictures.quantize(c).cpu() for c in chunks]), None
     if images.shape[1] not in (1, 3):
         pictures.save_scatter(torch.cat([c.cpu() for c in chunks]), out / "scatter.png")

@@ -26,7 +26,7 @@ _ROW = 1 + 3 * 32 * 32  # label, then the red, green and blue planes
 class CIFAR10(ImageData):
     """CIFAR-10: 50,000 training and 10,000 test images.
 
-    The archive ``cifar-10-binary.tar.gz`` is used if it lies in ``cifar10/`` of ``root`` or in ``root`` itself, otherwise
+    The archive ``cifar-10-binary.tar.gz`` is used if it lies in ``cifar10/`` of ``root`` or in ``root``, otherwise
     downloaded; its checksum is verified either way.
 
     Args:

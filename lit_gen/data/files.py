@@ -42,7 +42,7 @@ def ensure(root: Path, folders: tuple[str, ...], name: str, urls: list[str], che
         path = _download(root, folders[0], name, urls, checksum)
     elif md5(path) != checksum:
         raise UserError(
-            f"{path}: the checksum is {md5(path)}, but {checksum} is expected (a truncated or changed file); delete it, "
+            f"{path}: the checksum is {md5(path)}, but {checksum} is expected (truncated or changed); delete it, "
             f"then run the command again to download it"
         )
     return path
@@ -76,7 +76,7 @@ def _writable(folder: Path) -> bool:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of bytes (gzip or plain), http://yann.lecun.com/exdb/mnist/: uint8, its own number of dimensions.
+    """An IDX file of bytes (gzip or plain), http://yann.lecun.com/exdb/mnist/, as a uint8 array.
 
     Raises:
         UserError: if the file is damaged; says how much was found and expected.
@@ -100,7 +100,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def cached(name: str, write: Callable[[Path], None]) -> Path:
-    """The file ``name`` of the cache folder, made by ``write(path)`` if it is absent; complete or absent, never half."""
+    """The file ``name`` of the cache folder, made by ``write(path)`` if it is absent; never left half-written."""
     path = cache_folder() / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,9 @@ class ImageFolder(ImageData):
         assert self.folder is not None
         self._paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not self._paths:
-            raise UserError(f"data.folder: {self.folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)")
+            raise UserError(
+                f"data.folder: {self.folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)"
+            )
         parts = [p.relative_to(self.folder).parts for p in self._paths]
         self.classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
         self.num_classes = len(self.classes) or None
@@ -109,7 +111,7 @@ class ImageFolder(ImageData):
 
     def _write(self, path: Path) -> None:
         shape = (len(self._paths), *self.shape)
-        table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
+        table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with ThreadPoolExecutor(self.workers) as pool:
             decoded = pool.map(self._decode, self._paths)
             for i, image in enumerate(track(decoded, "decoding", total=len(self._paths), transient=True)):
@@ -134,11 +136,16 @@ class ImageFolder(ImageData):
             raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
         if self.resize is not None:
             scale = self.resize / min(image.size)
-            size = (max(self.resize, round(image.width * scale)), max(self.resize, round(image.height * scale)))
+            size = (
+                max(self.resize, round(image.width * scale)),
+                max(self.resize, round(image.height * scale)),
+            )
             image = image.resize(size, Image.Resampling.LANCZOS)
         if self.crop is not None:
             if min(image.size) < self.crop:
-                raise UserError(f"{path} is {image.width}x{image.height}, smaller than data.crop {self.crop}; set data.resize")
+                raise UserError(
+                    f"{path} is {image.width}x{image.height}, smaller than data.crop {self.crop}; set data.resize"
+                )
             left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
             image = image.crop((left, top, left + self.crop, top + self.crop))
         array = np.asarray(image, dtype=np.uint8)

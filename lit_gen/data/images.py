@@ -46,7 +46,13 @@ class ImageData(LightningDataModule):
         if batch_size < 1:
             raise UserError(f"data.batch_size: {batch_size} was found, a whole number of at least 1 is expected")
         self.root = data_root(root)
-        self.batch_size, self.flip, self.pad, self.on_device, self.seed = batch_size, flip, pad, on_device, seed
+        self.batch_size, self.flip, self.pad, self.on_device, self.seed = (
+            batch_size,
+            flip,
+            pad,
+            on_device,
+            seed,
+        )
         self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
         self._splits: dict[Split, ImageSet] = {}
 
@@ -82,7 +88,13 @@ class ImageData(LightningDataModule):
             data = ImageSet(data.images.to(place["device"]), labels)
         micro_batches = getattr(getattr(self.trainer, "lightning_module", None), "batches_per_step", 1)
         loader = TrainLoader(
-            data, self.batch_size, self.seed, micro_batches=micro_batches, flip=self.flip, pad=self.pad, **place
+            data,
+            self.batch_size,
+            self.seed,
+            micro_batches=micro_batches,
+            flip=self.flip,
+            pad=self.pad,
+            **place,
         )
         self.images_per_step = loader.images_per_step
         return loader

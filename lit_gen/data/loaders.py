@@ -146,9 +146,7 @@ class EvalLoader:
         device: where batches are put.
     """
 
-    def __init__(
-        self, data: ImageSet, *, rank: int = 0, world: int = 1, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, data: ImageSet, *, rank: int = 0, world: int = 1, device: torch.device | None = None) -> None:
         self.data, self.rank, self.world = data, rank, world
         self.device = device or torch.device("cpu")
         blocks = torch.arange(len(data)).split(randomness.BLOCK)[rank::world]

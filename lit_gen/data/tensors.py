@@ -21,8 +21,8 @@ class TensorSet(ImageData):
     """Images from a torch ``Dataset`` or an ``.npz`` file.
 
     An ``.npz`` holds ``images``, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), and perhaps ``labels``, int (N,). A
-    dataset yields an image or (image, label), where an image is a uint8 or [-1, 1] float tensor (C, H, W), or a PIL image;
-    it is read once into a cache.
+    dataset yields an image or (image, label), where an image is a uint8 or [-1, 1] float tensor (C, H, W), or a PIL
+    image; it is read once into a cache.
 
     Args:
         source: path of the ``.npz``, or a dataset.
@@ -41,7 +41,9 @@ class TensorSet(ImageData):
         whole = self._read()
         count, held_out = len(whole), val_size + test_size
         if min(val_size, test_size) < 0 or held_out >= count:
-            raise UserError(f"data.val_size and data.test_size hold out {held_out} of {count} images; fewer are expected")
+            raise UserError(
+                f"data.val_size and data.test_size hold out {held_out} of {count} images; fewer are expected"
+            )
         _, channels, height, width = whole.images.shape
         self.shape = (channels, height, width)
         self.num_classes = None if whole.labels is None else int(whole.labels.max()) + 1
@@ -118,7 +120,9 @@ def _read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
     images = arrays.get("images")
     if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
         found = "nothing" if images is None else f"{images.dtype} {images.shape}"
-        raise UserError(f"{path}: found {found} under 'images', uint8 (N, H, W) or (N, H, W, C) or (N, C, H, W) is expected")
+        raise UserError(
+            f"{path}: found {found} under 'images', uint8 (N, H, W) or (N, H, W, C) or (N, C, H, W) is expected"
+        )
     if images.ndim == 3:
         images = images[:, None]
     elif images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):

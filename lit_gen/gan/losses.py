@@ -7,10 +7,10 @@ scalar, a mean over the batch. To add one, write such a function anywhere and na
 
 from typing import NamedTuple
 
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+
+from lit_gen.parallel import mean_over_ranks
 
 __all__ = [
     "AdversarialLoss",
@@ -67,9 +67,7 @@ def hinge(real: Tensor, fake: Tensor) -> AdversarialLoss:
 
     Lim and Ye, 2017, https://arxiv.org/abs/1705.02894; Miyato et al., 2018, https://arxiv.org/abs/1802.05957.
     """
-    return AdversarialLoss(
-        discriminator=F.relu(1 - real).mean() + F.relu(1 + fake).mean(), generator=-fake.mean()
-    )
+    return AdversarialLoss(discriminator=F.relu(1 - real).mean() + F.relu(1 + fake).mean(), generator=-fake.mean())
 
 
 def wasserstein(real: Tensor, fake: Tensor) -> AdversarialLoss:
@@ -94,17 +92,8 @@ def relativistic_average(real: Tensor, fake: Tensor) -> AdversarialLoss:
     Jolicoeur-Martineau, 2018, https://arxiv.org/abs/1807.00734. The means run over all ranks, differentiably: two ranks
     with half the batch give the gradient of one rank with the whole.
     """
-    real_mean, fake_mean = batch_mean(real), batch_mean(fake)
+    real_mean, fake_mean = mean_over_ranks(real.mean()), mean_over_ranks(fake.mean())
     return AdversarialLoss(
         discriminator=F.softplus(fake_mean - real).mean() + F.softplus(fake - real_mean).mean(),
         generator=F.softplus(real - fake_mean).mean() + F.softplus(real_mean - fake).mean(),
     )
-
-
-def batch_mean(logits: Tensor) -> Tensor:
-    """The mean over the global batch: over ranks too where a process group is up, with its gradient."""
-    mean = logits.mean()
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        reduced: Tensor = all_reduce(mean)
-        return reduced / dist.get_world_size()
-    return mean

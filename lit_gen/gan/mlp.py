@@ -61,8 +61,8 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, latent_dim) to samples (B, C, H, W); labels are not used."""
-        samples: Tensor = self.layers(z)
-        return samples.unflatten(1, self.shape)
+        samples: Tensor = self.layers(z).unflatten(1, self.shape)
+        return samples
 
 
 class Discriminator(nn.Module):

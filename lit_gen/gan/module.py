@@ -51,6 +51,9 @@ class GAN(LightningModule):
         UserError: for an ``ema_decay`` outside [0, 1) or a generator without ``latent_dim``.
     """
 
+    _loss_sums: Tensor
+    _first_bad_step: Tensor
+
     batches_per_step = 1
     """How many micro-batches of real images one step consumes; the train loader yields them together."""
 
@@ -107,7 +110,9 @@ class GAN(LightningModule):
 
     def on_fit_start(self) -> None:
         """Compare shapes before the first step: a generator that does not fit the data is a user's mistake."""
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average's, on purpose
+        warnings.filterwarnings(
+            "ignore", message=".*in eval mode at the start of training.*"
+        )  # the average's, on purpose
         expected = getattr(getattr(self.trainer, "datamodule", None), "shape", None)
         if expected is None:
             return
@@ -133,9 +138,7 @@ class GAN(LightningModule):
         if detailed:
             self._log_details(discriminator_terms)
 
-    def _discriminator_step(
-        self, optimizer: LightningOptimizer, real: Tensor, step: int, detailed: bool
-    ) -> Tensor:
+    def _discriminator_step(self, optimizer: LightningOptimizer, real: Tensor, step: int, detailed: bool) -> Tensor:
         with torch.no_grad():  # no graph of the generator: this step never needs its gradient
             fake = self.generator(self._noise("discriminator", real, step))
         real_logits, fake_logits = self.discriminator(real).float(), self.discriminator(fake).float()
@@ -173,15 +176,23 @@ class GAN(LightningModule):
         return context
 
     def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[misc]
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        generator_optimizer, discriminator_optimizer = optimizers
         # Only the generator's updates count as steps. Lightning installs its counting hooks anew for every batch.
         discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = lambda: None
         return generator_optimizer, discriminator_optimizer
 
     def _noise(self, purpose: str, real: Tensor, step: int) -> Tensor:
-        shape = (len(real), self.generator.latent_dim)
-        return randomness.training_noise(  # type: ignore[arg-type]
-            shape, real.device, self.seed, f"latents of the {purpose} step", step, self.global_rank, self.trainer.world_size
+        shape = (len(real), self._latent_dim)
+        return randomness.training_noise(
+            shape,
+            real.device,
+            self.seed,
+            f"latents of the {purpose} step",
+            step,
+            self.global_rank,
+            self.trainer.world_size,
         )
 
     def _laid_out(self, images: Tensor) -> Tensor:
@@ -207,7 +218,8 @@ class GAN(LightningModule):
         if math.isfinite(first):
             network = "discriminator" if discriminator == first else "generator"
             raise NonFiniteLossError(
-                f"the loss of the {network} became NaN or infinite at step {int(first)}; {last_checkpoint_of(self.trainer)}"
+                f"the loss of the {network} became NaN or infinite at step {int(first)}; "
+                f"{last_checkpoint_of(self.trainer)}"
             )
 
     def _log_details(self, discriminator_terms: Tensor) -> None:
@@ -290,7 +302,8 @@ class GAN(LightningModule):
         cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1, eps=1e-12)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
         angle = torch.acos(cosine)
         path = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
-        return self._decode(path.flatten(0, 1), weights).unflatten(0, (len(start), steps))
+        images: Tensor = self._decode(path.flatten(0, 1), weights).unflatten(0, (len(start), steps))
+        return images
 
     def _decode(self, z: Tensor, weights: Weights) -> Tensor:
         """Latents to images in blocks of 64 rows, the last one padded: equal shapes give bit-equal images."""
