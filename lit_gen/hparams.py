@@ -16,18 +16,18 @@ from lit_gen.errors import UserError
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
 
-def module_hparams(module: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
+def module_hparams(module: nn.Module) -> dict[str, Any]:
     """The hyper-parameters under which lightning stores a module that the command line built.
 
-    Args:
-        module: the lightning module.
-        arguments: its constructor's arguments, objects included; those left at their default may be omitted.
+    Arguments left at their defaults are omitted.
+
+    Raises:
+        UserError: if an argument cannot be described; names it.
     """
-    defaults = inspect.signature(type(module).__init__).parameters
     given = {
-        name: describe(value, f"model.{name}")
-        for name, value in arguments.items()
-        if name in defaults and value is not defaults[name].default
+        name: describe(getattr(module, name), f"model.{name}")
+        for name, parameter in inspect.signature(type(module).__init__).parameters.items()
+        if name != "self" and getattr(module, name) is not parameter.default
     }
     return {"_class_path": _path(type(module)), **given, "_instantiator": INSTANTIATOR}
 

@@ -47,11 +47,12 @@ def run(arguments: list[str]) -> int:
         config = configs.merge(config, configs.read(configs.resolve(file)))
     config = configs.merge(config, named)
     quiet()
+    launched = runs.ENVIRONMENT in os.environ  # by rank 0 of the same run
     try:
         cli = LitGenCLI(command, config, rest, Path(files[0]).stem if files else "run", saved, arguments)
-    except BaseException:
-        runs.remove_if_empty(os.environ.get(runs.ENVIRONMENT))
-        raise
+    finally:
+        if not launched:
+            runs.remove_if_empty(os.environ.pop(runs.ENVIRONMENT, None))
     return cli.exit_code
 
 
@@ -156,6 +157,7 @@ class LitGenCLI(LightningCLI):
             raise UserError(f"{self.subcommand}: --ckpt_path is expected, a checkpoint or a run directory")
         self.checkpoint = loading.resolve(Path(path)) if path else None
         self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+        self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
 
     def _dump(self) -> str:
         """The resolved configuration, without what belongs to one start only."""

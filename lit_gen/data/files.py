@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,30 +21,49 @@ def offline() -> bool:
 
 
 def md5(path: Path) -> str:
-    """The file's MD5, in hexadecimal: what the publishers of these sets give."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    """The MD5, in hexadecimal, of a file's content: of what is inside for a ``.gz`` of one file, however it was packed.
+
+    Raises:
+        UserError: if a ``.gz`` is damaged.
+    """
+    packed = path.suffix == ".gz" and not path.name.endswith(".tar.gz")
+    digest = hashlib.md5(usedforsecurity=False)  # what the publishers of these sets give
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); delete it and fetch it again") from None
+    return digest.hexdigest()
 
 
 def locate(root: Path, folders: tuple[str, ...], name: str) -> Path | None:
-    """The file ``name`` in one of ``folders`` of ``root`` or of the cache folder."""
-    candidates = [base / folder / name for base in (root, cache_folder()) for folder in folders]
+    """The file ``name``, packed or not, in one of ``folders`` of ``root`` or of the cache folder."""
+    names = (name, name.removesuffix(".gz")) if not name.endswith(".tar.gz") else (name,)
+    candidates = [base / folder / n for base in (root, cache_folder()) for folder in folders for n in names]
     return next((p for p in candidates if p.is_file()), None)
 
 
 def ensure(root: Path, folders: tuple[str, ...], name: str, urls: list[str], checksum: str) -> Path:
     """The official file ``name``: found and verified, else downloaded into the first of ``folders`` and verified.
 
+    Args:
+        root: where data sets lie; the cache folder is looked through as well.
+        folders: subfolders to look in.
+        name: the file's name, as it is published.
+        urls: where to download it from, tried in order.
+        checksum: `md5` of its content.
+
     Raises:
         UserError: if it is missing and cannot be fetched, or damaged; names the file and what to do.
     """
     path = locate(root, folders, name)
     if path is None:
-        path = _download(root, folders[0], name, urls, checksum)
-    elif md5(path) != checksum:
+        return _download(root, folders[0], name, urls, checksum)
+    if (found := md5(path)) != checksum:
         raise UserError(
-            f"{path}: the checksum is {md5(path)}, but {checksum} is expected (truncated or changed); delete it, "
-            f"then run the command again to download it"
+            f"{path}: its content has the checksum {found}, but {checksum} is expected (truncated or changed); "
+            f"delete it, then run the command again to download it"
         )
     return path
 
@@ -52,18 +72,21 @@ def _download(root: Path, folder: str, name: str, urls: list[str], checksum: str
     missing = f"{name} was not found under {root / folder}"
     if offline():
         raise UserError(f"{missing}, and LIT_GEN_OFFLINE=1 forbids downloading it; put the official file there")
-    base = root if _writable(root) else cache_folder()
-    target = base / folder
+    target = (root if _writable(root) else cache_folder()) / folder
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / f"partial-{os.getpid()}-{name}"  # ends in .gz: md5 looks inside
     reasons: list[str] = []
     for url in urls:
         try:
-            target.mkdir(parents=True, exist_ok=True)
-            partial = target / f"{name}.partial"
-            download_url(url, str(target), partial.name, checksum)
-            replace(partial, target / name)
-            return target / name
-        except (OSError, RuntimeError) as error:
+            download_url(url, str(target), partial.name)
+            if (found := md5(partial)) == checksum:
+                replace(partial, target / name)
+                return target / name
+            reasons.append(f"{url}: checksum {found} instead of {checksum}")
+        except (OSError, RuntimeError, UserError) as error:
             reasons.append(f"{url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        finally:
+            partial.unlink(missing_ok=True)
     raise UserError(
         f"{missing}, and it could not be downloaded ({'; '.join(reasons)}); put the official file there, or point "
         f"data.root or LIT_GEN_DATA at a folder that holds it"

@@ -18,7 +18,7 @@ from lit_gen.errors import UserError
 
 
 class IdxImages(ImageData):
-    """Four IDX archives: used where they lie under ``root``, otherwise downloaded; checksums are verified either way.
+    """Four IDX files, packed or not: used where they lie under ``root``, otherwise downloaded; always verified.
 
     Args:
         val_size: how many of the training images are held out for validation, the last ones of every class.
@@ -30,6 +30,7 @@ class IdxImages(ImageData):
     folders: ClassVar[tuple[str, ...]]
     mirrors: ClassVar[tuple[str, ...]]
     checksums: ClassVar[dict[str, str]]
+    """MD5 of each file's content: it stays the same when an archive is packed anew."""
 
     def __init__(self, val_size: int = 5000, **images: Any) -> None:
         super().__init__(**images)
@@ -69,10 +70,10 @@ class FashionMNIST(IdxImages):
     folders = ("fashion-mnist", "FashionMNIST/raw")
     mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
     checksums: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
     }
 
 
@@ -90,10 +91,10 @@ class MNIST(IdxImages):
     folders = ("mnist", "MNIST/raw")
     mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
     checksums: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte.gz": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
     }
 
     def __init__(self, embedded: bool = False, **archives: Any) -> None:

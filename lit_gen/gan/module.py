@@ -77,6 +77,8 @@ class GAN(LightningModule):
             # Lightning advises to ignore the networks; a checkpoint of the command line could then not be loaded.
             warnings.filterwarnings("ignore", message=".*is already saved during checkpointing.*")
             self.save_hyperparameters(logger=False)
+        if "_instantiator" not in self.hparams:
+            self.hparams.clear()  # built in Python: objects, which no checkpoint can hold; see on_save_checkpoint
         self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
         self._real_in_generator_step = _depends_on_real(loss)
@@ -328,7 +330,7 @@ class GAN(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store a module built in Python as the command line stores one, so that the checkpoint alone rebuilds it."""
         if "_instantiator" not in checkpoint.get("hyper_parameters", {}):
-            checkpoint["hyper_parameters"] = hparams.module_hparams(self, dict(self.hparams))
+            checkpoint["hyper_parameters"] = hparams.module_hparams(self)
 
 
 def _depends_on_real(loss: Loss) -> bool:

@@ -1,0 +1,62 @@
+"""Seed, threads and folders for every test: nothing is read from or written to the person's own folders."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_gen.cli import entry
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LIT_GEN_OFFLINE", "1")
+    monkeypatch.delenv("LIT_GEN_RUN", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The folder of real data sets; the test skips where there is none."""
+    root = os.environ.get("LIT_GEN_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("needs real data sets: set LIT_GEN_DATA to their folder")
+    return Path(root)
+
+
+@pytest.fixture
+def lit_gen(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run one command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = entry.run(list(arguments))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+TINY = (
+    "--config=gan_mlp.yaml",
+    "--trainer.logger.TensorBoardLogger=false",
+    "--trainer.log_every_n_steps=2",
+    "--model.generator.width=16",
+    "--model.discriminator.width=16",
+    "--data.batch_size=32",
+    "--samples.enabled=false",
+)
+"""A GAN that trains a hundred steps in a second."""

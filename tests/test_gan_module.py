@@ -1,0 +1,253 @@
+"""The training step as a system: who is updated when, what is counted, what is saved."""
+
+import functools
+import math
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+
+import lit_gen
+from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.data.mnist import MNIST
+from lit_gen.data.toy import Toy2D
+from lit_gen.errors import NonFiniteLossError, UserError
+from lit_gen.gan import losses, mlp
+from lit_gen.gan.losses import AdversarialLoss
+from lit_gen.gan.module import GAN
+
+SGD = functools.partial(torch.optim.SGD, lr=0.1)
+
+
+def build(loss=losses.non_saturating, shape=(2, 1, 1), optimizer=SGD, **options):
+    torch.manual_seed(0)
+    generator, discriminator = mlp.Generator(shape, latent_dim=3, width=8), mlp.Discriminator(shape, width=8)
+    return GAN(generator, discriminator, loss, optimizer, optimizer, **options)
+
+
+def fit(model, steps, tmp_path, callbacks=(), data=None, ckpt_path=None, log_every=1, **options):
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        callbacks=[Checkpoint(every=0), *callbacks],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        log_every_n_steps=log_every,
+        default_root_dir=tmp_path,
+        **options,
+    )
+    trainer.fit(model, datamodule=data or Toy2D(size=1000, batch_size=16), ckpt_path=ckpt_path)
+    return trainer
+
+
+class Watch(Callback):
+    """Notes each optimizer step: which network moved, and whether the other one's weights or gradients did."""
+
+    def __init__(self):
+        self.moves, self.before = [], None
+
+    @staticmethod
+    def _state(network):
+        return [(p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in network.parameters()]
+
+    def snapshot(self, module):
+        return {"generator": self._state(module.generator), "discriminator": self._state(module.discriminator)}
+
+    @staticmethod
+    def same(a, b):
+        def equal(x, y):
+            return (x is None) == (y is None) and (x is None or torch.equal(x, y))
+
+        return all(equal(p, q) and equal(g, h) for (p, g), (q, h) in zip(a, b, strict=True))
+
+
+def test_each_step_moves_one_network_and_leaves_the_other_bit_equal(tmp_path, monkeypatch):
+    model, watch = build(), Watch()
+    original = GAN._update
+
+    def watched(self, optimizer, network, loss, extras):
+        before = watch.snapshot(self)
+        result = original(self, optimizer, network, loss, extras)
+        after = watch.snapshot(self)
+        mine = "generator" if network is self.generator else "discriminator"
+        other = "discriminator" if mine == "generator" else "generator"
+        assert not watch.same(before[mine], after[mine])
+        assert watch.same(before[other], after[other]), f"the {mine}'s step changed the {other}"
+        watch.moves.append(mine)
+        return result
+
+    monkeypatch.setattr(GAN, "_update", watched)
+    fit(model, 5, tmp_path)
+    assert watch.moves == ["discriminator", "generator"] * 5
+
+
+def test_one_batch_is_one_step_is_one_generator_update(tmp_path):
+    model, seen = build(), []
+
+    class Count(Callback):
+        def on_train_batch_end(self, trainer, module, *args):
+            seen.append((trainer.global_step, module.images_seen))
+
+    trainer = fit(model, 7, tmp_path, [Count()])
+    assert seen == [(k, 16 * k) for k in range(1, 8)]
+    assert trainer.global_step == 7
+    assert (tmp_path / "checkpoints" / "step=00000007.ckpt").is_file()  # the last step, without `every`
+
+
+def test_every_step_has_its_own_latents(tmp_path, monkeypatch):
+    drawn = []
+    original = GAN._noise
+
+    def recorded(self, purpose, real, step):
+        drawn.append(original(self, purpose, real, step))
+        return drawn[-1]
+
+    monkeypatch.setattr(GAN, "_noise", recorded)
+    fit(build(), 3, tmp_path)
+    assert len(drawn) == 6
+    assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_the_step_equals_a_hand_written_loop(tmp_path):
+    """Ten lines of plain torch, with the same noise, give the same weights."""
+    from lit_gen import randomness
+
+    model, data = build(ema_decay=0.9, seed=5), Toy2D(size=1000, batch_size=16)
+    torch.manual_seed(0)
+    generator, discriminator = mlp.Generator((2, 1, 1), 3, width=8), mlp.Discriminator((2, 1, 1), width=8)
+    average = [p.detach().clone() for p in generator.parameters()]
+    og, od = SGD(generator.parameters()), SGD(discriminator.parameters())
+    for step, batch in zip(range(20), data.train_dataloader(), strict=False):
+        zd, zg = (
+            randomness.training_noise((16, 3), torch.device("cpu"), 5, f"latents of the {who} step", step)
+            for who in ("discriminator", "generator")
+        )
+        od.zero_grad()
+        losses.non_saturating(
+            discriminator(batch.images), discriminator(generator(zd).detach())
+        ).discriminator.backward()
+        od.step()
+        og.zero_grad()
+        losses.non_saturating(torch.zeros(16), discriminator(generator(zg))).generator.backward()
+        og.step()
+        beta = min(0.9, (1 + step) / (10 + step))
+        average = [a * beta + p.detach() * (1 - beta) for a, p in zip(average, generator.parameters(), strict=True)]
+    fit(model, 20, tmp_path, data=data)
+    for found, expected in [
+        *zip(model.generator.parameters(), generator.parameters(), strict=True),
+        *zip(model.discriminator.parameters(), discriminator.parameters(), strict=True),
+        *zip(model.ema_generator.parameters(), average, strict=True),
+    ]:
+        assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_losses_that_use_real_logits_get_them_in_the_generator_step():
+    assert build(losses.relativistic)._real_in_generator_step
+    assert build(losses.relativistic_average)._real_in_generator_step
+    assert not build(losses.hinge)._real_in_generator_step
+
+
+def test_average_stays_in_evaluation_mode():
+    model = build()
+    model.train()
+    assert model.generator.training
+    assert not model.ema_generator.training
+    assert not any(p.requires_grad for p in model.ema_generator.parameters())
+
+
+def test_sample_depends_on_the_index_alone():
+    model = build(shape=(1, 28, 28))
+    whole = model.sample(torch.arange(130))
+    assert whole.shape == (130, 1, 28, 28)
+    for indices in (torch.tensor([5]), torch.tensor([129, 0, 64, 64]), torch.arange(60, 70)):
+        assert torch.equal(model.sample(indices), whole[indices])
+    model.train()
+    assert torch.equal(model.sample(torch.arange(3), weights="raw"), model.sample(torch.arange(64), weights="raw")[:3])
+    assert model.generator.training, "sampling leaves the training mode as it was"
+
+
+def test_interpolation_ends_at_the_samples():
+    model = build(shape=(1, 28, 28))
+    path = model.interpolate(torch.tensor([0, 1]), torch.tensor([2, 3]), 5)
+    assert path.shape == (2, 5, 1, 28, 28)
+    assert torch.allclose(path[:, 0], model.sample(torch.tensor([0, 1])), atol=1e-5)
+    assert torch.allclose(path[:, -1], model.sample(torch.tensor([2, 3])), atol=1e-5)
+
+
+def nan_from_step(real, fake):
+    nan_from_step.calls += 1
+    value = math.nan if nan_from_step.calls > 9 else 1.0  # one call when built, then two per step
+    return AdversarialLoss(fake.mean() - real.mean(), -fake.mean() * value)
+
+
+def test_nan_stops_the_run_at_once_and_names_step_network_and_checkpoint(tmp_path):
+    nan_from_step.calls = 0
+    model = build(nan_from_step)
+    checkpoint = Checkpoint(every=2)
+    trainer_error = pytest.raises(NonFiniteLossError, match=r"the loss of the generator .* at step 5; .*step=00000004")
+    with trainer_error:
+        trainer = Trainer(
+            accelerator="cpu", max_steps=50, logger=False, callbacks=[checkpoint], enable_progress_bar=False,
+            enable_model_summary=False, limit_val_batches=0, default_root_dir=tmp_path, log_every_n_steps=50,
+        )  # fmt: skip
+        trainer.fit(model, datamodule=Toy2D(size=1000, batch_size=16))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step=00000002.ckpt", "step=00000004.ckpt"]
+
+
+def test_a_checkpoint_with_bad_weights_is_never_written(tmp_path):
+    class Spoil(Callback):
+        def on_train_batch_end(self, trainer, module, *args):
+            module.ema_generator.layers[0].weight.data[0, 0] = math.inf
+
+    with pytest.raises(NonFiniteLossError, match=r"weight ema_generator.layers.0.weight"):
+        fit(build(), 3, tmp_path, [Spoil()])
+    assert not list((tmp_path / "checkpoints").glob("*")) or not (tmp_path / "checkpoints").exists()
+
+
+def test_a_module_built_in_python_loads_from_its_checkpoint_alone_and_resumes(tmp_path):
+    options = {"optimizer": functools.partial(torch.optim.Adam, lr=1e-3), "seed": 3, "ema_decay": 0.5}
+    model = build(losses.hinge, **options)
+    fit(model, 6, tmp_path / "whole")
+    again = lit_gen.load(tmp_path / "whole" / "checkpoints" / "step=00000006.ckpt")
+    assert torch.equal(again.sample(5), model.sample(torch.arange(5)))
+    assert again.model.loss is losses.hinge
+    assert again.model.seed == 3
+
+    fit(build(losses.hinge, **options), 3, tmp_path / "half")
+    resumed = build(losses.hinge, **options)
+    fit(resumed, 6, tmp_path / "half", ckpt_path=tmp_path / "half" / "checkpoints" / "step=00000003.ckpt")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_network_that_cannot_be_described_is_refused_when_saving(tmp_path):
+    class Local(mlp.Discriminator):
+        def __init__(self, hidden):
+            super().__init__((2, 1, 1), hidden)
+
+    torch.manual_seed(0)
+    model = GAN(mlp.Generator((2, 1, 1), 3), Local(4), generator_optimizer=SGD, discriminator_optimizer=SGD)
+    with pytest.raises(UserError, match="does not keep its constructor argument 'hidden'"):
+        fit(model, 1, tmp_path)
+
+
+def test_a_generator_of_another_shape_is_refused_before_the_first_step(tmp_path):
+    with pytest.raises(UserError, match=r"samples of shape \(2, 1, 1\), but data.shape is \(1, 28, 28\)"):
+        fit(build(), 1, tmp_path, data=MNIST(embedded=True))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
+def test_bad_decay(decay):
+    with pytest.raises(UserError, match=r"model.ema_decay"):
+        build(ema_decay=decay)
+
+
+def test_without_average_samples_come_from_the_raw_weights(tmp_path):
+    model = build(ema_decay=None)
+    fit(model, 2, tmp_path)
+    assert model.ema_generator is None
+    assert torch.equal(model.sample(torch.arange(2)), model.sample(torch.arange(2), weights="raw"))
