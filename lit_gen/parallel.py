@@ -42,6 +42,14 @@ def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Ten
     return flat[offset:]
 
 
+@torch.no_grad()
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every rank the buffers of rank 0, whose checkpoint is written: batch statistics differ between ranks."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 class _MeanOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

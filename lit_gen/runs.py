@@ -131,7 +131,10 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
         "host": platform.node(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("lit-gen", "torch", "torchvision", "lightning", "numpy")},
+        "versions": {
+            "torch": str(torch.__version__),  # with its build
+            **{name: _version(name) for name in ("lit-gen", "torchvision", "lightning", "numpy")},
+        },
     }
     with (run / "run.yaml").open("a", encoding="utf-8") as file:
         yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)

@@ -39,8 +39,9 @@ def by_hand(name, real, fake):
         "wasserstein": (mf - mr, -mf),
         "relativistic": (-mean([math.log(sig(r - f)) for r, f in zip(real, fake, strict=True)]),
                          -mean([math.log(sig(f - r)) for r, f in zip(real, fake, strict=True)])),
-        "relativistic_average": (-mean([math.log(sig(r - mf)) for r in real]) - mean([math.log(1 - sig(f - mr)) for f in fake]),
-                                 -mean([math.log(1 - sig(r - mf)) for r in real]) - mean([math.log(sig(f - mr)) for f in fake])),
+        "relativistic_average": (
+            -mean([math.log(sig(r - mf)) for r in real]) - mean([math.log(1 - sig(f - mr)) for f in fake]),
+            -mean([math.log(1 - sig(r - mf)) for r in real]) - mean([math.log(sig(f - mr)) for f in fake])),
     }[name]  # fmt: skip
 
 

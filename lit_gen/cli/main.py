@@ -2,11 +2,9 @@
 
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -17,11 +15,12 @@ from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli import configs, links, own_code
+from lit_gen.cli import configs, links, own_code, run_dir
 from lit_gen.cli.changes import refuse_changes
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.hardware import refuse_unusable_gpu
 from lit_gen.cli.parser import Parser, explain
+from lit_gen.cli.quiet import quiet
 from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
@@ -143,8 +142,8 @@ class LitGenCLI(LightningCLI):
             refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
         self._choose_checkpoint()
         self.dump = self._dump()
-        self.run_dir = self._run_dir()
-        self._fill_in_run_dir()
+        self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
+        run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
 
     def _choose_checkpoint(self) -> None:
         """Resolve ``ckpt_path``: a run directory stands for its newest checkpoint; only fit can do without one."""
@@ -166,31 +165,6 @@ class LitGenCLI(LightningCLI):
             config.pop(option, None)
         text: str = self._parser(self.subcommand).dump(config, skip_validation=True, skip_none=False)
         return text
-
-    def _run_dir(self) -> Path:
-        if runs.ENVIRONMENT in os.environ:  # this process was launched by rank 0
-            return Path(os.environ[runs.ENVIRONMENT])
-        if self.subcommand != "fit":
-            assert self.checkpoint is not None
-            folder = self.checkpoint.parent
-            path = folder.parent if folder.name == runs.CHECKPOINTS else folder
-        elif self.resumed is not None:
-            path = self.resumed
-        else:
-            path = runs.create(Path(self.chosen.run_root), self.chosen.run_name or self.stem, self.chosen.run_id)
-        os.environ[runs.ENVIRONMENT] = str(path)
-        return path
-
-    def _fill_in_run_dir(self) -> None:
-        trainer = self.chosen.trainer
-        trainer.default_root_dir = str(self.run_dir)
-        if self.subcommand != "fit":
-            trainer.logger = False  # the run's own logs are of its training
-        for element in [*_listed(trainer.logger), *_listed(trainer.callbacks)]:
-            arguments = element.get("init_args", {})
-            for name, value in list(arguments.items()):
-                if isinstance(value, str):
-                    arguments[name] = value.replace("{run_dir}", str(self.run_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""
@@ -253,27 +227,3 @@ class LitGenCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every sample in memory: the pictures are written as they come."""
         self.trainer.predict(**{**kwargs, "return_predictions": False})
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None or isinstance(value, bool):
-        return []
-    return list(value) if isinstance(value, list) else [value]
-
-
-def quiet() -> None:
-    """Keep third parties' advice, which is wrong for this project, off the screen."""
-    import logging
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*instantiate_classes.*was deprecated.*",  # called by lightning
-        ".*JsonargparseDeprecationWarning.*",
-        ".*isinstance\\(treespec, LeafSpec\\).*",  # called by lightning
-        ".*GPU available but not used.*",
-        ".*is smaller than the logging interval.*",  # one log entry per so many steps, whatever the epoch's length
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    torch.set_float32_matmul_precision("highest")

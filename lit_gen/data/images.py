@@ -1,6 +1,7 @@
 """The data module of every image set: splits, loaders, and what the model must know of the data."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +112,10 @@ class ImageData(LightningDataModule):
 
     def _evaluation(self, split: Split) -> EvalLoader | list[Any]:
         data = self.split(split)
-        return EvalLoader(data, **self._place()) if len(data) else []
+        if len(data):
+            return EvalLoader(data, **self._place())
+        warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
+        return []
 
     def _place(self) -> dict[str, Any]:
         if self.trainer is None:

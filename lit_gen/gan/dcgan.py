@@ -1,8 +1,8 @@
 """DCGAN: strided convolutions, batch norm, ReLU in the generator, leaky ReLU in the discriminator.
 
-Radford et al., 2015, https://arxiv.org/abs/1511.06434. All weights start at N(0, 0.02) as there, batch-norm
-scales at N(1, 0.02). Sizes are 28 (from 7x7, two doublings), 32 and 64 (from 4x4, three and four doublings); feature maps
-halve with each doubling, down to ``width`` before the image.
+Radford et al., 2015, https://arxiv.org/abs/1511.06434. All weights start at N(0, 0.02) as there, batch-norm scales at
+N(1, 0.02). Sizes are 28 (from 7x7, two doublings), 32 and 64 (from 4x4, three and four doublings); feature maps halve
+with each doubling, down to ``width`` before the image.
 """
 
 import torch

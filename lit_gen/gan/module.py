@@ -8,8 +8,9 @@ pictures live in callbacks: this file holds the step alone.
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -24,13 +25,8 @@ from lit_gen.gan.losses import AdversarialLoss, non_saturating
 from lit_gen.protocols import ImageBatch, Weights
 from lit_gen.runs import last_checkpoint_of, log_scalars
 
-
-class Loss(Protocol):
-    """An adversarial loss; see `lit_gen.gan.losses`."""
-
-    def __call__(self, real: Tensor, fake: Tensor, /) -> AdversarialLoss:
-        """Logits (B,) of real and of generated images to the two losses."""
-        ...
+Loss = Callable[[Tensor, Tensor], AdversarialLoss]
+"""An adversarial loss: logits (B,) of real and of generated images to the two losses; see `lit_gen.gan.losses`."""
 
 
 class GAN(LightningModule):
@@ -250,8 +246,9 @@ class GAN(LightningModule):
         self._evaluation.append(torch.stack([logits.sum(), (logits > 0).sum(), logits.new_tensor(len(logits))]))
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what an interrupted evaluation left."""
+        """Forget what an interrupted evaluation left; use rank 0's batch statistics on every rank."""
         self._evaluation = []
+        parallel.broadcast_buffers(self.discriminator)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean logit and accuracy on held-out images, exact at any world size."""

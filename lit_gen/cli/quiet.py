@@ -1,0 +1,20 @@
+"""Third parties' advice that is wrong for this project, kept off the screen."""
+
+import logging
+import os
+import warnings
+
+
+def quiet() -> None:
+    """Keep third parties' advice, which is wrong for this project, off the screen."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*instantiate_classes.*was deprecated.*",  # called by lightning
+        ".*JsonargparseDeprecationWarning.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",  # called by lightning
+        ".*GPU available but not used.*",
+        ".*is smaller than the logging interval.*",  # one log entry per so many steps, whatever the epoch's length
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

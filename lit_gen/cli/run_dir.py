@@ -1,0 +1,55 @@
+"""Which directory a command belongs to, and where its name goes in the configuration."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lit_gen import runs
+
+
+def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
+    """The run directory of this process: handed over by rank 0, the resumed one, the checkpoint's, or a new one.
+
+    Args:
+        chosen: the parsed options.
+        command: fit, validate, test or predict.
+        stem: the default of ``run_name``.
+        resumed: the run to continue, or None.
+        checkpoint: the checkpoint to start from or to evaluate, or None.
+    """
+    if runs.ENVIRONMENT in os.environ:
+        return Path(os.environ[runs.ENVIRONMENT])
+    if command != "fit":
+        assert checkpoint is not None
+        folder = checkpoint.parent
+        path = folder.parent if folder.name == runs.CHECKPOINTS else folder
+    elif resumed is not None:
+        path = resumed
+    else:
+        path = runs.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id)
+    os.environ[runs.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
+    return path
+
+
+def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:
+    """Put the run directory for ``{run_dir}`` in the options of loggers and callbacks.
+
+    Args:
+        trainer: the parsed trainer options, changed in place.
+        path: the run directory.
+        keep_loggers: false for commands that must not write into the logs of the run's training.
+    """
+    trainer.default_root_dir = str(path)
+    if not keep_loggers:
+        trainer.logger = False
+    for element in [*_listed(trainer.logger), *_listed(trainer.callbacks)]:
+        arguments = element.get("init_args", {})
+        for name, value in list(arguments.items()):
+            if isinstance(value, str):
+                arguments[name] = value.replace("{run_dir}", str(path))
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list) else [value]

@@ -1,0 +1,102 @@
+"""Two processes on the CPU against one: every run below is a program of its own, with its own time limit."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_gen.gan import losses
+
+LOSSES = [name for name in losses.__all__ if name != "AdversarialLoss"]
+OPTIONS = (
+    "--config=gan_mlp.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
+    "--trainer.max_steps=20", "--trainer.log_every_n_steps=5", "--trainer.val_check_interval=10",
+    "--samples.enabled=false", "--model.generator.width=32", "--model.discriminator.width=32", "--run_name=r",
+)  # fmt: skip
+# plain SGD: a loss that ignores a shift of all logits has a zero gradient for the last bias, and Adam makes steps of
+# full size out of its rounding errors
+SGD = [
+    f"--model.{n}_optimizer={{class_path: torch.optim.SGD, init_args: {{lr: 0.05}}}}"
+    for n in ("generator", "discriminator")
+]
+
+
+def fit(*options, world=1, timeout=120):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
+    command = [sys.executable, "-m", "lit_gen", "fit", *OPTIONS, f"--trainer.devices={world}", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+def weights(identifier):
+    (path,) = Path(f"runs/r/{identifier}/checkpoints").glob("step=*.ckpt")
+    return torch.load(path)
+
+
+def log(identifier):
+    with Path(f"runs/r/{identifier}/metrics.csv").open(encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in ("relativistic_average", "hinge") else pytest.mark.slow) for n in LOSSES]
+)
+def test_two_ranks_with_half_the_batch_equal_one(name):
+    loss = f"--model.loss=lit_gen.gan.losses.{name}"
+    for world, batch in ((1, 64), (2, 32)):
+        done = fit(loss, *SGD, f"--data.batch_size={batch}", f"--run_id={world}", world=world)
+        assert done.returncode == 0, done.stderr
+        assert "unused" not in done.stderr
+    one, two = weights(1)["state_dict"], weights(2)["state_dict"]
+    for key in one:
+        if torch.isfinite(one[key]).all():
+            assert torch.allclose(one[key], two[key], rtol=0, atol=1e-5), key
+    for a, b in zip(log(1), log(2), strict=True):
+        assert a.keys() == b.keys()
+        assert all(a[k] == pytest.approx(b[k], abs=1e-4) for k in a)
+
+
+def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
+    net = ("--model.generator=lit_gen.gan.dcgan.Generator", "--model.generator.width=4",
+           "--model.discriminator=lit_gen.gan.dcgan.Discriminator", "--model.discriminator.width=4")  # fmt: skip
+    net = (*net, "--data.batch_size=32", "--checkpoint.every=10")
+    options = tuple(o for o in OPTIONS if "width" not in o)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "lit_gen", "fit", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert "unused" not in done.stderr
+
+    run(*options, *net, "--trainer.devices=2", "--run_id=whole")
+    run(*options, *net, "--trainer.devices=2", "--run_id=half", "--trainer.max_steps=10")
+    run("--resume=runs/r/half", "--trainer.max_steps=20")
+    whole, half = (torch.load(f"runs/r/{i}/checkpoints/step=00000020.ckpt") for i in ("whole", "half"))
+    assert all(torch.equal(whole["state_dict"][k], half["state_dict"][k]) for k in whole["state_dict"])
+    assert Path("runs/r/whole/metrics.csv").read_bytes() == Path("runs/r/half/metrics.csv").read_bytes()
+    assert len(list(Path("runs/r").iterdir())) == 2, "one run directory for both ranks"
+
+
+def test_a_mistake_ends_both_ranks_with_one_sentence():
+    done = fit("--data.batch_size=3000", world=2)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "3000 x 2 ranks" in done.stderr
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path):
+    (tmp_path / "own_nan.py").write_text(
+        "import os, torch\nfrom lit_gen.gan.losses import AdversarialLoss\ncalls = 0\n"
+        "def loss(real, fake):\n"
+        "    global calls\n    calls += 1\n"
+        "    bad = float('nan') if calls > 9 and os.environ.get('LOCAL_RANK') == '1' else 1.0\n"
+        "    return AdversarialLoss((fake.mean() - real.mean()) * bad, -fake.mean())\n",
+        encoding="utf-8",
+    )
+    done = fit("--model.loss=own_nan.loss", "--run_id=one", world=2)
+    assert done.returncode == 3, done.stderr
+    assert "the loss of the discriminator became NaN or infinite at step 5" in done.stderr

@@ -1,0 +1,272 @@
+"""The command line as a user meets it, in this process."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+from PIL import Image
+
+import lit_gen as package
+from lit_gen.cli import entry
+
+
+def fit(lit_gen, *options, steps=4, name="r", identifier="one"):
+    return lit_gen(
+        "fit", *TINY, f"--trainer.max_steps={steps}", f"--run_name={name}", f"--run_id={identifier}", *options
+    )
+
+
+def test_a_run_leaves_everything_in_its_directory(lit_gen, tmp_path):
+    code, out, err = fit(
+        lit_gen, "--samples.enabled=true", "--samples.every=2", "--trainer.logger.TensorBoardLogger={}"
+    )
+    assert code == 0, err
+    run = tmp_path / "runs" / "r" / "one"
+    names = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    assert names >= {"config.yaml", "run.yaml", "metrics.csv", "checkpoints/step=00000004.ckpt"}
+    assert {"samples/step=00000002.png", "samples/step=00000004.png"} <= names
+    assert any(n.startswith("tensorboard/events") for n in names)
+    assert "run       runs/r/one" in out
+    assert "samples   runs/r/one/samples/step=00000004.png" in out
+    assert re.search(r"images/s  [\d,]+", out)
+    rows = list(csv.DictReader((run / "metrics.csv").open(encoding="utf-8")))
+    assert [r["step"] for r in rows] == ["2", "4"]
+    assert [float(r["train/images_seen"]) for r in rows] == [64, 128]
+    record = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))
+    assert record["arguments"][0] == "fit"
+    assert record["versions"]["torch"] == torch.__version__
+    with Image.open(run / "samples" / "step=00000004.png") as grid:
+        assert grid.size == (8 * 30 + 2, 8 * 30 + 2)
+
+
+def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True
+        )
+
+    git("init", "-q")
+    (tmp_path / "mine.py").write_text("a = 1\n", encoding="utf-8")
+    git("add", "mine.py")
+    git("commit", "-qm", "x")
+    (tmp_path / "mine.py").write_text("a = 2\n", encoding="utf-8")
+    assert fit(lit_gen, steps=1)[0] == 0
+    run = tmp_path / "runs" / "r" / "one"
+    assert len(yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["commit"]) == 40
+    assert "+a = 2" in (run / "uncommitted.diff").read_text(encoding="utf-8")
+
+
+def test_two_runs_never_share_a_directory(lit_gen, tmp_path, monkeypatch):
+    monkeypatch.setattr("lit_gen.runs.new_id", lambda: "same")
+    for _ in range(2):
+        assert lit_gen("fit", *TINY, "--trainer.max_steps=1", "--run_name=r")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "runs" / "r").iterdir()) == ["same", "same-2"]
+
+
+def test_the_seed_alone_decides(lit_gen, tmp_path):
+    for identifier, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert fit(lit_gen, f"--seed_everything={seed}", identifier=identifier)[0] == 0
+    a, b, c = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000004.ckpt")["state_dict"] for i in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["generator.layers.0.weight"], c["generator.layers.0.weight"])
+
+
+# ---- resume
+
+
+def test_resumed_runs_end_bit_identical(lit_gen, tmp_path):
+    """Stopped mid-epoch, at an epoch's end, or prolonged when finished: the same weights and log."""
+    long = (
+        "--data.batch_size=512",
+        "--trainer.val_check_interval=5",
+        "--trainer.log_every_n_steps=3",
+    )  # 7 steps an epoch
+    assert fit(lit_gen, *long, steps=20, identifier="whole")[0] == 0
+    whole = tmp_path / "runs/r/whole"
+    expected = torch.load(whole / "checkpoints/step=00000020.ckpt")
+    for stop in (3, 7, 10, 14):
+        assert fit(lit_gen, *long, steps=stop, identifier=f"s{stop}")[0] == 0
+        run = tmp_path / f"runs/r/s{stop}"
+        code, _, err = lit_gen("fit", "--resume", str(run), "--trainer.max_steps=20")
+        assert code == 0, err
+        found = torch.load(run / "checkpoints/step=00000020.ckpt")
+        for part in ("state_dict", "optimizer_states"):
+            assert_same(expected[part], found[part], f"{stop}: {part}")
+        assert (run / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+
+
+def assert_same(a, b, name):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), name
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for k in a:
+            assert_same(a[k], b[k], f"{name}.{k}")
+    elif isinstance(a, list | tuple):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{name}.{i}")
+    else:
+        assert a == b, name
+
+
+def test_resume_after_a_kill_drops_what_is_logged_again(lit_gen, tmp_path):
+    assert fit(lit_gen, "--checkpoint.every=4", steps=8, identifier="whole")[0] == 0
+    run = tmp_path / "runs/r/whole"
+    log = (run / "metrics.csv").read_bytes()
+    (run / "checkpoints/step=00000008.ckpt").unlink()  # as if killed after step 4 was saved and step 8 was logged,
+    (run / "checkpoints/step=00000006.partial").write_bytes(b"half")  # in the middle of a checkpoint
+    (run / "metrics.csv").write_bytes(log + b"10,0.5")  # and in the middle of a row
+    assert lit_gen("fit", "--resume", str(run))[0] == 0
+    assert (run / "metrics.csv").read_bytes() == log
+    assert len(list(yaml.safe_load_all((run / "run.yaml").read_text(encoding="utf-8")))) == 2
+
+
+def test_resume_refuses_changes_by_name(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    run = str(tmp_path / "runs/r/one")
+    code, _, err = lit_gen("fit", "--resume", run, "--model.ema_decay=0.5", "--trainer.max_steps=6")
+    assert code == 2
+    assert "model.init_args.ema_decay is '0.5' but was '0.999'" in err
+    assert "max_steps" not in err
+    allowed = ("--allow_changes=true", "--model.ema_decay=0.5", "--trainer.max_steps=6", "--data.root=elsewhere")
+    assert lit_gen("fit", "--resume", run, *allowed)[0] == 0
+
+
+# ---- checkpoints and the command line
+
+
+def test_a_checkpoint_never_overrides_the_command_line(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    checkpoint = tmp_path / "runs/r/one/checkpoints/step=00000004.ckpt"
+    changed = ("--model.ema_decay=0.25", f"--ckpt_path={checkpoint}")
+    assert fit(lit_gen, *changed, steps=6, identifier="two")[0] == 0
+    hparams = torch.load(tmp_path / "runs/r/two/checkpoints/step=00000006.ckpt")["hyper_parameters"]
+    assert hparams["ema_decay"] == 0.25
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_evaluation_of_a_run(lit_gen, tmp_path, command):
+    assert fit(lit_gen)[0] == 0
+    before = (tmp_path / "runs/r/one/metrics.csv").read_bytes()
+    code, out, err = lit_gen(command, *TINY, f"--ckpt_path={tmp_path / 'runs/r/one'}")
+    assert code == 0, err
+    assert re.search(r"(val|test)/real_accuracy +[\d.]+", out)
+    assert (tmp_path / "runs/r/one/metrics.csv").read_bytes() == before
+
+
+def test_predict_writes_one_sample_per_test_image(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    limit = "--trainer.limit_predict_batches=2"
+    code, _, err = lit_gen("predict", *TINY, limit, f"--ckpt_path={tmp_path / 'runs/r/one'}")
+    assert code == 0, err
+    assert len(list((tmp_path / "runs/r/one/predictions").glob("*.png"))) == 128
+
+
+# ---- sample, export, notebooks
+
+
+def test_sample_is_the_same_whatever_is_asked(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    run = str(tmp_path / "runs/r/one")
+    assert lit_gen("sample", run, "--n", "70", "--out", "a")[0] == 0
+    assert lit_gen("sample", run, "--n", "3", "--start", "66", "--batch_size", "2", "--out", "b é")[0] == 0
+    for i in (66, 67, 68):
+        assert Path(f"a/{i:06d}.png").read_bytes() == Path(f"b é/{i:06d}.png").read_bytes()
+    assert len(list(Path("a").glob("*.png"))) == 71
+    assert lit_gen("sample", run, "--n", "4", "--interpolate", "8", "--out", "c")[0] == 0
+    with Image.open("c/grid.png") as grid:
+        assert grid.size == (8 * 30 + 2, 4 * 30 + 2)
+
+
+def test_notebook_and_export(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    run = package.load(tmp_path / "runs/r/one")
+    images = run.sample(5)
+    assert images.shape == (5, 1, 28, 28)
+    assert lit_gen("export", str(tmp_path / "runs/r/one"), "g.safetensors")[0] == 0
+    program = """
+import sys; sys.modules["lightning"] = None
+from safetensors.torch import load_file
+from lit_gen.gan.mlp import Generator
+import torch
+g = Generator((1, 28, 28), latent_dim=64, width=16).eval()
+g.load_state_dict(load_file("g.safetensors"))
+from lit_gen.randomness import latents
+torch.save(g(latents(0, torch.arange(64), 64)).detach(), "out.pt")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert torch.allclose(torch.load("out.pt")[:5], images, atol=1e-6)
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["configs"]])
+def test_light_answers_import_neither_torch_nor_lightning(arguments):
+    program = (
+        "import sys\nfrom lit_gen.cli.entry import run\n"
+        f"code = run({arguments!r})\n"
+        "heavy = {'torch', 'lightning', 'numpy'} & set(sys.modules)\nassert not heavy, heavy\nsys.exit(code)"
+    )
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert time.perf_counter() - began < 5  # half a second on an idle machine; the imports are what is tested
+
+
+def test_configs_lists_every_shipped_config(lit_gen):
+    _, out, _ = lit_gen("configs")
+    assert "gan.yaml " in out
+    assert all(len(line.split(None, 1)[1]) > 20 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [["fit", "--help"], ["sample", "--help"], ["fetch", "--help"]])
+def test_help_of_a_command(arguments, capfd):
+    with pytest.raises(SystemExit) if arguments[0] != "fetch" else nothing() as raised:
+        entry.run(arguments)
+    assert arguments[0] == "fetch" or raised.value.code == 0
+    assert "--" in capfd.readouterr().out
+
+
+class nothing:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *exception):
+        return False
+
+
+def test_print_config_is_a_config(lit_gen, tmp_path, capfd):
+    with pytest.raises(SystemExit):
+        entry.run(["fit", *TINY, "--print_config"])
+    config = yaml.safe_load(capfd.readouterr().out)
+    assert config["data"]["init_args"]["batch_size"] == 32
+    assert not (tmp_path / "runs").exists()
+
+
+def test_fetch_prints_a_manifest(lit_gen):
+    code, out, err = lit_gen("fetch", "--config", "gan.yaml")
+    assert code == 0, err
+    assert re.match(r"sha256 [0-9a-f]{64} +[\d,]+  .*mnist_5k.csv.gz", out)
+    code, _, err = lit_gen("fetch", "--config", "dcgan_mnist.yaml")
+    assert code == 2
+    assert "train-images-idx3-ubyte.gz was not found" in err
+
+
+def test_another_data_set_by_its_short_name(lit_gen, tmp_path):
+    code, _, err = lit_gen(
+        "fit", "--config=gan_ring.yaml", "--config=smoke.yaml", "--data", "Toy2D", "--data.kind=grid",
+        "--run_name=r", "--run_id=one",
+    )  # fmt: skip
+    assert code == 0, err
+    config = yaml.safe_load((tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8"))
+    assert config["data"]["init_args"]["kind"] == "grid"
+    assert json.dumps(config)  # plain data

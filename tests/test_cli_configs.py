@@ -1,0 +1,100 @@
+"""Finding and merging config files: plain dictionaries, no parser."""
+
+import pytest
+
+from lit_gen.cli import configs
+from lit_gen.errors import UserError
+
+BASE = {
+    "model": {"class_path": "a.GAN", "init_args": {"x": 1, "y": [1, 2]}},
+    "trainer": {
+        "max_steps": 5,
+        "logger": [{"class_path": "lit_gen.runs.MetricsCSV"}],
+        "callbacks": [{"class_path": "p.EarlyStopping", "init_args": {"patience": 3, "monitor": "m"}}],
+    },
+}
+
+
+def names(config, where):
+    return [e["class_path"].rsplit(".", 1)[-1] for e in config["trainer"][where]]
+
+
+def test_an_overlay_adds_to_lists_and_keeps_what_is_there():
+    over = {"trainer": {"logger": {"class_path": "x.TensorBoardLogger"}, "callbacks": [{"class_path": "q.FID"}]}}
+    merged = configs.merge(BASE, over)
+    assert names(merged, "logger") == ["MetricsCSV", "TensorBoardLogger"]
+    assert names(merged, "callbacks") == ["EarlyStopping", "FID"]
+    assert merged["trainer"]["max_steps"] == 5
+    assert names(BASE, "logger") == ["MetricsCSV"], "the base is not changed"
+
+
+def test_naming_an_element_again_changes_it():
+    over = {"trainer": {"callbacks+": [{"class_path": "p.EarlyStopping", "init_args": {"patience": 9}}]}}
+    merged = configs.merge(BASE, over)
+    assert merged["trainer"]["callbacks"] == [
+        {"class_path": "p.EarlyStopping", "init_args": {"patience": 9, "monitor": "m"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "patience"),
+    [(["--trainer.callbacks.EarlyStopping.patience", "9"], 9), (["--trainer.callbacks.EarlyStopping=false"], None)],
+)
+def test_an_element_is_addressed_by_name_on_the_command_line(arguments, patience):
+    named, rest = configs.take_named(["--trainer.max_steps", "7", *arguments])
+    assert rest == ["--trainer.max_steps", "7"]
+    callbacks = configs.merge(BASE, named)["trainer"]["callbacks"]
+    assert [c["init_args"]["patience"] for c in callbacks] == ([] if patience is None else [patience])
+
+
+def test_an_unknown_element_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match=r"trainer.callbacks.EarlyStoping: .*did you mean 'EarlyStopping'"):
+        configs.merge(BASE, {"trainer": {"callbacks": {"EarlyStoping": False}}})
+
+
+def test_lists_can_be_switched_off_whole():
+    assert configs.merge(BASE, {"trainer": {"logger": False}})["trainer"]["logger"] is False
+    assert configs.merge(BASE, {"trainer": {"callbacks": None}})["trainer"]["callbacks"] is None
+
+
+def test_another_class_starts_from_its_own_defaults():
+    assert configs.merge(BASE, {"model": {"class_path": "a.VAE"}})["model"] == {"class_path": "a.VAE"}
+    merged = configs.merge(BASE, {"model": {"init_args": {"x": 2}}})
+    assert merged["model"]["init_args"] == {"x": 2, "y": [1, 2]}
+
+
+def test_a_path_that_exists_wins_over_a_shipped_name(tmp_path, monkeypatch):
+    assert configs.resolve("gan.yaml") == configs.shipped()["gan.yaml"]
+    (tmp_path / "gan.yaml").write_text("{}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert configs.resolve("gan.yaml").absolute() == tmp_path / "gan.yaml"
+
+
+def test_an_unknown_config_lists_the_shipped_ones():
+    with pytest.raises(UserError, match=r"did you mean 'gan.yaml'\? \(shipped: .*gan_ring.yaml"):
+        configs.resolve("gam.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: [1, 2", r"x.yaml, line 1, column 9: broken YAML"),
+        (b"a:\n  - b\n c: d", r"x.yaml, line 3"),
+        (b"- 1\n- 2", r"a list was found at the top level"),
+        (b"a: \xff", r"byte 3 is not UTF-8"),
+    ],
+)
+def test_broken_yaml_names_file_and_line(tmp_path, content, told):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        configs.read(tmp_path / "x.yaml")
+
+
+def test_dotted_keys_are_expanded(tmp_path):
+    (tmp_path / "x.yaml").write_text("trainer.max_steps: 5\ntrainer: {devices: 2}", encoding="utf-8")
+    assert configs.read(tmp_path / "x.yaml") == {"trainer": {"max_steps": 5, "devices": 2}}
+
+
+def test_an_option_without_its_value():
+    with pytest.raises(UserError, match="--config: a value is expected after it"):
+        configs.take(["--config"], "--config")

@@ -1,0 +1,80 @@
+"""Every shipped config is parsed and trained for two steps, on small sets of the official form."""
+
+import gzip
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import yaml
+
+from lit_gen.cli import configs
+from lit_gen.data import cifar, files
+from lit_gen.data.mnist import MNIST, FashionMNIST
+
+OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml"}
+CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
+
+
+@pytest.fixture
+def small_sets(tmp_path, monkeypatch):
+    """MNIST, Fashion-MNIST and CIFAR-10 of 200 training and 100 test images under LIT_GEN_DATA."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "data"
+    for cls, folder in ((MNIST, "mnist"), (FashionMNIST, "fashion-mnist")):
+        (root / folder).mkdir(parents=True)
+        sums = {}
+        for name in cls.checksums:
+            n = 200 if name.startswith("train") else 100
+            shape = (n, 28, 28) if "images" in name else (n,)
+            array = rng.integers(0, 256, shape) if "images" in name else np.arange(n) % 10
+            raw = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
+            (root / folder / name).write_bytes(gzip.compress(raw))
+            sums[name] = files.md5(root / folder / name)
+        monkeypatch.setattr(cls, "checksums", sums)
+    with tarfile.open(root / cifar.ARCHIVE, "w:gz") as tar:
+        for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
+            table = rng.integers(0, 256, (100, 3073)).astype(np.uint8)
+            table[:, 0] = np.arange(100) % 10
+            info = tarfile.TarInfo(name)
+            info.size = table.size
+            tar.addfile(info, io.BytesIO(table.tobytes()))
+    monkeypatch.setattr(cifar, "MD5", files.md5(root / cifar.ARCHIVE))
+    monkeypatch.setenv("LIT_GEN_DATA", str(root))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
+    small = ["--config", "smoke.yaml", "--trainer.max_steps=2", "--run_name=r", "--run_id=one"]
+    if name.startswith("dcgan") and "cifar" not in name:
+        small.append("--data.val_size=20")
+    code, _, err = lit_gen("fit", "--config", name, *small)
+    assert code == 0, err
+    run = tmp_path / "runs/r/one"
+    assert (run / "checkpoints/step=00000002.ckpt").is_file()
+    assert (run / "samples/step=00000002.png").is_file()
+    assert (run / "metrics.csv").read_text(encoding="utf-8").count("\n") >= 2
+
+
+@pytest.mark.parametrize("name", sorted(OVERLAYS))
+@pytest.mark.parametrize("base", CONFIGS)
+def test_an_overlay_keeps_what_the_base_has(base, name):
+    before = configs.merge(configs.DEFAULTS, configs.read(configs.resolve(base)))
+    after = configs.merge(before, configs.read(configs.resolve(name)))
+    assert after["model"] == before["model"], "an overlay never changes a network"
+    for where in ("logger", "callbacks"):
+        kept = before["trainer"].get(where) or []
+        assert all(e in (after["trainer"].get(where) or []) for e in kept)
+
+
+@pytest.mark.parametrize("name", sorted(configs.shipped()))
+def test_opens_with_purpose_command_and_expectation(name):
+    text = configs.shipped()[name].read_text(encoding="utf-8")
+    head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert text.startswith("# ")
+    assert f"{name}" in head
+    assert "lit-gen fit --config" in head
+    if name not in OVERLAYS:
+        assert "Hardware" in head
+        assert "Expect" in head
+    assert isinstance(yaml.safe_load(text), dict)
