@@ -90,3 +90,14 @@ def test_only_relativistic_losses_ignore_a_constant_shift(name):
     same = [math.isclose(a.item(), b.item(), rel_tol=1e-12) for a, b in zip(before, after, strict=True)]
     # the Wasserstein critic's loss is a difference of means too, its generator's is not
     assert same == ([True, True] if name in RELATIVISTIC else [name == "wasserstein", False])
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"wasserstein"} - RELATIVISTIC))
+def test_the_threshold_is_where_the_discriminator_cannot_tell(name):
+    """On equal real and fake logits c the discriminator's loss is least at the threshold."""
+    at = losses.threshold(LOSSES[name])
+    values = {
+        c: LOSSES[name](torch.full((4,), c), torch.full((4,), c)).discriminator.item() for c in (at - 2, at, at + 2)
+    }
+    assert values[at] == min(values.values())
+    assert values[at - 2] == pytest.approx(values[at + 2])

@@ -5,6 +5,7 @@ the generator's; the module uses the one whose step it is. Logits are the discri
 scalar, a mean over the batch. To add one, write such a function anywhere and name it: ``--model.loss my_file.my_loss``.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -29,6 +30,11 @@ class AdversarialLoss(NamedTuple):
 
     discriminator: Tensor
     generator: Tensor
+
+
+def threshold(loss: Callable[..., AdversarialLoss]) -> float:
+    """The logit above which a discriminator trained with ``loss`` says "real": 0, or the loss's own ``threshold``."""
+    return float(getattr(loss, "threshold", 0.0))
 
 
 def minimax(real: Tensor, fake: Tensor) -> AdversarialLoss:
@@ -60,6 +66,9 @@ def least_squares(real: Tensor, fake: Tensor) -> AdversarialLoss:
         discriminator=((real - 1).square().mean() + fake.square().mean()) / 2,
         generator=(fake - 1).square().mean() / 2,
     )
+
+
+least_squares.threshold = 0.5  # type: ignore[attr-defined]  # its labels are 0 and 1; see `threshold`
 
 
 def hinge(real: Tensor, fake: Tensor) -> AdversarialLoss:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lit_gen import hparams, parallel, randomness
 from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.gan import ema
-from lit_gen.gan.losses import AdversarialLoss, non_saturating
+from lit_gen.gan.losses import AdversarialLoss, non_saturating, threshold
 from lit_gen.protocols import ImageBatch, Weights
 from lit_gen.runs import last_checkpoint_of, log_scalars
 
@@ -78,6 +78,7 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
         self._real_in_generator_step = _depends_on_real(loss)
+        self._threshold = threshold(loss)
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.ema_decay, self.channels_last, self.seed = ema_decay, channels_last, seed
         if channels_last:
@@ -144,7 +145,7 @@ class GAN(LightningModule):
         extras = [loss.detach()]
         if detailed:
             extras += [real_logits.mean(), fake_logits.mean()]
-            extras += [(real_logits > 0).float().mean(), (fake_logits < 0).float().mean()]
+            extras += [(real_logits > self._threshold).float().mean(), (fake_logits < self._threshold).float().mean()]
         return self._update(optimizer, self.discriminator, loss, torch.stack(extras).detach())
 
     def _generator_step(self, optimizer: LightningOptimizer, real: Tensor, step: int) -> Tensor:
@@ -243,7 +244,9 @@ class GAN(LightningModule):
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """How the discriminator judges held-out images: far below its training images means that it memorises."""
         logits = self.discriminator(self._laid_out(batch.images)).float()
-        self._evaluation.append(torch.stack([logits.sum(), (logits > 0).sum(), logits.new_tensor(len(logits))]))
+        self._evaluation.append(
+            torch.stack([logits.sum(), (logits > self._threshold).sum(), logits.new_tensor(len(logits))])
+        )
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted evaluation left; use rank 0's batch statistics on every rank."""
