@@ -50,6 +50,11 @@ class Stop(Callback):
             return
         if parallel.agree(self._asked, trainer.strategy.root_device) and not self.stopped:
             self.stopped = True
+            # Lightning validates whenever it stops early: a row that the undisturbed run does not have
+            loop = trainer.fit_loop
+            assert loop._data_fetcher is not None
+            if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+                trainer.limit_val_batches = 0
             trainer.should_stop = True
             for checkpoint in trainer.checkpoint_callbacks:
                 save = getattr(checkpoint, "save", None)

@@ -25,6 +25,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         if isinstance(cause, UserError):
             return USER, str(cause)
         cause = cause.__cause__
+    if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+        error = error.__context__  # what lightning makes of it
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "stopped at once by a second Ctrl-C; the last checkpoint is whole"
     if isinstance(error, OSError) and error.errno in (*_DISK, errno.EACCES, errno.EPERM):
