@@ -17,7 +17,7 @@ from lit_gen.protocols import ImageGenerator, LatentInterpolator, Weights
 
 
 def resolve(path: Path) -> Path:
-    """A checkpoint file as it is; a run directory stands for its newest checkpoint.
+    """A checkpoint file as it is; a run directory stands for its newest checkpoint, ``runs/<name>`` for its newest run.
 
     Raises:
         UserError: if there is neither.
@@ -26,6 +26,9 @@ def resolve(path: Path) -> Path:
         return path
     if not path.exists():
         raise UserError(f"{path} does not exist; a checkpoint or a run directory is expected")
+    of_that_name = [p.parent for p in path.glob(f"*/{runs.CONFIG}")] if not (path / runs.CONFIG).is_file() else []
+    if of_that_name:
+        path = max(of_that_name, key=lambda run: (run / runs.CONFIG).stat().st_mtime)
     return runs.latest_checkpoint(path)
 
 

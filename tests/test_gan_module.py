@@ -251,3 +251,25 @@ def test_without_average_samples_come_from_the_raw_weights(tmp_path):
     fit(model, 2, tmp_path)
     assert model.ema_generator is None
     assert torch.equal(model.sample(torch.arange(2)), model.sample(torch.arange(2), weights="raw"))
+
+
+def test_a_full_disk_names_the_checkpoint_and_leaves_the_one_before(tmp_path, monkeypatch):
+    import errno
+
+    original = Trainer.save_checkpoint
+
+    def full(self, path, *arguments):
+        if self.global_step > 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+        original(self, path, *arguments)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", full)
+    with pytest.raises(OSError, match=r"step=00000004.ckpt") as raised:
+        fit(build(), 4, tmp_path, [Checkpoint(every=2)])
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step=00000002.ckpt"]
+    from lit_gen.cli.errors import explain
+
+    code, told = explain(raised.value)
+    assert code == 2
+    assert "the disk is full; what was saved before is whole" in told

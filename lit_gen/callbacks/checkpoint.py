@@ -60,7 +60,11 @@ class Checkpoint(callbacks.Checkpoint):
         path = folder / f"step={step:08d}.ckpt"
         # Another name until it is complete: what a kill leaves half-written is never taken for a checkpoint.
         partial = path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
+        try:
+            trainer.save_checkpoint(partial)
+        except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
+            partial.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(path)) from error
         if trainer.is_global_zero:
             replace(partial, path)
         trainer.strategy.barrier("checkpoint")

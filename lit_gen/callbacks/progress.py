@@ -7,7 +7,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 
 class ProgressLine(ProgressBar):
@@ -43,7 +43,6 @@ class ProgressLine(ProgressBar):
                 TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True),
                 auto_refresh=False,
                 expand=True,
@@ -65,13 +64,7 @@ class ProgressLine(ProgressBar):
             self._bar.update(self._task, completed=trainer.global_step, text=text, refresh=True)
         else:
             self._next = now + self.every
-            done = trainer.global_step - self._first_step
-            left = (now - self._began) / max(1, done) * (_total(trainer) - trainer.global_step)
-            print(
-                f"step {trainer.global_step}/{_total(trainer)}  {text}  {_clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"step {trainer.global_step}/{_total(trainer)}  {text}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last step, and leave the bar where it stands."""
@@ -97,6 +90,9 @@ class ProgressLine(ProgressBar):
         for name, value in trainer.callback_metrics.items():
             if name.startswith("train/") and name.endswith("loss"):
                 parts.append(f"{name.removeprefix('train/').removesuffix('_loss')} {float(value):.3f}")
+        passed, done = time.monotonic() - self._began, trainer.global_step - self._first_step
+        remaining = _total(trainer) - trainer.global_step
+        parts.append(f"{_clock(passed / max(1, done) * remaining)} left" if remaining > 0 else f"took {_clock(passed)}")
         return "  ".join(parts)
 
 

@@ -24,7 +24,11 @@ def run(arguments: list[str]) -> int:
 
 def _sample(arguments: list[str]) -> int:
     parser = _Parser("lit-gen sample", description="Draw images: numbered PNGs and a grid.", allow_abbrev=False)
-    parser.add_argument("path", metavar="RUN_OR_CHECKPOINT", help="a run directory (its newest checkpoint) or a file")
+    parser.add_argument(
+        "path",
+        metavar="RUN_OR_CHECKPOINT",
+        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest run)",
+    )
     parser.add_argument("--n", type=int, default=64, help="how many images (default 64)")
     parser.add_argument("--out", default="samples", help="folder to write into (default ./samples)")
     parser.add_argument("--start", type=int, default=0, help="index of the first image (default 0)")
@@ -38,6 +42,7 @@ def _sample(arguments: list[str]) -> int:
         if value is not None and value < least:
             raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
     opened = load(options.path)
+    print(f"from {opened.checkpoint}")
     try:
         opened.model.to(options.device)
     except (RuntimeError, AssertionError) as error:

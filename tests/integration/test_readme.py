@@ -1,0 +1,72 @@
+"""The README's commands, run as written, in a folder that holds the files it shows."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+FENCES = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("   #")[0].strip() for kind, text in FENCES if kind == "bash" for line in text.splitlines()]
+FILES = {
+    text.splitlines()[0].removeprefix("# ").strip(): text
+    for kind, text in FENCES
+    if kind == "python" and re.match(r"# \w+\.py$", text.splitlines()[0])
+}
+NOTEBOOK = [text for kind, text in FENCES if kind == "python" and "lit_gen.load" in text]
+
+
+def test_the_readme_is_read():
+    assert COMMANDS[:2] == ['pip install -e ".[dev]"', "lit-gen fit --config gan.yaml"]
+    assert set(FILES) == {"my_loss.py", "my_net.py", "my_data.py"}
+    assert all(len(text.splitlines()) <= 14 for text in FILES.values())
+    assert len(NOTEBOOK) == 1
+    assert not re.search(r"^[A-Z_]{6,}$", README, re.MULTILINE), "a figure is still to be filled in"
+
+
+def test_every_link_leads_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("http") or (Path(__file__).parents[2] / target).exists(), target
+
+
+def run(command, tmp_path, timeout=120):
+    environment = {**os.environ, "LIT_GEN_CACHE": str(tmp_path / "cache"), "PYTHONWARNINGS": "default"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("main_job", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_commands_run_as_written(tmp_path, main_job):
+    """The main job's minutes are left to the slow run; the fast one shortens it by the smoke overlay."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    for line in COMMANDS[1:]:
+        program, *arguments = shlex.split(line)
+        assert program == "lit-gen"
+        if line == COMMANDS[1] and not main_job:
+            arguments += ["--config", "smoke.yaml"]
+        out = run([sys.executable, "-m", "lit_gen", *arguments], tmp_path, timeout=600)
+        if line == COMMANDS[1] and main_job:
+            check_main_job(out, tmp_path)
+    run([sys.executable, "-c", NOTEBOOK[0]], tmp_path)
+    assert (tmp_path / "generator.safetensors").is_file()
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 65
+
+
+def check_main_job(out, tmp_path):
+    """All ten digits, at least 5 % each, and three quarters of the samples that a classifier is sure of."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+    from digits import report
+
+    (run_directory,) = (tmp_path / "runs" / "gan").iterdir()
+    assert f"run       runs/gan/{run_directory.name}" in out
+    assert len(list((run_directory / "samples").glob("*.png"))) == 25
+    result = report(str(run_directory))
+    assert result["samples"]["least_class"] >= 0.05, result
+    assert result["samples"]["confident"] >= 0.75, result
