@@ -1,5 +1,6 @@
 """The progress bar: step, images/s, both losses and the time left; plain lines where the output is no terminal."""
 
+import math
 import sys
 import time
 from typing import Any
@@ -40,7 +41,7 @@ class ProgressLine(ProgressBar):
         self._next = self._began + (self.refresh if sys.stderr.isatty() else 1.0)
         if self.enabled and trainer.is_global_zero and sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[text]}"),
                 console=Console(stderr=True),
@@ -48,7 +49,8 @@ class ProgressLine(ProgressBar):
                 expand=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=_total(trainer), completed=trainer.global_step, text="")
+            self._task = self._bar.add_task(_step(trainer), total=_total(trainer), text="")
+            self._show(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Update the bar, or write a line, when the time has come."""
@@ -58,13 +60,12 @@ class ProgressLine(ProgressBar):
         self._measure(trainer, now)
         if not (self.enabled and trainer.is_global_zero):
             return
-        text = self._text(trainer)
         if self._bar is not None:
             self._next = now + self.refresh
-            self._bar.update(self._task, completed=trainer.global_step, text=text, refresh=True)
+            self._show(trainer)
         else:
             self._next = now + self.every
-            print(f"step {trainer.global_step}/{_total(trainer)}  {text}", file=sys.stderr, flush=True)
+            print(f"{_step(trainer)}  {self._text(trainer)}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last step, and leave the bar where it stands."""
@@ -77,9 +78,14 @@ class ProgressLine(ProgressBar):
 
     def _close(self, trainer: Trainer) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, text=self._text(trainer), refresh=True)
+            self._show(trainer)
             self._bar.stop()
             self._bar = None
+
+    def _show(self, trainer: Trainer) -> None:
+        assert self._bar is not None
+        step, text = trainer.global_step, self._text(trainer)
+        self._bar.update(self._task, completed=step, description=_step(trainer), text=text, refresh=True)
 
     def _measure(self, trainer: Trainer, now: float) -> None:
         per_step = getattr(getattr(trainer, "datamodule", None), "images_per_step", 0)
@@ -91,14 +97,21 @@ class ProgressLine(ProgressBar):
             if name.startswith("train/") and name.endswith("loss"):
                 parts.append(f"{name.removeprefix('train/').removesuffix('_loss')} {float(value):.3f}")
         passed, done = time.monotonic() - self._began, trainer.global_step - self._first_step
-        remaining = _total(trainer) - trainer.global_step
-        parts.append(f"{_clock(passed / max(1, done) * remaining)} left" if remaining > 0 else f"took {_clock(passed)}")
+        remaining = (_total(trainer) or 0) - trainer.global_step
+        if done:
+            parts.append(f"{_clock(passed / done * remaining)} left" if remaining > 0 else _clock(passed))
         return "  ".join(parts)
 
 
-def _total(trainer: Trainer) -> int:
+def _total(trainer: Trainer) -> int | None:
+    """The last step, or None for a run without end."""
     steps = trainer.estimated_stepping_batches if trainer.max_steps < 0 else trainer.max_steps
-    return int(steps)
+    return int(steps) if math.isfinite(steps) else None
+
+
+def _step(trainer: Trainer) -> str:
+    total = _total(trainer)
+    return f"step {trainer.global_step}" + (f"/{total}" if total else "")
 
 
 def _clock(seconds: float) -> str:
