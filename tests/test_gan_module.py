@@ -273,3 +273,25 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_the_one_before(tmp_path, mo
     code, told = explain(raised.value)
     assert code == 2
     assert "the disk is full; what was saved before is whole" in told
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda real, fake: real.mean(), "returned tensor.* an AdversarialLoss of two scalar tensors is expected"),
+        (lambda real, fake: AdversarialLoss(real, fake), "an AdversarialLoss of two scalar tensors is expected"),
+        (lambda real: real, "failed on logits of shape .*TypeError"),
+    ],
+)
+def test_a_loss_that_is_none(loss, told):
+    with pytest.raises(UserError, match=rf"model.loss: <lambda> .*{told}"):
+        build(loss)
+
+
+def test_what_the_user_froze_stays_frozen(tmp_path):
+    model = build()
+    model.discriminator.layers[0].weight.requires_grad_(False)
+    before = model.discriminator.layers[0].weight.clone()
+    fit(model, 2, tmp_path, log_every=0)
+    assert torch.equal(model.discriminator.layers[0].weight, before)
+    assert not model.discriminator.layers[0].weight.requires_grad

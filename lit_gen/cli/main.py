@@ -85,6 +85,10 @@ class LitGenCLI(LightningCLI):
             LightningDataModule,
             save_config_callback=None,
             trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
+            parser_kwargs={
+                name: {"usage": f"lit-gen {name} --config FILE [--config OVERLAY ...] [--option VALUE ...]"}
+                for name in self.subcommands()
+            },
             parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,

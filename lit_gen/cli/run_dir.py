@@ -1,8 +1,11 @@
 """Which directory a command belongs to, and where its name goes in the configuration."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch.distributed
 
 from lit_gen import runs
 
@@ -26,9 +29,21 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
     elif resumed is not None:
         path = resumed
     else:
-        path = runs.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id)
+        path = _agreed(lambda: runs.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id))
     os.environ[runs.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
     return path
+
+
+def _agreed(create: Callable[[], Path]) -> Path:
+    """Create the directory, once for all ranks that torchrun started side by side: rank 0 tells the others."""
+    if not torch.distributed.is_torchelastic_launched() or os.environ.get("WORLD_SIZE") == "1":
+        return create()
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = torch.distributed.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]  # torchrun's own
+    name = f"lit_gen/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if os.environ["RANK"] == "0":
+        store.set(name, str(create()))
+    return Path(store.get(name).decode())
 
 
 def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:

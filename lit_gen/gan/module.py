@@ -125,7 +125,8 @@ class GAN(LightningModule):
         step = self.trainer.global_step
         randomness.seed_global(self.seed, step, self.global_rank)
         real = self._laid_out(batch.images)
-        detailed = (step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        detailed = every > 0 and (step + 1) % every == 0
 
         discriminator_terms = self._discriminator_step(discriminator_optimizer, real, step, detailed)
         generator_terms = self._generator_step(generator_optimizer, real, step)
@@ -149,7 +150,8 @@ class GAN(LightningModule):
         return self._update(optimizer, self.discriminator, loss, torch.stack(extras).detach())
 
     def _generator_step(self, optimizer: LightningOptimizer, real: Tensor, step: int) -> Tensor:
-        self.discriminator.requires_grad_(False)  # gradients flow through it, not into it
+        trained = [p for p in self.discriminator.parameters() if p.requires_grad]
+        _freeze(trained)  # gradients flow through it, not into it
         try:
             fake_logits = self.discriminator(self.generator(self._noise("generator", real, step))).float()
             with torch.no_grad():
@@ -157,7 +159,7 @@ class GAN(LightningModule):
             loss = self.loss(real_logits, fake_logits).generator
             return self._update(optimizer, self.generator, loss, loss.detach().reshape(1))
         finally:
-            self.discriminator.requires_grad_(True)
+            _freeze(trained, False)
 
     def _update(self, optimizer: LightningOptimizer, network: nn.Module, loss: Tensor, extras: Tensor) -> Tensor:
         """One optimizer step on the gradient averaged over the ranks; returns the averaged extras."""
@@ -334,10 +336,28 @@ class GAN(LightningModule):
 
 
 def _depends_on_real(loss: Loss) -> bool:
-    """Whether the generator's loss depends on the real logits: if not, its step saves a forward pass."""
+    """Whether the generator's loss depends on the real logits: if not, its step saves a forward pass.
+
+    Raises:
+        UserError: if the loss fails on a batch of two or does not return two scalars.
+    """
+    name = getattr(loss, "__name__", type(loss).__name__)
     real, fake = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
-    gradients = torch.autograd.grad(loss(real, fake).generator, [real, fake], allow_unused=True)
+    try:
+        result = loss(real, fake)
+    except Exception as error:
+        raise UserError(
+            f"model.loss: {name} failed on logits of shape (2,): {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(result, AdversarialLoss) or any(not isinstance(t, Tensor) or t.ndim for t in result):
+        raise UserError(f"model.loss: {name} returned {result!r}, an AdversarialLoss of two scalar tensors is expected")
+    gradients = torch.autograd.grad(result.generator, [real, fake], allow_unused=True)
     return gradients[0] is not None
+
+
+def _freeze(parameters: list[nn.Parameter], frozen: bool = True) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(not frozen)
 
 
 def _gradient_norm(network: nn.Module) -> Tensor:

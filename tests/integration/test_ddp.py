@@ -100,3 +100,23 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path):
     done = fit("--model.loss=own_nan.loss", "--run_id=one", world=2)
     assert done.returncode == 3, done.stderr
     assert "the loss of the discriminator became NaN or infinite at step 5" in done.stderr
+
+
+def test_ranks_started_by_torchrun_share_one_run_directory():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "lit_gen",
+        "fit",
+    ]
+    done = subprocess.run(
+        [*launch, *OPTIONS, "--trainer.devices=2"], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = Path("runs/r").iterdir()
+    assert (run / "checkpoints" / "step=00000020.ckpt").is_file()
