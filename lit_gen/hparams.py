@@ -24,12 +24,30 @@ def module_hparams(module: nn.Module) -> dict[str, Any]:
     Raises:
         UserError: if an argument cannot be described; names it.
     """
-    given = {
-        name: describe(getattr(module, name), f"model.{name}")
-        for name, parameter in inspect.signature(type(module).__init__).parameters.items()
-        if name != "self" and getattr(module, name) is not parameter.default
-    }
+    given = {}
+    for name, parameter in constructor_arguments(type(module)).items():
+        if not hasattr(module, name):
+            raise UserError(
+                f"model: {type(module).__name__} does not keep its constructor argument {name!r} as an attribute"
+            )
+        if getattr(module, name) is not parameter.default:
+            given[name] = describe(getattr(module, name), f"model.{name}")
     return {"_class_path": _path(type(module)), **given, "_instantiator": INSTANTIATOR}
+
+
+def constructor_arguments(of: type) -> dict[str, inspect.Parameter]:
+    """Constructor arguments by name, those of the bases too where the constructor passes ``**kwargs`` on."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in of.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        for p in parameters:
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+                found.setdefault(p.name, p)
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return found
 
 
 def describe(value: Any, name: str) -> Any:
@@ -51,10 +69,13 @@ def describe(value: Any, name: str) -> Any:
         return {"class_path": _path(value.func, name), "init_args": arguments}
     if inspect.isfunction(value) or inspect.isclass(value):
         return _path(value, name)
+    signature = inspect.signature(type(value).__init__).parameters.values()
+    if any(p.kind == p.VAR_POSITIONAL for p in signature):
+        raise UserError(
+            f"{name}: {type(value).__name__} takes *args, so that a checkpoint could not rebuild it; wrap it"
+        )
     arguments = {}
-    for argument, parameter in inspect.signature(type(value).__init__).parameters.items():
-        if argument == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
+    for argument in constructor_arguments(type(value)):
         if not hasattr(value, argument):
             raise UserError(
                 f"{name}: {type(value).__name__} does not keep its constructor argument {argument!r} as an attribute, "
@@ -66,9 +87,9 @@ def describe(value: Any, name: str) -> Any:
 
 def _path(target: Callable[..., Any], name: str = "model") -> str:
     module, qualified = getattr(target, "__module__", None), getattr(target, "__qualname__", "<lambda>")
-    if module is None or "<" in qualified:
+    if module is None or module == "__main__" or "<" in qualified:
         raise UserError(
-            f"{name}: {qualified} has no dotted path, so that a checkpoint could not rebuild it; define it at the top "
-            f"level of a file, or pass functools.partial(SomeClass, ...) for an optimizer"
+            f"{name}: {qualified} has no dotted path to import, so that a checkpoint could not rebuild it; define it "
+            f"at the top level of a file, or pass functools.partial(SomeClass, ...) for an optimizer"
         )
     return f"{module}.{qualified}"

@@ -2,6 +2,8 @@
 
 import importlib
 import pickle
+import re
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +47,21 @@ def read(path: Path) -> dict[str, Any]:
             raise
         raise UserError(
             f"{path} is truncated or is no checkpoint ({str(error).splitlines()[0][:120]}); "
-            f"an older one of the run may lie beside it"
+            f"an older one of the run may lie beside it: delete this one to continue from that"
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
         raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
     return content
 
 
-def check_fits(path: Path, model: LightningModule) -> None:
-    """Compare a checkpoint's weights with the model's.
+def check_fits(path: Path, model: LightningModule) -> int:
+    """Compare a checkpoint's weights with the model's, and return its step.
 
     Raises:
         UserError: if they are of another model; names the first difference.
     """
-    found, expected = read(path)["state_dict"], model.state_dict()
+    content = read(path)
+    found, expected = content["state_dict"], model.state_dict()
     for name in (*expected, *found):
         here = tuple(found[name].shape) if name in found else "nothing"
         there = tuple(expected[name].shape) if name in expected else "nothing"
@@ -66,6 +69,7 @@ def check_fits(path: Path, model: LightningModule) -> None:
             raise UserError(
                 f"{path} is of another model: it holds {here} for {name}, where the configured model has {there}"
             )
+    return int(content["global_step"])
 
 
 def load(path: str | Path) -> "Run":
@@ -86,7 +90,15 @@ def load(path: str | Path) -> "Run":
         raise UserError(
             f"{checkpoint} is of the model {class_path}, which cannot be imported here; run in the folder that holds it"
         ) from None
-    model: LightningModule = model_class.load_from_checkpoint(checkpoint, map_location="cpu")
+    try:
+        model: LightningModule = model_class.load_from_checkpoint(checkpoint, map_location="cpu")
+    except (ArgumentError, ImportError) as error:
+        missing = re.search(r"No module named '([\w.]+)'", str(error))
+        if missing is None:
+            raise
+        raise UserError(
+            f"{checkpoint} needs the module {missing[1]!r}, which is not found here; run in the folder that holds it"
+        ) from error
     return Run(checkpoint, model.eval())
 
 
@@ -107,11 +119,12 @@ class Run:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")
         return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights)
 
-    def interpolate(self, n: int = 8, steps: int = 8, *, weights: Weights = "ema") -> Tensor:
-        """Paths between ``n`` pairs of samples: float (n, steps, C, H, W) in [-1, 1]."""
+    def interpolate(self, n: int = 8, steps: int = 8, *, start: int = 0, weights: Weights = "ema") -> Tensor:
+        """Paths from samples ``start + i`` to ``start + n + i``: float (n, steps, C, H, W) in [-1, 1]."""
         if not isinstance(self.model, LatentInterpolator):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no latents to interpolate")
-        return self.model.interpolate(torch.arange(n), torch.arange(n, 2 * n), steps, weights=weights)
+        first = torch.arange(start, start + n)
+        return self.model.interpolate(first, first + n, steps, weights=weights)
 
     def export(self, path: str | Path) -> None:
         """Write the generator's averaged weights (raw where none were kept) as safetensors, to load without lightning.
@@ -123,6 +136,8 @@ class Run:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no generator to export")
         described = dict(self.model.hparams).get("generator", {})
         tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
-        partial = Path(path).with_suffix(".partial")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
         save_file(tensors, partial, metadata={"generator": str(described), "checkpoint": self.checkpoint.name})
-        replace(partial, Path(path))
+        replace(partial, target)

@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it launches under this name
 
-_STEP = re.compile(r"step=(\d+)\.ckpt$")
+_STEP = re.compile(r"step=(\d+)\.ckpt")
 
 
 def new_id() -> str:
@@ -59,6 +60,11 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
             except FileExistsError:
                 if identifier is None and not chosen.startswith("slurm-"):
                     continue  # another run began within this second
+                first_rank = os.environ.get("SLURM_PROCID", "0") == "0"  # the others find what it has just made
+                if first_rank and ((path / CONFIG).exists() or checkpoints(path)):
+                    raise UserError(
+                        f"run_id: {path} already holds a run; --resume it, or choose another --run_id"
+                    ) from None
             check_writable(path)
             return path
     except OSError as error:
@@ -83,7 +89,7 @@ def check_writable(path: Path) -> None:
 
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    found = [(int(match[1]), p) for p in (run / CHECKPOINTS).glob("*.ckpt") if (match := _STEP.search(p.name))]
+    found = [(int(match[1]), p) for p in (run / CHECKPOINTS).glob("*.ckpt") if (match := _STEP.fullmatch(p.name))]
     return [path for _, path in sorted(found)]
 
 
@@ -120,14 +126,31 @@ def last_checkpoint_of(trainer: Trainer) -> str:
     return f"the last good checkpoint is {latest}" if latest else "no checkpoint was written before it"
 
 
+def write_config(run: Path, text: str) -> None:
+    """Write ``config.yaml``; an earlier, different one is kept as ``config.1.yaml`` and so on."""
+    path = run / CONFIG
+    if path.is_file():
+        if path.read_text(encoding="utf-8") == text:
+            return
+        number = next(n for n in range(1, 10_000) if not (run / f"config.{n}.yaml").exists())
+        replace(path, run / f"config.{number}.yaml")
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    replace(partial, path)
+
+
 def describe_environment(run: Path, arguments: list[str]) -> None:
-    """Write ``run.yaml`` (appending one document per start) and the diff of the working folder."""
+    """Append one document to ``run.yaml`` per start, and write what the commit does not say beside it."""
+    starts = 1 + sum(1 for _ in run.glob("uncommitted*.diff"))
+    diff = _uncommitted()
+    name = f"uncommitted-{starts}.diff" if starts > 1 else "uncommitted.diff"
     document = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": " ".join(["lit-gen", *arguments]),
+        "command": shlex.join(["lit-gen", *arguments]),
         "arguments": arguments,
         "folder": str(Path.cwd()),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": (_git("rev-parse", "HEAD") or "").strip() or None,
+        "uncommitted": name if diff else None,
         "host": platform.node(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -138,24 +161,30 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
     }
     with (run / "run.yaml").open("a", encoding="utf-8") as file:
         yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
-    diff = _git("diff", "HEAD")
     if diff:
-        (run / "uncommitted.diff").write_text(diff + "\n", encoding="utf-8")
+        (run / name).write_text(diff, encoding="utf-8")
 
 
-def _git(*arguments: str) -> str | None:
+def _uncommitted() -> str:
+    """A patch of the working folder against its commit, new source files included."""
+    plain = ("diff", "--binary", "--no-color", "--no-ext-diff")
+    patch = _git(*plain, "HEAD")
+    if patch is None:
+        return ""
+    for new in (_git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
+        small = new.endswith((".py", ".yaml", ".yml", ".toml", ".sh")) and Path(new).stat().st_size < 100_000
+        if small:
+            patch += _git(*plain, "--no-index", "--", os.devnull, new, accept=(0, 1)) or ""
+    return patch
+
+
+def _git(*arguments: str, accept: tuple[int, ...] = (0,)) -> str | None:
+    command = ["git", "-c", "core.quotepath=off", *arguments]
     try:
-        result = subprocess.run(
-            ["git", *arguments],
-            capture_output=True,
-            check=True,
-            timeout=20,
-            encoding="utf-8",
-            errors="replace",
-        )
+        result = subprocess.run(command, capture_output=True, timeout=20, encoding="utf-8", errors="replace")
     except (OSError, subprocess.SubprocessError):
-        return None  # not a repository, or no git
-    return result.stdout.strip()
+        return None
+    return result.stdout if result.returncode in accept else None  # not a repository, say
 
 
 def _version(name: str) -> str | None:
@@ -192,8 +221,8 @@ class MetricsCSV(Logger):
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return METRICS
+        """Empty: lightning builds folders from a logger's name."""
+        return ""
 
     @property
     def version(self) -> str:

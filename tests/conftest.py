@@ -9,12 +9,15 @@ import torch
 
 from lit_gen.cli import entry
 
+DATA = os.environ.get("LIT_GEN_DATA")
+
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LIT_GEN_OFFLINE", "1")
     monkeypatch.delenv("LIT_GEN_RUN", raising=False)
+    monkeypatch.delenv("LIT_GEN_DATA", raising=False)  # tests of real data ask for the fixture data_root
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
@@ -31,10 +34,9 @@ def _one_thread():
 @pytest.fixture
 def data_root() -> Path:
     """The folder of real data sets; the test skips where there is none."""
-    root = os.environ.get("LIT_GEN_DATA")
-    if not root or not Path(root).is_dir():
+    if not DATA or not Path(DATA).is_dir():
         pytest.skip("needs real data sets: set LIT_GEN_DATA to their folder")
-    return Path(root)
+    return Path(DATA)
 
 
 @pytest.fixture

@@ -75,6 +75,14 @@ def test_text_files_are_opened_as_utf8(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_float64_is_on_the_host_alone(path):
+    """Apple's GPUs have none."""
+    source = path.read_text(encoding="utf-8")
+    assert source.count(".double()") == source.count(".cpu().double()")
+    assert "torch.float64" not in source
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_no_symbolic_links(path):
     source = path.read_text(encoding="utf-8")
     assert "symlink" not in source

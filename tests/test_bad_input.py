@@ -38,6 +38,15 @@ BAD_OPTIONS = {
     "checkpoint": (["--checkpoint.keep=-1"], "checkpoint.keep: -1 was found"),
     "size": (["--model.generator=lit_gen.gan.dcgan.Generator", "--data=Toy2D"], "dcgan: images of 1x1 were found"),
     "missing data": (["--data.embedded=false"], "train-images-idx3-ubyte.gz was not found under"),
+    "negative seed": (["--seed_everything=-1"], "seed_everything: -1 was found"),
+    "clipping": (["--trainer.gradient_clip_val=1.0"], "trainer: Automatic gradient clipping is not supported"),
+    "accumulation": (["--trainer.accumulate_grad_batches=2"], "trainer: Automatic gradient accumulation is not supported"),
+    "no validation": (["--trainer.val_check_interval=0"], "say --trainer.limit_val_batches 0"),
+    "padding": (["--data.pad=28"], "data.pad: 28 was found, 0 to 27 pixels are expected"),
+    "learning rate": (["--model.generator_optimizer.lr=-1"], "model.generator_optimizer: Invalid learning rate: -1"),
+    "width": (["--model.generator=lit_gen.gan.dcgan.Generator", "--model.generator.width=0"], "dcgan: width 0 was found"),
+    "broken YAML": (["--trainer.logger.MetricsCSV=["], "--trainer.logger.MetricsCSV: '[' is broken YAML"),
+    "the run's folder": (["--trainer.default_root_dir=x"], "trainer.default_root_dir: a run lies in --run_root"),
     "missing checkpoint": (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt does not exist"),
 }  # fmt: skip
 
@@ -59,6 +68,7 @@ def test_bad_options(lit_gen, tmp_path, case):
         (["fti"], "'fti' is no command; did you mean 'fit'?"),
         (["fit", "--config", "gam.yaml"], "no shipped config of that name; did you mean 'gan.yaml'?"),
         (["fit"], "--data and --model must be given"),
+        (["validate", "--ckpt_path", "nowhere"], "nowhere does not exist"),
         (["test", "--config", "gan.yaml"], "test: --ckpt_path is expected"),
         (["fit", "--resume", "nowhere"], "nowhere is no folder"),
         (["fit", "--resume", "."], ". is no run directory: it holds no config.yaml"),

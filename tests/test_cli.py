@@ -58,10 +58,17 @@ def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):
     git("add", "mine.py")
     git("commit", "-qm", "x")
     (tmp_path / "mine.py").write_text("a = 2\n", encoding="utf-8")
+    (tmp_path / "new.py").write_text("b = 1\n\n", encoding="utf-8")
     assert fit(lit_gen, steps=1)[0] == 0
     run = tmp_path / "runs" / "r" / "one"
     assert len(yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["commit"]) == 40
-    assert "+a = 2" in (run / "uncommitted.diff").read_text(encoding="utf-8")
+    patch = (run / "uncommitted.diff").read_text(encoding="utf-8")
+    assert "+a = 2" in patch
+    (tmp_path / "mine.py").write_text("a = 1\n", encoding="utf-8")
+    (tmp_path / "new.py").unlink()
+    subprocess.run(["git", "apply", str(run / "uncommitted.diff")], check=True)
+    assert (tmp_path / "mine.py").read_text(encoding="utf-8") == "a = 2\n"
+    assert (tmp_path / "new.py").read_text(encoding="utf-8") == "b = 1\n\n"
 
 
 def test_two_runs_never_share_a_directory(lit_gen, tmp_path, monkeypatch):
@@ -140,6 +147,78 @@ def test_resume_refuses_changes_by_name(lit_gen, tmp_path):
     assert lit_gen("fit", "--resume", run, *allowed)[0] == 0
 
 
+@pytest.mark.parametrize("callback", [None, "EarlyStopping"])
+def test_a_run_that_ends_by_epochs_or_early_resumes_exactly(lit_gen, tmp_path, callback):
+    long = ("--data.batch_size=512", "--trainer.max_steps=-1", "--trainer.log_every_n_steps=3", "--checkpoint.every=0")
+    early = (
+        f"--trainer.callbacks={{class_path: {callback}, init_args: {{monitor: train/images_seen, mode: min, patience: 1,"
+        " check_on_train_epoch_end: true}}" if callback else "--trainer.callbacks=null"
+    )  # fmt: skip
+    none = "--trainer.callbacks=null"
+    assert fit(lit_gen, *long, none, "--trainer.max_epochs=5", identifier="whole")[0] == 0
+    assert fit(lit_gen, *long, early, f"--trainer.max_epochs={5 if callback else 2}", identifier="part")[0] == 0
+    run = tmp_path / "runs/r/part"
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step=00000014.ckpt"]
+    assert lit_gen("fit", "--resume", str(run), none, "--trainer.max_epochs=5")[0] == 0
+    expected, found = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000035.ckpt") for i in ("whole", "part"))
+    assert_same(expected["state_dict"], found["state_dict"], "state_dict")
+    assert (run / "metrics.csv").read_bytes() == (tmp_path / "runs/r/whole/metrics.csv").read_bytes()
+
+
+def test_a_resumed_run_keeps_what_was_changed(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    run = tmp_path / "runs/r/one"
+    assert lit_gen("fit", "--resume", str(run), "--trainer.max_steps=6")[0] == 0
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_steps"] == 6
+    assert yaml.safe_load((run / "config.1.yaml").read_text(encoding="utf-8"))["trainer"]["max_steps"] == 4
+    code, out, _ = lit_gen("fit", "--resume", str(run))
+    assert code == 0
+    assert "nothing was left to train: the run stands at step 6" in out
+
+
+def test_mean_losses_stay_right_when_the_log_interval_changes(lit_gen, tmp_path):
+    assert fit(lit_gen, "--trainer.log_every_n_steps=1", steps=6, identifier="each")[0] == 0
+    assert fit(lit_gen, "--trainer.log_every_n_steps=5", steps=3, identifier="two")[0] == 0
+    again = ("--trainer.max_steps=6", "--trainer.log_every_n_steps=3")
+    assert lit_gen("fit", "--resume", str(tmp_path / "runs/r/two"), *again)[0] == 0
+
+    def column(identifier):
+        rows = csv.DictReader((tmp_path / f"runs/r/{identifier}/metrics.csv").open(encoding="utf-8"))
+        return [float(row["train/discriminator_loss"]) for row in rows]
+
+    assert column("two") == pytest.approx([sum(column("each")) / 6], rel=1e-5)
+
+
+def test_resume_refuses_another_global_batch(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    run = str(tmp_path / "runs/r/one")
+    more = ("--trainer.max_steps=6", "--data.batch_size=16", "--allow_changes=true")
+    assert lit_gen("fit", "--resume", run, *more)[0] == 0
+    from lit_gen.data.mnist import MNIST
+    from lit_gen.errors import UserError
+
+    data = MNIST(embedded=True, batch_size=32)
+    data.load_state_dict({"step": 3, "images_per_step": 64})
+    with pytest.raises(UserError, match=r"a step takes 32 images now but took 64 \(data.batch_size, trainer.devices"):
+        data.train_dataloader()
+
+
+def test_a_directory_that_holds_a_run_is_not_used_again(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "runs/r/one").rglob("*") if p.is_file()}
+    code, _, err = fit(lit_gen)
+    assert code == 2
+    assert "already holds a run; --resume it, or choose another --run_id" in err
+    assert {p: p.read_bytes() for p in (tmp_path / "runs/r/one").rglob("*") if p.is_file()} == before
+
+
+def test_lightnings_own_checkpoint_callback_works_beside_ours(lit_gen, tmp_path):
+    code, _, err = fit(lit_gen, "--trainer.callbacks=ModelCheckpoint", "--checkpoint.keep=1", "--trainer.max_epochs=2")
+    assert code == 0, err
+    assert (tmp_path / "runs/r/one/metrics.csv").is_file()
+    assert (tmp_path / "runs/r/one/checkpoints/step=00000004.ckpt").is_file()
+
+
 # ---- checkpoints and the command line
 
 
@@ -156,8 +235,9 @@ def test_a_checkpoint_never_overrides_the_command_line(lit_gen, tmp_path):
 def test_evaluation_of_a_run(lit_gen, tmp_path, command):
     assert fit(lit_gen)[0] == 0
     before = (tmp_path / "runs/r/one/metrics.csv").read_bytes()
-    code, out, err = lit_gen(command, *TINY, f"--ckpt_path={tmp_path / 'runs/r/one'}")
+    code, out, err = lit_gen(command, f"--ckpt_path={tmp_path / 'runs/r/one'}")  # with the run's own config
     assert code == 0, err
+    assert lit_gen(command, *TINY, f"--ckpt_path={tmp_path / 'runs/r/one'}")[1] == out
     assert re.search(r"(val|test)/real_accuracy +[\d.]+", out)
     assert (tmp_path / "runs/r/one/metrics.csv").read_bytes() == before
 
@@ -184,6 +264,40 @@ def test_sample_is_the_same_whatever_is_asked(lit_gen, tmp_path):
     assert lit_gen("sample", run, "--n", "4", "--interpolate", "8", "--out", "c")[0] == 0
     with Image.open("c/grid.png") as grid:
         assert grid.size == (8 * 30 + 2, 4 * 30 + 2)
+
+
+def test_sample_draws_points_and_refuses_a_file_for_a_folder(lit_gen, tmp_path):
+    ring = ("--config=gan_ring.yaml", "--config=smoke.yaml", "--run_name=r", "--run_id=ring")
+    assert lit_gen("fit", *ring)[0] == 0
+    run = str(tmp_path / "runs/r/ring")
+    assert lit_gen("sample", run, "--n", "70", "--out", "a")[0] == 0
+    assert lit_gen("sample", run, "--n", "2", "--interpolate", "4", "--out", "b")[0] == 0
+    assert Path("a/scatter.png").is_file()
+    assert Path("b/scatter.png").is_file()
+    Path("file").write_text("", encoding="utf-8")
+    code, _, err = lit_gen("sample", run, "--out", "file")
+    assert code == 2
+    assert "error: file: a file is there, a folder is expected" in err
+
+
+def test_a_run_with_own_code_says_where_it_is_missing(lit_gen, tmp_path, monkeypatch):
+    (tmp_path / "own_there.py").write_text("from lit_gen.gan.losses import hinge as loss\n", encoding="utf-8")
+    program = [sys.executable, "-m", "lit_gen"]
+    run = [
+        *program,
+        "fit",
+        *TINY,
+        "--trainer.max_steps=1",
+        "--model.loss=own_there.loss",
+        "--run_name=r",
+        "--run_id=one",
+    ]
+    subprocess.run(run, check=True, capture_output=True)
+    (tmp_path / "elsewhere").mkdir()
+    command = [*program, "sample", str(tmp_path / "runs/r/one")]
+    done = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "needs the module 'own_there', which is not found here" in done.stderr
 
 
 def test_notebook_and_export(lit_gen, tmp_path):

@@ -47,6 +47,27 @@ def test_an_element_is_addressed_by_name_on_the_command_line(arguments, patience
     assert [c["init_args"]["patience"] for c in callbacks] == ([] if patience is None else [patience])
 
 
+def test_one_list_may_hold_a_class_twice():
+    twice = [{"class_path": "p.Early", "init_args": {"monitor": m}} for m in "ab"]
+    merged = configs.merge({}, {"trainer": {"callbacks": twice}})
+    assert merged["trainer"]["callbacks"] == twice
+
+
+def test_a_list_given_on_the_command_line_adds():
+    named, rest = configs.take_named(["--trainer.logger", "TensorBoardLogger", "--trainer.callbacks=null"])
+    assert rest == []
+    merged = configs.merge(BASE, named)
+    assert names(merged, "logger") == ["MetricsCSV", "TensorBoardLogger"]
+    assert merged["trainer"]["callbacks"] is None
+
+
+def test_classes_of_one_name_from_two_modules_are_two():
+    base = {"data": {"class_path": "lit_gen.data.mnist.MNIST", "init_args": {"embedded": True}}}
+    assert configs.merge(base, {"data": {"class_path": "my.MNIST"}})["data"] == {"class_path": "my.MNIST"}
+    short = configs.merge(base, {"data": {"class_path": "MNIST", "init_args": {"val_size": 3}}})["data"]
+    assert short["init_args"] == {"embedded": True, "val_size": 3}
+
+
 def test_an_unknown_element_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"trainer.callbacks.EarlyStoping: .*did you mean 'EarlyStopping'"):
         configs.merge(BASE, {"trainer": {"callbacks": {"EarlyStoping": False}}})

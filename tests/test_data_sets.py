@@ -253,6 +253,15 @@ def test_folder_modes_orientation_and_transparency(tmp_path):
     assert (images[2, :, :, :4] == 0).all()
 
 
+def test_folder_reads_sixteen_bits_and_passes_over_hidden_files(tmp_path):
+    (tmp_path / "f").mkdir()
+    Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)).save(tmp_path / "f" / "0.png")
+    (tmp_path / "f" / "._0.png").write_bytes(b"not an image")
+    images = ImageFolder(str(tmp_path / "f"), channels=1).split("train").images
+    assert images.shape == (1, 1, 8, 8)
+    assert abs(images.flatten().float() - torch.linspace(0, 255, 64)).max() <= 1
+
+
 def test_folder_resize_and_crop(tmp_path):
     picture(tmp_path / "f" / "0.png", (40, 20))
     picture(tmp_path / "f" / "1.png", (30, 60))
@@ -266,7 +275,7 @@ def test_folder_is_decoded_once_and_again_when_a_file_changes(tmp_path, monkeypa
     ImageFolder(str(tmp_path / "f")).prepare_data()
     decoded = []
     original = ImageFolder._decode
-    monkeypatch.setattr(ImageFolder, "_write", lambda self, path: decoded.append(path) or np.save(path.open("wb"), 0))
+    monkeypatch.setattr(ImageFolder, "_write", lambda self, path: decoded.append(path) or path.touch())
     ImageFolder(str(tmp_path / "f")).prepare_data()
     assert not decoded
     picture(tmp_path / "f" / "1.png")
@@ -281,6 +290,10 @@ def test_folder_refuses_what_is_broken(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no images"):
         ImageFolder(str(tmp_path / "empty"))
+    picture(tmp_path / "both" / "0.png")
+    picture(tmp_path / "both" / "class" / "1.png")
+    with pytest.raises(UserError, match=r"images beside its class folders \(0.png\)"):
+        ImageFolder(str(tmp_path / "both"))
     picture(tmp_path / "mixed" / "0.png", (8, 8))
     picture(tmp_path / "mixed" / "1.png", (9, 8))
     with pytest.raises(UserError, match=r"1.png is 9x8, but .*0.png is 8x8; set data.resize and data.crop"):
@@ -308,11 +321,23 @@ def test_npz(tmp_path, layout):
     assert torch.equal(data.split("val").images[:, 0], torch.from_numpy(images[9:, 0]))
 
 
-def test_a_torch_dataset(tmp_path):
-    images = torch.randint(0, 256, (10, 1, 4, 4), dtype=torch.uint8)
-    data = TensorSet(TensorDataset(images, torch.arange(10)))
-    assert torch.equal(data.split("train").images, images)
-    assert data.num_classes == 10
+def test_a_torch_dataset_is_read_anew_or_kept_under_a_name():
+    one, two = (torch.full((10, 1, 4, 4), v, dtype=torch.uint8) for v in (1, 2))
+    for images in (one, two):
+        data = TensorSet(TensorDataset(images, torch.arange(10)))
+        assert torch.equal(data.split("train").images, images)
+        assert data.num_classes == 10
+    kept = [TensorSet(TensorDataset(images, torch.arange(10)), cache="mine") for images in (one, two)]
+    assert all(torch.equal(data.split("train").images, one) for data in kept), "the name stands for the content"
+
+
+def test_a_torch_dataset_from_the_command_line(lit_gen):
+    source = "{class_path: torchvision.datasets.FakeData, init_args: {size: 40, image_size: [3, 32, 32]}}"
+    net = ("--model.generator=lit_gen.gan.mlp.Generator", "--model.discriminator=lit_gen.gan.mlp.Discriminator")
+    code, _, err = lit_gen(
+        "fit", "--config=gan_mlp.yaml", "--config=smoke.yaml", *net, "--data=TensorSet", f"--data.source={source}"
+    )
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(
@@ -321,7 +346,9 @@ def test_a_torch_dataset(tmp_path):
         (b"no zip", "is truncated or is no .npz"),
         ({"pictures": np.zeros((2, 4, 4), np.uint8)}, "found nothing under 'images'"),
         ({"images": np.zeros((2, 4, 4), np.float32)}, r"found float32 \(2, 4, 4\)"),
-        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(3)}, r"labels have shape \(3,\)"),
+        ({"images": np.zeros((2, 4, 4, 4), np.uint8)}, r"found uint8 \(2, 4, 4, 4\)"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(2)}, r"labels are float64 \(2,\)"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(3, int)}, r"labels are int64 \(3,\)"),
     ],
 )
 def test_npz_refused(tmp_path, content, told):

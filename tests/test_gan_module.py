@@ -272,7 +272,7 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_the_one_before(tmp_path, mo
 
     code, told = explain(raised.value)
     assert code == 2
-    assert "the disk is full; what was saved before is whole" in told
+    assert "step=00000004.ckpt: the disk is full; what was saved before is whole" in told
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Stop(Callback):
 
     def _ask(self, number: int, frame: types.FrameType | None) -> None:
         if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("second")
         self._asked = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:

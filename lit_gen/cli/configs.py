@@ -105,7 +105,10 @@ def merge(base: Config, over: Config, prefix: str = "") -> Config:
 
 
 def _same_class(before: Config, value: Config) -> bool:
-    return "class_path" not in before or "class_path" not in value or _name(before) == _name(value)
+    if "class_path" not in before or "class_path" not in value:
+        return True
+    a, b = str(before["class_path"]), str(value["class_path"])
+    return a == b or (("." not in a or "." not in b) and _name(before) == _name(value))  # a short name means either
 
 
 def _name(element: Any) -> str:
@@ -136,14 +139,13 @@ def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
             elif change is not True:
                 raise UserError(f"{path}.{name}: {change!r} was found, false or options by name are expected")
         return merged
-    for element in _as_list(value):
+    for element in _as_list(value):  # one list may name a class twice: only what was there before is changed
         element = element if isinstance(element, dict) else {"class_path": element}
         if _name(element) in names:
             at = names.index(_name(element))
             merged[at] = merge(merged[at], element)
         else:
             merged.append(copy.deepcopy(element))
-            names.append(_name(element))
     return merged
 
 
@@ -172,16 +174,20 @@ def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
 
 
 def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
-    """Split options that address a callback or logger by name out of the arguments: (their config, the rest)."""
+    """Split options for callbacks and loggers out of the arguments, by list or by name: (their config, the rest).
+
+    Raises:
+        UserError: if a value is missing or is broken YAML.
+    """
     config: Config = {}
     rest: list[str] = []
     i = 0
     while i < len(arguments):
         option, equals, value = arguments[i].partition("=")
         path = option.removeprefix("--")
-        listed = next((p for p in NAMED_LISTS if path.startswith(f"{p}.")), None)
-        name = path.removeprefix(f"{listed}.").split(".")[0] if listed else ""
-        if not name or name in ("class_path", "init_args", "help") or not name[0].isupper():
+        listed = next((p for p in NAMED_LISTS if path == p or path.startswith(f"{p}.")), None)
+        name = path.removeprefix(listed).strip(".").split(".")[0] if listed else ""
+        if not listed or (name and not name[0].isupper()):
             rest.append(arguments[i])
             i += 1
             continue
@@ -189,7 +195,10 @@ def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
             if i + 1 == len(arguments):
                 raise UserError(f"{option}: a value is expected after it")
             value = arguments[i + 1]
-        config = merge_plain(config, nested(path, yaml.safe_load(value)))
+        try:
+            config = merge_plain(config, nested(path, yaml.safe_load(value)))
+        except yaml.YAMLError:
+            raise UserError(f"{option}: {value!r} is broken YAML") from None
         i += 1 if equals else 2
     return config, rest
 

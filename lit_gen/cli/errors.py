@@ -9,10 +9,16 @@ from lit_gen.errors import NonFiniteLossError, UserError
 
 USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
 
-_DISK = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "it is read-only",
+_WHOLE = "what was saved before is whole"
+_FILES = {
+    errno.ENOSPC: f"the disk is full; {_WHOLE}",
+    errno.EDQUOT: f"the disk quota is used up; {_WHOLE}",
+    errno.EROFS: f"the disk is read-only; {_WHOLE}",
+    errno.EACCES: "permission was denied",
+    errno.EPERM: "permission was denied",
+    errno.EEXIST: "a file is there, a folder is expected",
+    errno.ENOTDIR: "a file is there, a folder is expected",
+    errno.EISDIR: "a folder is there, a file is expected",
 }
 
 
@@ -28,13 +34,12 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
         error = error.__context__  # what lightning makes of it
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "stopped at once by a second Ctrl-C; the last checkpoint is whole"
-    if isinstance(error, OSError) and error.errno in (*_DISK, errno.EACCES, errno.EPERM):
-        reason = _DISK.get(error.errno or 0, "permission was denied")
-        return (
-            USER,
-            f"{error.filename or 'a file'} cannot be written: {reason}; what was saved before is whole",
-        )
+        second = "stopped at once by a second Ctrl-C; the last checkpoint is whole"
+        return INTERRUPTED, second if error.args else "stopped by Ctrl-C"
+    if type(error).__name__ == "MisconfigurationException":  # lightning's; not imported here, for the sake of --help
+        return USER, f"trainer: {' '.join(str(error).split())}"
+    if isinstance(error, OSError) and error.errno in _FILES:
+        return USER, f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
         return (
             USER,

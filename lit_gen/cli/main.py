@@ -1,11 +1,11 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI in subclass mode, around one run directory."""
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -42,6 +42,8 @@ def run(arguments: list[str]) -> int:
             raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
         saved = runs.find(Path(resume[-1]))
         config = configs.read(saved / runs.CONFIG)
+    elif command != "fit" and not files:
+        config = configs.merge(config, _config_beside(rest))
     for file in files:
         config = configs.merge(config, configs.read(configs.resolve(file)))
     config = configs.merge(config, named)
@@ -53,6 +55,15 @@ def run(arguments: list[str]) -> int:
         if not launched:
             runs.remove_if_empty(os.environ.pop(runs.ENVIRONMENT, None))
     return cli.exit_code
+
+
+def _config_beside(arguments: list[str]) -> configs.Config:
+    """For commands that evaluate: without a config, that of the checkpoint's run."""
+    path, _ = configs.take(arguments, "--ckpt_path")
+    if not path:
+        return {}
+    beside = run_dir.of_checkpoint(loading.resolve(Path(path[-1]))) / runs.CONFIG
+    return configs.read(beside) if beside.is_file() else {}
 
 
 class LitGenCLI(LightningCLI):
@@ -79,7 +90,7 @@ class LitGenCLI(LightningCLI):
         self.stem, self.resumed, self.command_line = stem, resumed, command_line
         self.command, self.given, self.options = command, config, options
         self.exit_code = 0
-        text = yaml.safe_dump(config, sort_keys=False)
+        text = json.dumps(config, default=str)  # a string that looks like a number stays a string
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -106,6 +117,9 @@ class LitGenCLI(LightningCLI):
         except UserError as error:
             command_parser = self._parser(self.command)
             raise UserError(explain(str(error), command_parser, self.given, self.options)) from error.__cause__
+        seed = self.config[self.command].seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything: {seed} was found, a whole number from 0 to 2^32 - 1 is expected")
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own options."""
@@ -141,6 +155,7 @@ class LitGenCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what can be checked early, decide the run directory, and fill it in."""
         assert self.subcommand is not None
+        self._check_values()
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
         if self.resumed is not None and not self.chosen.allow_changes:
             refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
@@ -148,6 +163,16 @@ class LitGenCLI(LightningCLI):
         self.dump = self._dump()
         self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
+
+    def _check_values(self) -> None:
+        """Refuse what lightning would meet with a traceback, or override without a word."""
+        trainer = self.chosen.trainer
+        if trainer.default_root_dir is not None:
+            raise UserError("trainer.default_root_dir: a run lies in --run_root/--run_name/--run_id; set those instead")
+        if trainer.val_check_interval == 0:
+            raise UserError(
+                "trainer.val_check_interval: 0 was found; for no validation say --trainer.limit_val_batches 0"
+            )
 
     def _choose_checkpoint(self) -> None:
         """Resolve ``ckpt_path``: a run directory stands for its newest checkpoint; only fit can do without one."""
@@ -173,8 +198,8 @@ class LitGenCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""
         self.datamodule.prepare_data()
-        if self.checkpoint is not None:
-            loading.check_fits(self.checkpoint, self.model)
+        self.checkpoint_step = loading.check_fits(self.checkpoint, self.model) if self.checkpoint else 0
+        self.datamodule.allow_changes = self.chosen.allow_changes
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
@@ -185,16 +210,17 @@ class LitGenCLI(LightningCLI):
     def before_fit(self) -> None:
         """Write the run's record; on resume cut the logs back to the checkpoint."""
         if self.trainer.is_global_zero:
-            if self.resumed is None:
-                (self.run_dir / runs.CONFIG).write_text(self.dump, encoding="utf-8")
+            runs.write_config(self.run_dir, self.dump)
             runs.describe_environment(self.run_dir, self.command_line)
-        if self.checkpoint is not None:
-            step = loading.read(self.checkpoint)["global_step"] if self.resumed else 0
+        self.first_step = self.checkpoint_step
+        if self.resumed is not None:
             for logger in self.trainer.loggers:
                 if isinstance(logger, runs.MetricsCSV):
-                    logger.cut(step)
-                elif self.resumed and hasattr(logger, "_kwargs"):
-                    logger._kwargs.setdefault("purge_step", step + 1)  # TensorBoard: hide what is logged again
+                    logger.cut(self.first_step)
+                elif hasattr(logger, "_kwargs"):
+                    logger._kwargs.setdefault(
+                        "purge_step", self.first_step + 1
+                    )  # TensorBoard: hide what is logged again
 
     def after_fit(self) -> None:
         """Say where everything is, and how to continue a run that was stopped."""
@@ -207,6 +233,8 @@ class LitGenCLI(LightningCLI):
         samples = self._callback(Samples)
         progress = self._callback(ProgressLine)
         print(f"run       {self.run_dir}")
+        if step == self.first_step and not stopped:
+            print(f"nothing was left to train: the run stands at step {step} (trainer.max_steps, trainer.max_epochs)")
         if samples.latest is not None:
             print(f"samples   {samples.latest}")
         if progress.rate:
@@ -219,6 +247,8 @@ class LitGenCLI(LightningCLI):
         return found
 
     def _print_metrics(self) -> None:
+        if not self.trainer.callback_metrics:
+            print("nothing was measured: this data set has no such split, or the model no metric for it")
         for name, value in sorted(self.trainer.callback_metrics.items()):
             print(f"{name:24} {float(value):.6g}")
 
@@ -226,7 +256,8 @@ class LitGenCLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Say where the samples are."""
-        print(f"samples   {self.run_dir / 'predictions'}")
+        written = self.run_dir / "predictions"
+        print(f"samples   {written}" if written.is_dir() else "no picture was written: no test images, or points")
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every sample in memory: the pictures are written as they come."""

@@ -1,7 +1,6 @@
 """The argument parser: whole option names only, and one sentence for a mistake."""
 
 import importlib
-import inspect
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 
 from lit_gen.cli.configs import Config
 from lit_gen.errors import UserError, nearest
+from lit_gen.hparams import constructor_arguments
 
 
 class Parser(LightningArgumentParser):
@@ -49,7 +49,7 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
         name = found[1] or found[2]
         return f"{name} is no option{_nearest_option(name, known)}"
     if found := re.search(r"the following arguments are required: (.*)", message):
-        names = [name.strip().removeprefix("fit.") for name in found[1].split(",")]
+        names = [name.strip().split(".", 1)[-1] for name in found[1].split(",")]
         return f"{' and '.join(f'--{n}' for n in names)} must be given, mostly by --config FILE (see lit-gen configs)"
     if found := re.search(r"argument (--[\w.]+): expected one argument", message):
         return f"{found[1]}: a value is expected after it"
@@ -59,7 +59,7 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
 
 def _explain_value(message: str, key: str, configured: type | None) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", message):
-        accepted = _arguments(configured) if configured else []
+        accepted = constructor_arguments(configured) if configured else []
         owner = f" of {configured.__name__}" if configured else ""
         return f"{key}.{found[1]} is no option{owner}{nearest(found[1], accepted)}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
@@ -120,19 +120,6 @@ def _class_at(key: str, config: Config, options: list[str]) -> type | None:
     except (ImportError, AttributeError):
         return None
     return found if isinstance(found, type) else None
-
-
-def _arguments(of: type) -> list[str]:
-    """Constructor arguments, those of the bases too where the constructor passes ``**kwargs`` on."""
-    names: list[str] = []
-    for base in of.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        names += [p.name for p in parameters if p.name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            break
-    return names
 
 
 def _known_classes() -> Iterator[type]:

@@ -24,14 +24,18 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
         return Path(os.environ[runs.ENVIRONMENT])
     if command != "fit":
         assert checkpoint is not None
-        folder = checkpoint.parent
-        path = folder.parent if folder.name == runs.CHECKPOINTS else folder
+        path = of_checkpoint(checkpoint)
     elif resumed is not None:
         path = resumed
     else:
         path = _agreed(lambda: runs.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id))
     os.environ[runs.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
     return path
+
+
+def of_checkpoint(checkpoint: Path) -> Path:
+    """The run directory that a checkpoint lies in, or its folder."""
+    return checkpoint.parent.parent if checkpoint.parent.name == runs.CHECKPOINTS else checkpoint.parent
 
 
 def _agreed(create: Callable[[], Path]) -> Path:

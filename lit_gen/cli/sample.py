@@ -1,15 +1,19 @@
 """``sample`` and ``export``: from a run or a checkpoint to pictures and weights."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import torch
+from torch import Tensor
 
 from lit_gen import pictures
 from lit_gen.errors import UserError
-from lit_gen.loading import load
+from lit_gen.loading import Run, load
 from lit_gen.randomness import BLOCK
+
+MOST_SHOWN = 1024  # images in a grid
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +36,9 @@ def _sample(arguments: list[str]) -> int:
     parser.add_argument("--n", type=int, default=64, help="how many images (default 64)")
     parser.add_argument("--out", default="samples", help="folder to write into (default ./samples)")
     parser.add_argument("--start", type=int, default=0, help="index of the first image (default 0)")
-    parser.add_argument("--batch_size", type=int, default=BLOCK, help="images at a time; no image depends on it")
+    parser.add_argument(
+        "--batch_size", type=int, default=BLOCK, help="images at a time, in whole blocks of 64; no image depends on it"
+    )
     parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="n paths of so many steps between two samples")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
@@ -47,26 +53,46 @@ def _sample(arguments: list[str]) -> int:
         opened.model.to(options.device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {options.device}: {str(error).splitlines()[0]}") from None
-    out = Path(options.out)
-    if options.interpolate:
-        paths = opened.interpolate(options.n, options.interpolate, weights=options.weights)
-        images, columns = pictures.quantize(paths.flatten(0, 1)), options.interpolate
-    else:
-        starts = range(options.start, options.start + options.n, options.batch_size)
-        sizes = [min(options.batch_size, options.start + options.n - first) for first in starts]
-        chunks = [
-            opened.sample(m, start=first, weights=options.weights) for first, m in zip(starts, sizes, strict=True)
-        ]
-        images, columns = torch.cat([pictures.quantize(c).cpu() for c in chunks]), None
-    if images.shape[1] not in (1, 3):
-        pictures.save_scatter(torch.cat([c.cpu() for c in chunks]), out / "scatter.png")
-        print(out / "scatter.png")
-        return 0
-    for i, image in enumerate(images):
-        pictures.save_png(image, out / f"{options.start + i:06d}.png")
-    pictures.save_png(pictures.grid(images, columns), out / "grid.png")
-    print(out / "grid.png")
+    _write(opened, options, Path(options.out))
     return 0
+
+
+def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
+    """Write block after block, so that memory does not grow with the number of images."""
+    out.mkdir(parents=True, exist_ok=True)
+    shown: list[Tensor] = []
+    written = 0
+    for images in _drawn(opened, options):
+        if images.shape[1] in (1, 3):
+            levels = pictures.quantize(images).cpu()
+            for i, image in enumerate(levels):
+                pictures.save_png(image, out / f"{options.start + written + i:06d}.png")
+            shown += [levels] if written < MOST_SHOWN else []
+        else:
+            shown.append(images.cpu())
+        written += len(images)
+    whole = torch.cat(shown)
+    if whole.dtype == torch.uint8:
+        pictures.save_png(pictures.grid(whole[:MOST_SHOWN], options.interpolate), out / "grid.png")
+        print(out / "grid.png")
+    else:
+        pictures.save_scatter(whole, out / "scatter.png")
+        print(out / "scatter.png")
+
+
+def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
+    """Images (B, C, H, W), whole blocks at a time: no image depends on the batch size."""
+    start, end = options.start, options.start + options.n
+    if options.interpolate:
+        paths = opened.interpolate(options.n, options.interpolate, start=start, weights=options.weights)
+        yield paths.flatten(0, 1)
+        return
+    size = -(-options.batch_size // BLOCK) * BLOCK
+    first = start
+    while first < end:
+        last = min(end, (first // size + 1) * size)
+        yield opened.sample(last - first, start=first, weights=options.weights)
+        first = last
 
 
 def _export(arguments: list[str]) -> int:

@@ -1,5 +1,6 @@
 """Finding, checking and downloading the files of a data set; writing caches that are complete or absent."""
 
+import functools
 import gzip
 import hashlib
 import os
@@ -21,6 +22,13 @@ def offline() -> bool:
 
 
 def md5(path: Path) -> str:
+    """As `_md5`, but a file that has not changed is read once per process."""
+    status = path.stat()
+    return _md5(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache
+def _md5(path: Path, size: int, modified: int) -> str:
     """The MD5, in hexadecimal, of a file's content: of what is inside for a ``.gz`` of one file, however it was packed.
 
     Raises:

@@ -71,12 +71,17 @@ class ImageFolder(ImageData):
 
     def _scan(self) -> None:
         assert self.folder is not None
-        self._paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        self._paths = sorted(
+            p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()
+        )
         if not self._paths:
             raise UserError(
                 f"data.folder: {self.folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)"
             )
         parts = [p.relative_to(self.folder).parts for p in self._paths]
+        loose = [part[-1] for part in parts if len(part) == 1]
+        if loose and len(loose) < len(parts):
+            raise UserError(f"data.folder: {self.folder} holds images beside its class folders ({loose[0]}); move them")
         self.classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
         self.num_classes = len(self.classes) or None
         self._labels = [self.classes.index(part[0]) for part in parts] if self.classes else None
@@ -131,6 +136,8 @@ class ImageFolder(ImageData):
                 if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                     image = image.convert("RGBA")
                     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+                if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
+                    image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
                 image = image.convert("L" if self.channels == 1 else "RGB")
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None

@@ -55,6 +55,9 @@ class ImageData(LightningDataModule):
             seed,
         )
         self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
+        self.allow_changes = False  # whether a resumed run may take another number of images per step
+        self._loader: TrainLoader | None = None
+        self._position: dict[str, int] = {}
         self._splits: dict[Split, ImageSet] = {}
 
     # ---- what a subclass says
@@ -84,6 +87,8 @@ class ImageData(LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches, one per step."""
         data, place = self.split("train"), self._place()
+        if self.pad >= min(self.shape[1:]) > 1 or self.pad < 0:
+            raise UserError(f"data.pad: {self.pad} was found, 0 to {min(self.shape[1:]) - 1} pixels are expected")
         if self.on_device:
             labels = None if data.labels is None else data.labels.to(place["device"])
             data = ImageSet(data.images.to(place["device"]), labels)
@@ -98,7 +103,24 @@ class ImageData(LightningDataModule):
             **place,
         )
         self.images_per_step = loader.images_per_step
+        if self._position:
+            before = self._position["images_per_step"]
+            if before != self.images_per_step and not self.allow_changes:
+                raise UserError(
+                    f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, trainer.devices, "
+                    f"trainer.num_nodes): a resumed run continues as it was, or say --allow_changes true"
+                )
+            loader.load_state_dict(self._position)
+        self._loader = loader
         return loader
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the training data: Lightning forgets a loader's own at the end of an epoch."""
+        return {"step": self._loader.step if self._loader else 0, "images_per_step": self.images_per_step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue at the position of ``state``."""
+        self._position = dict(state)
 
     def val_dataloader(self) -> EvalLoader | list[Any]:
         """The held-out images, each once."""

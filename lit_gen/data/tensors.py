@@ -1,6 +1,5 @@
 """Any torch data set of images, or an ``.npz`` file, through one uint8 cache."""
 
-import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ class TensorSet(ImageData):
 
     An ``.npz`` holds ``images``, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), and perhaps ``labels``, int (N,). A
     dataset yields an image or (image, label), where an image is a uint8 or [-1, 1] float tensor (C, H, W), or a PIL
-    image; it is read once into a cache.
+    image.
 
     Args:
         source: path of the ``.npz``, or a dataset.
+        cache: a name under which a dataset is kept after it was read once; null to read it at each start. The name
+            stands for the content: choose another one when the dataset changes.
         val_size: how many items are held out, per class where there are labels, else the last ones.
         test_size: how many further items are held out for the test split.
         **images: see `ImageData`.
@@ -34,9 +35,16 @@ class TensorSet(ImageData):
         UserError: if the file is missing, damaged or of another layout.
     """
 
-    def __init__(self, source: str | Dataset[Any], val_size: int = 0, test_size: int = 0, **images: Any) -> None:
+    def __init__(
+        self,
+        source: str | Dataset,  # type: ignore[type-arg]  # the command line knows no generic classes
+        val_size: int = 0,
+        test_size: int = 0,
+        cache: str | None = None,
+        **images: Any,
+    ) -> None:
         super().__init__(**images)
-        self.source, self.val_size, self.test_size = source, val_size, test_size
+        self.source, self.val_size, self.test_size, self.cache = source, val_size, test_size, cache
         self._whole: ImageSet | None = None
         whole = self._read()
         count, held_out = len(whole), val_size + test_size
@@ -59,24 +67,20 @@ class TensorSet(ImageData):
 
     def _read(self) -> ImageSet:
         if self._whole is None:
-            path = self._path()
-            images, labels = _read_npz(path)
-            self._whole = ImageSet(images, labels)
+            if isinstance(self.source, str):
+                path = Path(self.source)
+                path = path if path.is_file() else self.root / self.source
+                if not path.is_file():
+                    raise UserError(f"data.source: {self.source} was not found, here or under {self.root}")
+                arrays = _read_npz(path)
+            elif self.cache is None:
+                path, arrays = Path("data.source"), _read_dataset(self.source)
+            else:
+                dataset = self.source
+                path = cached(f"tensors-{self.cache}.npz", lambda partial: _write_npz(_read_dataset(dataset), partial))
+                arrays = _read_npz(path)
+            self._whole = _checked(arrays, path)
         return self._whole
-
-    def _path(self) -> Path:
-        if isinstance(self.source, str):
-            path = Path(self.source)
-            path = path if path.is_file() else self.root / self.source
-            if not path.is_file():
-                raise UserError(f"data.source: {self.source} was not found, here or under {self.root}")
-            return path
-        dataset = self.source
-        size = len(dataset)  # type: ignore[arg-type]
-        first = _as_uint8(_image_and_label(dataset[0])[0])
-        described = f"{type(dataset).__module__}.{type(dataset).__qualname__} {dataset!r} {size}".encode()
-        fingerprint = hashlib.sha256(described + first.numpy().tobytes()).hexdigest()[:16]
-        return cached(f"tensors-{fingerprint}.npz", lambda path: _write_npz(dataset, size, path))
 
 
 def _image_and_label(item: Any) -> tuple[Any, int | None]:
@@ -96,39 +100,52 @@ def _as_uint8(image: Any) -> Tensor:
     return tensor
 
 
-def _write_npz(dataset: Dataset[Any], size: int, path: Path) -> None:
+def _read_dataset(dataset: Dataset[Any]) -> dict[str, np.ndarray]:
     images, labels = [], []
-    for i in range(size):
+    for i in range(len(dataset)):  # type: ignore[arg-type]
         image, label = _image_and_label(dataset[i])
         images.append(_as_uint8(image).numpy())
         if images[-1].shape != images[0].shape:
             raise UserError(f"data.source: item {i} has shape {images[-1].shape}, item 0 has {images[0].shape}")
         labels.append(label)
+    if not images:
+        raise UserError("data.source: the dataset is empty")
     arrays = {"images": np.stack(images)}
     if labels[0] is not None:
         arrays["labels"] = np.array(labels, dtype=np.int64)
+    return arrays
+
+
+def _write_npz(arrays: dict[str, np.ndarray], path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is truncated or is no .npz of arrays ({error})") from None
-    images = arrays.get("images")
-    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
-        found = "nothing" if images is None else f"{images.dtype} {images.shape}"
-        raise UserError(
-            f"{path}: found {found} under 'images', uint8 (N, H, W) or (N, H, W, C) or (N, C, H, W) is expected"
-        )
+
+
+def _checked(arrays: dict[str, np.ndarray], path: Path) -> ImageSet:
+    """Arrays of any accepted layout as an ImageSet."""
+    images, labels = arrays.get("images"), arrays.get("labels")
+    expected = "uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3 is expected"
+    if images is None:
+        raise UserError(f"{path}: found nothing under 'images'; {expected}")
     if images.ndim == 3:
         images = images[:, None]
-    elif images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+    elif images.ndim == 4 and images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
-    labels = arrays.get("labels")
-    if labels is not None and labels.shape != (len(images),):
-        raise UserError(f"{path}: labels have shape {labels.shape}, ({len(images)},) is expected")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise UserError(f"{path}: found {arrays['images'].dtype} {arrays['images'].shape} under 'images'; {expected}")
+    if labels is not None:
+        whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(images),) and labels.min() >= 0
+        if not whole:
+            raise UserError(
+                f"{path}: labels are {labels.dtype} {labels.shape}, whole numbers from 0 ({len(images)},) are expected"
+            )
     tensor = torch.from_numpy(np.ascontiguousarray(images))
-    return tensor, None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    return ImageSet(tensor, None if labels is None else torch.from_numpy(labels.astype(np.int64)))

@@ -15,11 +15,13 @@ __all__ = ["Discriminator", "Generator"]
 _DOUBLINGS = {28: 2, 32: 3, 64: 4}  # image size -> resolution doublings
 
 
-def _doublings(shape: tuple[int, int, int]) -> int:
-    _, height, width = shape
-    if height != width or height not in _DOUBLINGS:
+def _doublings(shape: tuple[int, int, int], width: int) -> int:
+    if width < 1:
+        raise UserError(f"dcgan: width {width} was found, a whole number of at least 1 is expected")
+    _, height, breadth = shape
+    if height != breadth or height not in _DOUBLINGS:
         raise UserError(
-            f"dcgan: images of {height}x{width} were found, but sizes {', '.join(map(str, _DOUBLINGS))} (square) are "
+            f"dcgan: images of {height}x{breadth} were found, but sizes {', '.join(map(str, _DOUBLINGS))} (square) are "
             f"expected; resize the data (data.resize, data.crop) or choose another network"
         )
     return _DOUBLINGS[height]
@@ -50,7 +52,7 @@ class Generator(nn.Module):
     def __init__(self, shape: tuple[int, int, int], latent_dim: int = 100, width: int = 64) -> None:
         super().__init__()
         self.shape, self.latent_dim, self.width = tuple(shape), latent_dim, width
-        doublings = _doublings(shape)
+        doublings = _doublings(shape, width)
         start, maps = shape[1] >> doublings, width << (doublings - 1)
         layers: list[nn.Module] = [
             nn.Linear(latent_dim, maps * start * start, bias=False),
@@ -89,7 +91,7 @@ class Discriminator(nn.Module):
     def __init__(self, shape: tuple[int, int, int], width: int = 64) -> None:
         super().__init__()
         self.shape, self.width = tuple(shape), width
-        doublings = _doublings(shape)
+        doublings = _doublings(shape, width)
         layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         maps = width
         for _ in range(doublings - 1):

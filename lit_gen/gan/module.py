@@ -87,7 +87,7 @@ class GAN(LightningModule):
         self.ema_generator = None
         if ema_decay is not None:
             self.ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
-        self.register_buffer("_loss_sums", torch.zeros(2))  # discriminator, generator; since the last log entry
+        self.register_buffer("_loss_sums", torch.zeros(3))  # discriminator, generator, steps; since the last log entry
         self.register_buffer("_first_bad_step", torch.full((2,), math.inf))  # discriminator, generator
         self._evaluation: list[Tensor] = []
 
@@ -95,10 +95,13 @@ class GAN(LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The generator's optimizer, whose steps count, then the discriminator's."""
-        return [
-            self.generator_optimizer(self.generator.parameters()),
-            self.discriminator_optimizer(self.discriminator.parameters()),
-        ]
+        made = []
+        for name in ("generator", "discriminator"):
+            try:
+                made.append(getattr(self, f"{name}_optimizer")(getattr(self, name).parameters()))
+            except ValueError as error:
+                raise UserError(f"model.{name}_optimizer: {error}") from error
+        return made
 
     def train(self, mode: bool = True) -> "GAN":
         """Switch the two networks; the moving average always stays in evaluation mode."""
@@ -108,16 +111,26 @@ class GAN(LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Compare shapes before the first step: a generator that does not fit the data is a user's mistake."""
+        """Compare shapes before the first step: networks that do not fit the data are a user's mistake."""
         warnings.filterwarnings(
             "ignore", message=".*in eval mode at the start of training.*"
         )  # the average's, on purpose
         expected = getattr(getattr(self.trainer, "datamodule", None), "shape", None)
-        if expected is None:
-            return
-        found = tuple(self.sample(torch.arange(1), weights="raw").shape[1:])
-        if found != tuple(expected):
+        samples = self.sample(torch.arange(2), weights="raw")
+        found = tuple(samples.shape[1:])
+        if expected is not None and found != tuple(expected):
             raise UserError(f"model.generator makes samples of shape {found}, but data.shape is {tuple(expected)}")
+        self.discriminator.eval()
+        try:
+            with torch.no_grad():
+                logits = self.discriminator(self._laid_out(samples))
+        except RuntimeError as error:
+            raise UserError(f"model.discriminator does not take images of shape {found}: {error}") from error
+        self.discriminator.train()
+        if logits.shape != (2,):
+            raise UserError(
+                f"model.discriminator returned {tuple(logits.shape)} for 2 images, logits (2,) are expected"
+            )
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """One update of the discriminator, then one of the generator, each with its own latents."""
@@ -133,7 +146,8 @@ class GAN(LightningModule):
         if self.ema_generator is not None and self.ema_decay is not None:
             ema.update(self.ema_generator, self.generator, ema.decay_at(self.ema_decay, step))
 
-        self._loss_sums += torch.stack([discriminator_terms[0], generator_terms[0]])
+        losses = [discriminator_terms[0], generator_terms[0]]
+        self._loss_sums += torch.stack([*losses, torch.ones_like(losses[0])])
         self._stop_if_not_finite(step, detailed)
         if detailed:
             self._log_details(discriminator_terms)
@@ -210,7 +224,7 @@ class GAN(LightningModule):
     def _stop_if_not_finite(self, step: int, check: bool) -> None:
         """Raise at once on a CPU; elsewhere at the next log entry, so that no step waits for the device."""
         now = torch.full_like(self._first_bad_step, step + 1)
-        bad = torch.where(torch.isfinite(self._loss_sums), math.inf, now)
+        bad = torch.where(torch.isfinite(self._loss_sums[:2]), math.inf, now)
         self._first_bad_step = torch.minimum(self._first_bad_step, bad)
         if not check and self._first_bad_step.device.type != "cpu":
             return
@@ -224,7 +238,7 @@ class GAN(LightningModule):
             )
 
     def _log_details(self, discriminator_terms: Tensor) -> None:
-        mean_losses = self._loss_sums / self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        mean_losses = self._loss_sums[:2] / self._loss_sums[2]
         norms = torch.stack([_gradient_norm(self.discriminator), _gradient_norm(self.generator)])
         values = torch.cat([mean_losses, discriminator_terms[1:], norms]).tolist()  # the one device sync
         self._loss_sums.zero_()
@@ -267,7 +281,7 @@ class GAN(LightningModule):
         self._log_evaluation("test")
 
     def _log_evaluation(self, stage: str) -> None:
-        blocks = torch.stack(self._evaluation).double().cpu() if self._evaluation else torch.zeros(0, 3)
+        blocks = torch.stack(self._evaluation).cpu().double() if self._evaluation else torch.zeros(0, 3)
         logits, correct, count = (math.fsum(parallel.gather(column.tolist())) for column in blocks.T)
         self._evaluation = []
         if count:

@@ -1,0 +1,22 @@
+"""What only a CUDA device can show; skipped, and said so, where there is none."""
+
+import pytest
+import torch
+from conftest import TINY
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_trains_and_resumes_on_the_device(lit_gen, tmp_path, precision):
+    options = ("--trainer.accelerator=gpu", "--trainer.devices=1", f"--trainer.precision={precision}", "--run_name=r")
+    options = (*options, "--data.on_device=true", "--trainer.deterministic=true")
+    for identifier, steps in (("whole", 8), ("half", 4)):
+        code, _, err = lit_gen("fit", *TINY, *options, f"--run_id={identifier}", f"--trainer.max_steps={steps}")
+        assert code == 0, err
+    assert lit_gen("fit", "--resume", str(tmp_path / "runs/r/half"), "--trainer.max_steps=8")[0] == 0
+    whole, half = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000008.ckpt") for i in ("whole", "half"))
+    assert all(torch.equal(whole["state_dict"][k], half["state_dict"][k]) for k in whole["state_dict"])
