@@ -75,6 +75,13 @@ def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> T
     return torch.from_numpy(rows)
 
 
+def whole_blocks(indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The indices of every block that ``indices`` (n,) touch, and the position of each index among them."""
+    blocks, block = torch.unique(indices.cpu() // BLOCK, return_inverse=True)
+    rows = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+    return rows, block * BLOCK + indices.cpu() % BLOCK
+
+
 def seed_global(seed: int, step: int, rank: int) -> None:
     """Seed torch's global generators for one training step of one rank.
 

@@ -147,16 +147,24 @@ def test_resume_refuses_changes_by_name(lit_gen, tmp_path):
     assert lit_gen("fit", "--resume", run, *allowed)[0] == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
 @pytest.mark.parametrize("callback", [None, "EarlyStopping"])
 def test_a_run_that_ends_by_epochs_or_early_resumes_exactly(lit_gen, tmp_path, callback):
     long = ("--data.batch_size=512", "--trainer.max_steps=-1", "--trainer.log_every_n_steps=3", "--checkpoint.every=0")
-    early = (
-        f"--trainer.callbacks={{class_path: {callback}, init_args: {{monitor: train/images_seen, mode: min, patience: 1,"
-        " check_on_train_epoch_end: true}}" if callback else "--trainer.callbacks=null"
-    )  # fmt: skip
+    arguments = "{monitor: train/images_seen, mode: min, patience: 1, check_on_train_epoch_end: true}"
+    early = f"--trainer.callbacks={{class_path: {callback}, init_args: {arguments}}}"
     none = "--trainer.callbacks=null"
     assert fit(lit_gen, *long, none, "--trainer.max_epochs=5", identifier="whole")[0] == 0
-    assert fit(lit_gen, *long, early, f"--trainer.max_epochs={5 if callback else 2}", identifier="part")[0] == 0
+    assert (
+        fit(
+            lit_gen,
+            *long,
+            early if callback else none,
+            f"--trainer.max_epochs={5 if callback else 2}",
+            identifier="part",
+        )[0]
+        == 0
+    )
     run = tmp_path / "runs/r/part"
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["step=00000014.ckpt"]
     assert lit_gen("fit", "--resume", str(run), none, "--trainer.max_epochs=5")[0] == 0

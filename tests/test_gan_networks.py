@@ -20,7 +20,7 @@ SHAPES = {  # every network needs an entry: the shapes it is for
 
 def networks():
     for info in pkgutil.iter_modules(lit_gen.gan.__path__, "lit_gen.gan."):
-        if info.name == "lit_gen.gan.module":
+        if info.name in ("lit_gen.gan.module", "lit_gen.gan.checks"):
             continue
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():

@@ -10,7 +10,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_gen import loading, runs
+from lit_gen import loading, record, runs
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
         saved = runs.find(Path(resume[-1]))
         config = configs.read(saved / runs.CONFIG)
     elif command != "fit" and not files:
-        config = configs.merge(config, _config_beside(rest))
+        config = configs.merge(config, run_dir.config_beside(rest))
     for file in files:
         config = configs.merge(config, configs.read(configs.resolve(file)))
     config = configs.merge(config, named)
@@ -55,15 +55,6 @@ def run(arguments: list[str]) -> int:
         if not launched:
             runs.remove_if_empty(os.environ.pop(runs.ENVIRONMENT, None))
     return cli.exit_code
-
-
-def _config_beside(arguments: list[str]) -> configs.Config:
-    """For commands that evaluate: without a config, that of the checkpoint's run."""
-    path, _ = configs.take(arguments, "--ckpt_path")
-    if not path:
-        return {}
-    beside = run_dir.of_checkpoint(loading.resolve(Path(path[-1]))) / runs.CONFIG
-    return configs.read(beside) if beside.is_file() else {}
 
 
 class LitGenCLI(LightningCLI):
@@ -211,7 +202,7 @@ class LitGenCLI(LightningCLI):
         """Write the run's record; on resume cut the logs back to the checkpoint."""
         if self.trainer.is_global_zero:
             runs.write_config(self.run_dir, self.dump)
-            runs.describe_environment(self.run_dir, self.command_line)
+            record.describe_environment(self.run_dir, self.command_line)
         self.first_step = self.checkpoint_step
         if self.resumed is not None:
             for logger in self.trainer.loggers:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch.distributed
 
-from lit_gen import runs
+from lit_gen import loading, runs
+from lit_gen.cli import configs
 
 
 def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
@@ -36,6 +37,15 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
 def of_checkpoint(checkpoint: Path) -> Path:
     """The run directory that a checkpoint lies in, or its folder."""
     return checkpoint.parent.parent if checkpoint.parent.name == runs.CHECKPOINTS else checkpoint.parent
+
+
+def config_beside(arguments: list[str]) -> configs.Config:
+    """For commands that evaluate: without a config, that of the checkpoint's run."""
+    path, _ = configs.take(arguments, "--ckpt_path")
+    if not path:
+        return {}
+    beside = of_checkpoint(loading.resolve(Path(path[-1]))) / runs.CONFIG
+    return configs.read(beside) if beside.is_file() else {}
 
 
 def _agreed(create: Callable[[], Path]) -> Path:

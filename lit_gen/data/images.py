@@ -107,8 +107,9 @@ class ImageData(LightningDataModule):
             before = self._position["images_per_step"]
             if before != self.images_per_step and not self.allow_changes:
                 raise UserError(
-                    f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, trainer.devices, "
-                    f"trainer.num_nodes): a resumed run continues as it was, or say --allow_changes true"
+                    f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, "
+                    f"trainer.devices, trainer.num_nodes): a resumed run continues as it was, or say "
+                    f"--allow_changes true"
                 )
             loader.load_state_dict(self._position)
         self._loader = loader

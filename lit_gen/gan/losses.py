@@ -32,7 +32,11 @@ class AdversarialLoss(NamedTuple):
     generator: Tensor
 
 
-def threshold(loss: Callable[..., AdversarialLoss]) -> float:
+Loss = Callable[[Tensor, Tensor], AdversarialLoss]
+"""What a module takes: logits (B,) of real and of generated images to the two losses."""
+
+
+def threshold(loss: Loss) -> float:
     """The logit above which a discriminator trained with ``loss`` says "real": 0, or the loss's own ``threshold``."""
     return float(getattr(loss, "threshold", 0.0))
 

@@ -8,7 +8,6 @@ pictures live in callbacks: this file holds the step alone.
 import copy
 import math
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,13 +19,10 @@ from torch import Tensor, nn
 
 from lit_gen import hparams, parallel, randomness
 from lit_gen.errors import NonFiniteLossError, UserError
-from lit_gen.gan import ema
-from lit_gen.gan.losses import AdversarialLoss, non_saturating, threshold
+from lit_gen.gan import checks, ema, sampling
+from lit_gen.gan.losses import Loss, non_saturating, threshold
 from lit_gen.protocols import ImageBatch, Weights
 from lit_gen.runs import last_checkpoint_of, log_scalars
-
-Loss = Callable[[Tensor, Tensor], AdversarialLoss]
-"""An adversarial loss: logits (B,) of real and of generated images to the two losses; see `lit_gen.gan.losses`."""
 
 
 class GAN(LightningModule):
@@ -77,7 +73,7 @@ class GAN(LightningModule):
             self.hparams.clear()  # built in Python: objects, which no checkpoint can hold; see on_save_checkpoint
         self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
-        self._real_in_generator_step = _depends_on_real(loss)
+        self._real_in_generator_step = checks.depends_on_real(loss)
         self._threshold = threshold(loss)
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.ema_decay, self.channels_last, self.seed = ema_decay, channels_last, seed
@@ -115,22 +111,8 @@ class GAN(LightningModule):
         warnings.filterwarnings(
             "ignore", message=".*in eval mode at the start of training.*"
         )  # the average's, on purpose
-        expected = getattr(getattr(self.trainer, "datamodule", None), "shape", None)
-        samples = self.sample(torch.arange(2), weights="raw")
-        found = tuple(samples.shape[1:])
-        if expected is not None and found != tuple(expected):
-            raise UserError(f"model.generator makes samples of shape {found}, but data.shape is {tuple(expected)}")
-        self.discriminator.eval()
-        try:
-            with torch.no_grad():
-                logits = self.discriminator(self._laid_out(samples))
-        except RuntimeError as error:
-            raise UserError(f"model.discriminator does not take images of shape {found}: {error}") from error
-        self.discriminator.train()
-        if logits.shape != (2,):
-            raise UserError(
-                f"model.discriminator returned {tuple(logits.shape)} for 2 images, logits (2,) are expected"
-            )
+        shape = getattr(getattr(self.trainer, "datamodule", None), "shape", None)
+        checks.networks(self.discriminator, self.sample(torch.arange(2), weights="raw"), shape)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """One update of the discriminator, then one of the generator, each with its own latents."""
@@ -291,7 +273,6 @@ class GAN(LightningModule):
         """As many samples as the batch has images, by index and label."""
         return self.sample(batch.indices, labels=batch.labels)
 
-    @torch.no_grad()
     def sample(self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
         """Draw images by global index.
 
@@ -303,39 +284,20 @@ class GAN(LightningModule):
         Returns:
             float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], weights)`` alone, bit for bit.
         """
-        size = randomness.BLOCK
-        blocks, position = torch.unique(indices.cpu() // size, return_inverse=True)
-        rows = (blocks[:, None] * size + torch.arange(size)).flatten()
-        whole = self._decode(randomness.latents(self.seed, rows, self._latent_dim), weights)
-        return whole[(position * size + indices.cpu() % size).to(whole.device)]
+        rows, position = randomness.whole_blocks(indices)
+        z = randomness.latents(self.seed, rows, self._latent_dim)
+        images = sampling.decode(self._network(weights), z, self.device)
+        return images[position.to(images.device)]
 
-    @torch.no_grad()
     def interpolate(self, start: Tensor, end: Tensor, steps: int, *, weights: Weights = "ema") -> Tensor:
-        """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,).
-
-        White, 2016, https://arxiv.org/abs/1609.04468: a straight line would leave the shell where N(0, I) lives.
-        """
-        a, b = (randomness.latents(self.seed, i, self._latent_dim)[:, None] for i in (start, end))
-        t = torch.linspace(0, 1, steps)[None, :, None]
-        cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1, eps=1e-12)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
-        angle = torch.acos(cosine)
-        path = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
-        images: Tensor = self._decode(path.flatten(0, 1), weights).unflatten(0, (len(start), steps))
+        """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,)."""
+        a, b = (randomness.latents(self.seed, indices, self._latent_dim) for indices in (start, end))
+        path = sampling.great_circle(a, b, steps).flatten(0, 1)
+        images: Tensor = sampling.decode(self._network(weights), path, self.device).unflatten(0, (len(start), steps))
         return images
 
-    def _decode(self, z: Tensor, weights: Weights) -> Tensor:
-        """Latents to images in blocks of 64 rows, the last one padded: equal shapes give bit-equal images."""
-        generator = self.ema_generator if weights == "ema" and self.ema_generator is not None else self.generator
-        was_training = generator.training
-        generator.eval()
-        try:
-            images = [
-                generator(nn.functional.pad(block, (0, 0, 0, randomness.BLOCK - len(block))).to(self.device))
-                for block in z.split(randomness.BLOCK)
-            ]
-        finally:
-            generator.train(was_training)
-        return torch.cat(images)[: len(z)]
+    def _network(self, weights: Weights) -> nn.Module:
+        return self.ema_generator if weights == "ema" and self.ema_generator is not None else self.generator
 
     @property
     def _latent_dim(self) -> int:
@@ -347,26 +309,6 @@ class GAN(LightningModule):
         """Store a module built in Python as the command line stores one, so that the checkpoint alone rebuilds it."""
         if "_instantiator" not in checkpoint.get("hyper_parameters", {}):
             checkpoint["hyper_parameters"] = hparams.module_hparams(self)
-
-
-def _depends_on_real(loss: Loss) -> bool:
-    """Whether the generator's loss depends on the real logits: if not, its step saves a forward pass.
-
-    Raises:
-        UserError: if the loss fails on a batch of two or does not return two scalars.
-    """
-    name = getattr(loss, "__name__", type(loss).__name__)
-    real, fake = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
-    try:
-        result = loss(real, fake)
-    except Exception as error:
-        raise UserError(
-            f"model.loss: {name} failed on logits of shape (2,): {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(result, AdversarialLoss) or any(not isinstance(t, Tensor) or t.ndim for t in result):
-        raise UserError(f"model.loss: {name} returned {result!r}, an AdversarialLoss of two scalar tensors is expected")
-    gradients = torch.autograd.grad(result.generator, [real, fake], allow_unused=True)
-    return gradients[0] is not None
 
 
 def _freeze(parameters: list[nn.Parameter], frozen: bool = True) -> None:
