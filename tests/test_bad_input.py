@@ -170,7 +170,7 @@ def test_bad_checkpoints(lit_gen, tmp_path, trained):
             assert (code, told in err) == (2, True), err
     code, _, err = lit_gen("fit", *TINY, "--model.generator.width=8", f"--ckpt_path={good}")
     assert code == 2
-    assert "is of another model: it holds (16, 64) for generator.layers.0.weight" in err
+    assert "is of another model: it holds (16, 32) for generator.layers.0.weight" in err
 
 
 class Payload:

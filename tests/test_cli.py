@@ -319,10 +319,10 @@ import sys; sys.modules["lightning"] = None
 from safetensors.torch import load_file
 from lit_gen.gan.mlp import Generator
 import torch
-g = Generator((1, 28, 28), latent_dim=64, width=16).eval()
+g = Generator((1, 28, 28), latent_dim=32, width=16).eval()
 g.load_state_dict(load_file("g.safetensors"))
 from lit_gen.randomness import latents
-torch.save(g(latents(0, torch.arange(64), 64)).detach(), "out.pt")
+torch.save(g(latents(0, torch.arange(64), 32)).detach(), "out.pt")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
     assert torch.allclose(torch.load("out.pt")[:5], images, atol=1e-6)

@@ -14,8 +14,11 @@ from lit_gen.errors import UserError
 __all__ = ["Discriminator", "Generator"]
 
 
-def _stack(sizes: list[int]) -> list[nn.Module]:
-    return [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+def _stack(sizes: list[int], dropout: float = 0.0) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.LeakyReLU(0.2)] + ([nn.Dropout(dropout)] if dropout else [])
+    return layers
 
 
 def _check(name: str, **values: int) -> None:
@@ -72,13 +75,16 @@ class Discriminator(nn.Module):
         shape: sample shape (C, H, W); taken from the data set by the command line.
         width: units of each hidden layer.
         depth: number of hidden layers.
+        dropout: share of hidden units dropped in training, in [0, 1), as in the first GAN; 0 for none.
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 256, depth: int = 3) -> None:
+    def __init__(self, shape: tuple[int, int, int], width: int = 256, depth: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         _check("discriminator", width=width, depth=depth)
-        self.shape, self.width, self.depth = tuple(shape), width, depth
-        self.layers = nn.Sequential(*_stack([math.prod(shape)] + [width] * depth), nn.Linear(width, 1))
+        if not 0 <= dropout < 1:
+            raise UserError(f"discriminator.dropout: {dropout} was found, a number in [0, 1) is expected")
+        self.shape, self.width, self.depth, self.dropout = tuple(shape), width, depth, dropout
+        self.layers = nn.Sequential(*_stack([math.prod(shape)] + [width] * depth, dropout), nn.Linear(width, 1))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples (B, C, H, W) to logits (B,); labels are not used."""
