@@ -16,7 +16,8 @@ GOLDEN = Path(__file__).parent / "golden"
 OPTIONS = [
     "fit", "--config=gan_mlp.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
     "--trainer.max_steps=40", "--trainer.log_every_n_steps=1", "--samples.enabled=false", "--checkpoint.enabled=false",
-    "--model.generator.width=64", "--model.discriminator.width=64", "--model.discriminator.dropout=0", "--run_root=golden-run",
+    "--model.generator.width=64", "--model.discriminator.width=64",
+    "--model.discriminator.dropout=0", "--run_root=golden-run",
     "--run_name=r", "--run_id=one",
 ]  # fmt: skip
 COLUMNS = ("train/discriminator_loss", "train/generator_loss", "train/real_logit", "train/fake_logit")
