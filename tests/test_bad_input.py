@@ -209,11 +209,13 @@ def test_a_folder_that_cannot_be_written(lit_gen, tmp_path):
     code, _, err = lit_gen("fit", *TINY, "--run_root=file")
     assert code == 2
     assert "run_root: file cannot be written" in err
-    code, _, err = lit_gen("fit", *TINY, "--run_root=/proc/nowhere")
-    assert code == 2
-    assert "cannot be written" in err
+    if Path("/proc").is_dir():
+        code, _, err = lit_gen("fit", *TINY, "--run_root=/proc/nowhere")
+        assert code == 2
+        assert "cannot be written" in err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for nvidia-smi")
 def test_a_gpu_that_torch_cannot_use_stops_the_run(lit_gen, tmp_path, monkeypatch):
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = Path(sys.executable).with_name("lit-gen")
+SCRIPT = shutil.which("lit-gen", path=str(Path(sys.executable).parent)) or "lit-gen"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("   #")[0].strip() for kind, text in FENCES if kind == "bash" for line in text.splitlines()]
@@ -58,7 +59,7 @@ def test_the_commands_run_as_written(tmp_path, main_job):
         assert program == "lit-gen"
         if line == COMMANDS[1] and not main_job:
             arguments += ["--config", "smoke.yaml"]
-        out = run([str(SCRIPT), *arguments], tmp_path, timeout=600)
+        out = run([SCRIPT, *arguments], tmp_path, timeout=600)
         if line == COMMANDS[1] and main_job:
             check_main_job(out, tmp_path)
     run([sys.executable, "-c", NOTEBOOK[0]], tmp_path)
