@@ -18,12 +18,14 @@ OPTIONS = (
     "--samples.enabled=false", "--model.generator.width=32", "--model.discriminator.width=32",
     "--model.discriminator.dropout=0", "--run_name=r",
 )  # fmt: skip
+
+
 # plain SGD: a loss that ignores a shift of all logits has a zero gradient for the last bias, and Adam makes steps of
 # full size out of its rounding errors
-SGD = [
-    f"--model.{n}_optimizer={{class_path: torch.optim.SGD, init_args: {{lr: 0.05}}}}"
-    for n in ("generator", "discriminator")
-]
+def sgd(name):
+    rate = 0.001 if name == "wasserstein" else 0.05  # a critic that nothing bounds runs away at 0.05
+    made = f"{{class_path: torch.optim.SGD, init_args: {{lr: {rate}}}}}"
+    return [f"--model.{network}_optimizer={made}" for network in ("generator", "discriminator")]
 
 
 def fit(*options, world=1, timeout=120):
@@ -48,7 +50,7 @@ def log(identifier):
 def test_two_ranks_with_half_the_batch_equal_one(name):
     loss = f"--model.loss=lit_gen.gan.losses.{name}"
     for world, batch in ((1, 64), (2, 32)):
-        done = fit(loss, *SGD, f"--data.batch_size={batch}", f"--run_id={world}", world=world)
+        done = fit(loss, *sgd(name), f"--data.batch_size={batch}", f"--run_id={world}", world=world)
         assert done.returncode == 0, done.stderr
         assert "unused" not in done.stderr
     one, two = weights(1)["state_dict"], weights(2)["state_dict"]
