@@ -295,3 +295,24 @@ def test_what_the_user_froze_stays_frozen(tmp_path):
     fit(model, 2, tmp_path, log_every=0)
     assert torch.equal(model.discriminator.layers[0].weight, before)
     assert not model.discriminator.layers[0].weight.requires_grad
+
+
+def test_training_in_another_thread_leaves_the_signals_alone(tmp_path):
+    import signal
+    import threading
+
+    from lit_gen.callbacks.stop import Stop
+
+    before, failed = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        try:
+            fit(build(), 2, tmp_path, [Stop()])
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failed
+    assert signal.getsignal(signal.SIGINT) is before

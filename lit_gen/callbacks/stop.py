@@ -1,6 +1,7 @@
 """Stopping between two steps: Ctrl-C and SIGTERM finish the step, save, and say how to continue."""
 
 import signal
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,8 @@ class Stop(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over; looked up by name, since not every system has each."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python hands signals to the main thread alone
         for name in ("SIGINT", "SIGTERM"):
             number = getattr(signal, name, None)
             if number is not None:

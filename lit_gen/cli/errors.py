@@ -41,10 +41,7 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError) and error.errno in _FILES:
         return USER, f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
-        return (
-            USER,
-            "a checkpoint could not be written, probably because the disk is full; the one before it is whole",
-        )
+        return USER, f"a checkpoint could not be written, probably because the disk is full; {_WHOLE}"
     return None
 
 

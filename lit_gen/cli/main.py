@@ -209,9 +209,8 @@ class LitGenCLI(LightningCLI):
                 if isinstance(logger, runs.MetricsCSV):
                     logger.cut(self.first_step)
                 elif hasattr(logger, "_kwargs"):
-                    logger._kwargs.setdefault(
-                        "purge_step", self.first_step + 1
-                    )  # TensorBoard: hide what is logged again
+                    # TensorBoard: hide what is logged again
+                    logger._kwargs.setdefault("purge_step", self.first_step + 1)
 
     def after_fit(self) -> None:
         """Say where everything is, and how to continue a run that was stopped."""

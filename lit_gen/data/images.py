@@ -89,7 +89,7 @@ class ImageData(LightningDataModule):
         data, place = self.split("train"), self._place()
         if self.pad >= min(self.shape[1:]) > 1 or self.pad < 0:
             raise UserError(f"data.pad: {self.pad} was found, 0 to {min(self.shape[1:]) - 1} pixels are expected")
-        if self.on_device:
+        if self.on_device and place:
             labels = None if data.labels is None else data.labels.to(place["device"])
             data = ImageSet(data.images.to(place["device"]), labels)
         micro_batches = getattr(getattr(self.trainer, "lightning_module", None), "batches_per_step", 1)

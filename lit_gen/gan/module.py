@@ -108,9 +108,8 @@ class GAN(LightningModule):
 
     def on_fit_start(self) -> None:
         """Compare shapes before the first step: networks that do not fit the data are a user's mistake."""
-        warnings.filterwarnings(
-            "ignore", message=".*in eval mode at the start of training.*"
-        )  # the average's, on purpose
+        # some modules are in evaluation mode on purpose: the average's
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         shape = getattr(getattr(self.trainer, "datamodule", None), "shape", None)
         checks.networks(self.discriminator, self.sample(torch.arange(2), weights="raw"), shape)
 
