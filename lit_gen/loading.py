@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lit_gen import runs
@@ -139,5 +139,6 @@ class Run:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"generator": str(described), "checkpoint": self.checkpoint.name})
+        metadata = {"generator": str(described), "checkpoint": self.checkpoint.name}
+        partial.write_bytes(save(tensors, metadata))  # save_file would make it readable for its owner alone
         replace(partial, target)

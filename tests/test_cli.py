@@ -274,6 +274,16 @@ def test_sample_is_the_same_whatever_is_asked(lit_gen, tmp_path):
         assert grid.size == (8 * 30 + 2, 4 * 30 + 2)
 
 
+def test_sample_never_mixes_two_calls_in_one_folder(lit_gen, tmp_path):
+    assert fit(lit_gen)[0] == 0
+    run = str(tmp_path / "runs/r/one")
+    assert lit_gen("sample", run, "--n", "5", "--out", "a")[0] == 0
+    assert lit_gen("sample", run, "--n", "6", "--out", "a")[0] == 0
+    code, _, err = lit_gen("sample", run, "--n", "3", "--out", "a")
+    assert code == 2
+    assert "--out a: it holds images of an earlier call (000003.png)" in err
+
+
 def test_sample_draws_points_and_refuses_a_file_for_a_folder(lit_gen, tmp_path):
     ring = ("--config=gan_ring.yaml", "--config=smoke.yaml", "--run_name=r", "--run_id=ring")
     assert lit_gen("fit", *ring)[0] == 0

@@ -70,6 +70,8 @@ class ProgressLine(ProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last step, and leave the bar where it stands."""
         self._measure(trainer, time.monotonic())
+        if self._bar is None and self.enabled and trainer.is_global_zero:
+            print(f"{_step(trainer)}  {self._text(trainer)}", file=sys.stderr, flush=True)
         self._close(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -1,6 +1,8 @@
 """Stopping between two steps: Ctrl-C and SIGTERM finish the step, save, and say how to continue."""
 
+import os
 import signal
+import sys
 import threading
 import types
 from collections.abc import Callable
@@ -46,6 +48,8 @@ class Stop(Callback):
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt("second")
         self._asked = True
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print("\nfinishing the step and saving; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop here if any rank was asked to."""

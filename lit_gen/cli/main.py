@@ -237,6 +237,7 @@ class LitGenCLI(LightningCLI):
         return found
 
     def _print_metrics(self) -> None:
+        print(f"from {self.checkpoint}, on {type(self.datamodule).__name__}")
         if not self.trainer.callback_metrics:
             print("nothing was measured: this data set has no such split, or the model no metric for it")
         for name, value in sorted(self.trainer.callback_metrics.items()):

@@ -60,6 +60,10 @@ def _sample(arguments: list[str]) -> int:
 def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     """Write block after block, so that memory does not grow with the number of images."""
     out.mkdir(parents=True, exist_ok=True)
+    count = options.n * (options.interpolate or 1)
+    older = {p.name for p in out.glob("[0-9]" * 6 + ".png")} - {f"{options.start + i:06d}.png" for i in range(count)}
+    if older:
+        raise UserError(f"--out {out}: it holds images of an earlier call ({min(older)}); empty it or choose another")
     shown: list[Tensor] = []
     written = 0
     for images in _drawn(opened, options):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
 from rich.progress import track
 
 from lit_gen.data.files import cached
@@ -119,7 +122,7 @@ class ImageFolder(ImageData):
         table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with ThreadPoolExecutor(self.workers) as pool:
             decoded = pool.map(self._decode, self._paths)
-            for i, image in enumerate(track(decoded, "decoding", total=len(self._paths), transient=True)):
+            for i, image in enumerate(_shown(decoded, len(self._paths))):
                 if image.shape != self.shape:
                     pool.shutdown(cancel_futures=True)
                     raise UserError(
@@ -157,3 +160,9 @@ class ImageFolder(ImageData):
             image = image.crop((left, top, left + self.crop, top + self.crop))
         array = np.asarray(image, dtype=np.uint8)
         return np.ascontiguousarray(np.atleast_3d(array).transpose(2, 0, 1))
+
+
+def _shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:
+    if not sys.stderr.isatty():
+        return decoded
+    return track(decoded, "decoding", total=total, transient=True, console=Console(stderr=True))

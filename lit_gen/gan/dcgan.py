@@ -22,7 +22,8 @@ def _doublings(shape: tuple[int, int, int], width: int) -> int:
     if height != breadth or height not in _DOUBLINGS:
         raise UserError(
             f"dcgan: images of {height}x{breadth} were found, but sizes {', '.join(map(str, _DOUBLINGS))} (square) are "
-            f"expected; resize the data (data.resize, data.crop) or choose another network"
+            f"expected; data.resize sets the shorter "
+            f"side and data.crop cuts a square, or choose another network"
         )
     return _DOUBLINGS[height]
 

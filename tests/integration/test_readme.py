@@ -58,7 +58,7 @@ def test_the_commands_run_as_written(tmp_path, main_job):
         program, *arguments = shlex.split(line)
         assert program == "lit-gen"
         if line == COMMANDS[1] and not main_job:
-            arguments += ["--config", "smoke.yaml"]
+            arguments += ["--config", "smoke.yaml", "--run_name", "gan"]
         out = run([SCRIPT, *arguments], tmp_path, timeout=600)
         if line == COMMANDS[1] and main_job:
             check_main_job(out, tmp_path)
