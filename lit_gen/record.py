@@ -45,9 +45,9 @@ def _uncommitted(runs: Path) -> str:
     if patch is None:
         return ""
     for new in (_git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
-        if not new.endswith((".py", ".yaml", ".yml", ".toml", ".sh")) or runs.resolve() in Path(new).resolve().parents:
-            continue
-        if Path(new).stat().st_size < 100_000:
+        path = Path(new)
+        source = path.suffix in (".py", ".yaml", ".yml", ".toml", ".sh") and path.is_file()
+        if source and path.stat().st_size < 100_000 and runs.resolve() not in path.resolve().parents:
             patch += _git(*plain, "--no-index", "--", os.devnull, new, accept=(0, 1)) or ""
     return patch
 
