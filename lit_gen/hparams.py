@@ -60,7 +60,7 @@ def describe(value: Any, name: str) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | nn.ModuleList):
         return [describe(v, name) for v in value]
     if isinstance(value, dict):
         return {k: describe(v, f"{name}.{k}") for k, v in value.items()}

@@ -119,12 +119,14 @@ class Run:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")
         return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights)
 
-    def interpolate(self, n: int = 8, steps: int = 8, *, start: int = 0, weights: Weights = "ema") -> Tensor:
+    def interpolate(
+        self, n: int = 8, steps: int = 8, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
         """Paths from samples ``start + i`` to ``start + n + i``: float (n, steps, C, H, W) in [-1, 1]."""
         if not isinstance(self.model, LatentInterpolator):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no latents to interpolate")
         first = torch.arange(start, start + n)
-        return self.model.interpolate(first, first + n, steps, weights=weights)
+        return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights)
 
     def export(self, path: str | Path) -> None:
         """Write the generator's averaged weights (raw where none were kept) as safetensors, to load without lightning.

@@ -35,6 +35,8 @@ class ImageGenerator(Protocol):
 class LatentInterpolator(Protocol):
     """A module whose samples can be morphed into each other."""
 
-    def interpolate(self, start: Tensor, end: Tensor, steps: int, *, weights: Weights = "ema") -> Tensor:
+    def interpolate(
+        self, start: Tensor, end: Tensor, steps: int, *, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
         """Draw (len(start), steps, C, H, W): paths from the latents of indices ``start`` to those of ``end``."""
         ...

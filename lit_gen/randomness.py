@@ -39,19 +39,36 @@ def device(where: torch.device, seed: int, purpose: str, step: int = 0) -> torch
     return generator
 
 
-def training_noise(
-    shape: tuple[int, ...],
-    where: torch.device,
-    seed: int,
-    purpose: str,
-    step: int,
-    rank: int = 0,
-    world: int = 1,
-) -> Tensor:
-    """Standard normal noise of ``shape`` (B, ...): this rank's rows of the draw for all ranks (world * B, ...)."""
-    generator = device(where, seed, purpose, step)
-    whole = torch.randn((world * shape[0], *shape[1:]), generator=generator, device=where)
-    return whole[rank * shape[0] : (rank + 1) * shape[0]]
+class Rows:
+    """Draws for the rows of one training batch: this part's rows of what is drawn for the whole global batch.
+
+    The global batch falls into equal parts, one for each micro-batch and rank. Each part draws the same whole and takes
+    its rows, so that two ranks with half the batch, or two micro-batches of half the size, get what one batch gets.
+    Successive draws continue one stream: the same calls in the same order give the same values.
+
+    Args:
+        where: device of the draws.
+        seed: the run's seed.
+        purpose: what the draws are for; another purpose is independent.
+        step: the step or update they are for.
+        part: which part of the global batch.
+        parts: number of its parts.
+    """
+
+    def __init__(self, where: torch.device, seed: int, purpose: str, step: int, part: int = 0, parts: int = 1) -> None:
+        self.device, self.part, self.parts = where, part, parts
+        self.generator = device(where, seed, purpose, step)
+
+    def normal(self, rows: int, *shape: int) -> Tensor:
+        """Standard normal draws (rows, *shape)."""
+        return self._mine(torch.randn((self.parts * rows, *shape), generator=self.generator, device=self.device))
+
+    def uniform(self, rows: int, *shape: int) -> Tensor:
+        """Uniform draws (rows, *shape) from [0, 1)."""
+        return self._mine(torch.rand((self.parts * rows, *shape), generator=self.generator, device=self.device))
+
+    def _mine(self, whole: Tensor) -> Tensor:
+        return whole.chunk(self.parts)[self.part]
 
 
 def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> Tensor:
@@ -73,13 +90,6 @@ def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> T
         mine = wanted // BLOCK == block
         rows[mine] = drawn[wanted[mine] % BLOCK]
     return torch.from_numpy(rows)
-
-
-def whole_blocks(indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The indices of every block that ``indices`` (n,) touch, and the position of each index among them."""
-    blocks, block = torch.unique(indices.cpu() // BLOCK, return_inverse=True)
-    rows = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
-    return rows, block * BLOCK + indices.cpu() % BLOCK
 
 
 def seed_global(seed: int, step: int, rank: int) -> None:

@@ -14,6 +14,7 @@ from lit_gen.data.mnist import MNIST, FashionMNIST
 
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml"}
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
+LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan")}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def small_sets(tmp_path, monkeypatch):
     monkeypatch.setenv("LIT_GEN_DATA", str(root))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in CONFIGS])
 def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
     small = ["--config", "smoke.yaml", "--trainer.max_steps=2", "--run_name=r", "--run_id=one"]
     if name.startswith("dcgan") and "cifar" not in name:
@@ -54,6 +55,14 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
     assert (run / "checkpoints/step=00000002.ckpt").is_file()
     assert (run / "samples/step=00000002.png").is_file()
     assert (run / "metrics.csv").read_text(encoding="utf-8").count("\n") >= 2
+
+
+@pytest.mark.parametrize("name", sorted(LARGE))
+def test_large_networks_are_built(lit_gen, small_sets, name):
+    """Their two steps are among the slow tests."""
+    code, out, err = lit_gen("fit", "--config", name, "--config=smoke.yaml", "--trainer.max_steps=0")
+    assert code == 0, err
+    assert "nothing was left to train" in out
 
 
 @pytest.mark.parametrize("name", sorted(OVERLAYS))

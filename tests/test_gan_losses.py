@@ -1,4 +1,4 @@
-"""Laws over every loss, found by introspection, and each one's closed form."""
+"""The closed form of every loss, found by introspection; the laws that they share are in test_gan_laws."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from lit_gen.gan import losses
 
-LOSSES = {name: getattr(losses, name) for name in losses.__all__ if name != "AdversarialLoss"}
+LOSSES = {name: getattr(losses, name) for name in losses.__all__ if name not in ("AdversarialLoss", "Logits")}
 RELATIVISTIC = {"relativistic", "relativistic_average"}
 
 # the discriminator's loss when it answers 0 everywhere, the generator's too
@@ -67,20 +67,6 @@ def test_value_at_the_known_optimum(name):
 
 def test_least_squares_optimum_is_one_half():
     assert losses.least_squares(torch.full((8,), 0.5), torch.full((8,), 0.5)).discriminator.item() == 0.25
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradients_are_finite_and_point_the_right_way(name):
-    real, fake = torch.randn(16, requires_grad=True), torch.randn(16, requires_grad=True)
-    found = LOSSES[name](real, fake)
-    toward_real, toward_fake = torch.autograd.grad(found.discriminator, [real, fake], retain_graph=True)
-    assert toward_real.sum() < 0 < toward_fake.sum()  # the discriminator raises real logits and lowers fake ones
-    (generator,) = torch.autograd.grad(found.generator, [fake])
-    assert generator.sum() < 0  # the generator raises fake logits
-    far = torch.tensor([-1e4, 1e4], requires_grad=True)
-    extreme = LOSSES[name](far, far.flip(0))
-    (gradient,) = torch.autograd.grad(extreme.discriminator + extreme.generator, far)
-    assert torch.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)

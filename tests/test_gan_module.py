@@ -16,6 +16,7 @@ from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.gan import losses, mlp
 from lit_gen.gan.losses import AdversarialLoss
 from lit_gen.gan.module import GAN
+from lit_gen.gan.step import Game
 
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
 
@@ -69,11 +70,10 @@ def test_each_step_moves_one_network_and_leaves_the_other_bit_equal(tmp_path, mo
     model, watch = build(), Watch()
     original = GAN._update
 
-    def watched(self, optimizer, network, loss, extras):
+    def watched(self, mine, *arguments):
         before = watch.snapshot(self)
-        result = original(self, optimizer, network, loss, extras)
+        result = original(self, mine, *arguments)
         after = watch.snapshot(self)
-        mine = "generator" if network is self.generator else "discriminator"
         other = "discriminator" if mine == "generator" else "generator"
         assert not watch.same(before[mine], after[mine])
         assert watch.same(before[other], after[other]), f"the {mine}'s step changed the {other}"
@@ -100,13 +100,14 @@ def test_one_batch_is_one_step_is_one_generator_update(tmp_path):
 
 def test_every_step_has_its_own_latents(tmp_path, monkeypatch):
     drawn = []
-    original = GAN._noise
+    original = Game.fakes
 
-    def recorded(self, purpose, real, step):
-        drawn.append(original(self, purpose, real, step))
-        return drawn[-1]
+    def recorded(self, *arguments):
+        made = original(self, *arguments)
+        drawn.append(made.latents)
+        return made
 
-    monkeypatch.setattr(GAN, "_noise", recorded)
+    monkeypatch.setattr(Game, "fakes", recorded)
     fit(build(), 3, tmp_path)
     assert len(drawn) == 6
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
@@ -123,7 +124,7 @@ def test_the_step_equals_a_hand_written_loop(tmp_path):
     og, od = SGD(generator.parameters()), SGD(discriminator.parameters())
     for step, batch in zip(range(20), data.train_dataloader(), strict=False):
         zd, zg = (
-            randomness.training_noise((16, 3), torch.device("cpu"), 5, f"latents of the {who} step", step)
+            randomness.Rows(torch.device("cpu"), 5, f"latents of the {who} step", step).normal(16, 3)
             for who in ("discriminator", "generator")
         )
         od.zero_grad()
@@ -146,9 +147,9 @@ def test_the_step_equals_a_hand_written_loop(tmp_path):
 
 
 def test_losses_that_use_real_logits_get_them_in_the_generator_step():
-    assert build(losses.relativistic)._real_in_generator_step
-    assert build(losses.relativistic_average)._real_in_generator_step
-    assert not build(losses.hinge)._real_in_generator_step
+    assert build(losses.relativistic)._game.reals_for_generator
+    assert build(losses.relativistic_average)._game.reals_for_generator
+    assert not build(losses.hinge)._game.reals_for_generator
 
 
 def test_average_stays_in_evaluation_mode():

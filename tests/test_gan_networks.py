@@ -1,8 +1,9 @@
-"""Laws over every generator and discriminator of the package, found by introspection."""
+"""Every generator and discriminator of the package, found by introspection: what is no law (see test_gan_laws)."""
 
 import importlib
 import inspect
 import pkgutil
+import typing
 
 import pytest
 import torch
@@ -10,34 +11,63 @@ from torch import nn
 
 import lit_gen.gan
 from lit_gen.errors import UserError
+from lit_gen.gan.losses import Logits
 from lit_gen.hparams import describe
 
-SHAPES = {  # every network needs an entry: the shapes it is for
+CLASSES = 3
+SHAPES = {  # every network needs an entry: the shapes it is for; options are tried on the first
     "lit_gen.gan.dcgan": [(1, 28, 28), (3, 32, 32), (3, 64, 64)],
     "lit_gen.gan.mlp": [(1, 28, 28), (2, 1, 1)],
+    "lit_gen.gan.r3gan": [(3, 32, 32), (1, 64, 64)],
+    "lit_gen.gan.sngan": [(3, 32, 32), (1, 64, 64)],
 }
+WITHOUT_GRADIENT_AT_FIRST = {"lit_gen.gan.r3gan"}  # its residual branches end in weights of 0, as in the paper
 
 
 def networks():
+    """Every class that takes the shape of the data."""
     for info in pkgutil.iter_modules(lit_gen.gan.__path__, "lit_gen.gan."):
-        if info.name in ("lit_gen.gan.module", "lit_gen.gan.checks"):
-            continue
-        module = importlib.import_module(info.name)
-        for name, value in vars(module).items():
-            if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == info.name:
-                yield info.name, name, value
+        for value in vars(importlib.import_module(info.name)).values():
+            ours = inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == info.name
+            if ours and "shape" in inspect.signature(value).parameters:
+                yield value
 
 
-FOUND = [
-    pytest.param(cls, shape, id=f"{module.rsplit('.', 1)[-1]}.{name}-{'x'.join(map(str, shape))}")
-    for module, name, cls in networks()
-    for shape in SHAPES[module]
-]
+def conditionings(cls):
+    choices = typing.get_type_hints(cls.__init__).get("conditioning")
+    return [choice for choice in typing.get_args(choices) if choice != "none"]
 
 
-def build(cls, shape):
+def variants(cls):
+    """Options that differ from the defaults: each conditioning, each switch, and spectral norm on a conditional one."""
+    switches = {n: not p.default for n, p in inspect.signature(cls).parameters.items() if isinstance(p.default, bool)}
+    yield from ({"conditioning": choice} for choice in conditionings(cls))
+    yield from ({name: value} for name, value in switches.items())
+    if "spectral_norm" in switches and conditionings(cls):
+        yield {"conditioning": conditionings(cls)[-1], "spectral_norm": True}
+
+
+def case(cls, shape, options):
+    words = [cls.__module__.rsplit(".", 1)[-1], cls.__name__, "x".join(map(str, shape))]
+    return pytest.param(cls, shape, options, id="-".join(words + [f"{k}={v}" for k, v in options.items()]))
+
+
+DEFAULTS = [case(cls, shape, {}) for cls in networks() for shape in SHAPES[cls.__module__]]
+FOUND = DEFAULTS + [case(cls, SHAPES[cls.__module__][0], o) for cls in networks() for o in variants(cls)]
+CONDITIONAL = [p for p in FOUND if "conditioning" in p.values[2]]
+
+
+def build(cls, shape, options):
     torch.manual_seed(0)
-    return cls(shape=shape, width=8)
+    return cls(shape=shape, width=8, num_classes=CLASSES, **options)
+
+
+def nudged(network):
+    """With every parameter moved a little away from its first value."""
+    generator = torch.Generator().manual_seed(2)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return network
 
 
 def inputs(network, shape, n=4):
@@ -46,19 +76,20 @@ def inputs(network, shape, n=4):
     return torch.randn(size, generator=generator)
 
 
-@pytest.mark.parametrize(("cls", "shape"), FOUND)
-def test_output_shape_and_range(cls, shape):
-    network = build(cls, shape)
-    out = network(inputs(network, shape))
-    assert out.shape == ((4, *shape) if hasattr(network, "latent_dim") else (4,))
-    if hasattr(network, "latent_dim") and shape[1:] != (1, 1):
-        assert out.abs().max() <= 1
+def call(network, x, labels=None):
+    """The network's output as one tensor, with labels 0, 1, 2, 0, ... unless it has none."""
+    if labels is None and network.num_classes is not None:
+        labels = torch.arange(len(x)) % CLASSES
+    out = network(x, labels)
+    return torch.cat([out.adversarial[:, None], out.classes], 1) if isinstance(out, Logits) else out
 
 
-@pytest.mark.parametrize(("cls", "shape"), FOUND)
-def test_every_parameter_gets_a_finite_gradient(cls, shape):
-    network = build(cls, shape)
-    out = network(inputs(network, shape))
+@pytest.mark.parametrize(("cls", "shape", "options"), FOUND)
+def test_every_parameter_gets_a_finite_gradient(cls, shape, options):
+    network = build(cls, shape, options)
+    if cls.__module__ in WITHOUT_GRADIENT_AT_FIRST:
+        nudged(network)
+    out = call(network, inputs(network, shape))
     (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -66,26 +97,100 @@ def test_every_parameter_gets_a_finite_gradient(cls, shape):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize(("cls", "shape"), FOUND)
-def test_evaluation_is_deterministic_and_changes_no_state(cls, shape):
-    network = build(cls, shape).eval()
-    before = {k: v.clone() for k, v in network.state_dict().items()}
-    x = inputs(network, shape)
-    assert torch.equal(network(x), network(x))
-    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-
-
-@pytest.mark.parametrize(("cls", "shape"), FOUND)
-def test_rebuilt_from_its_description_and_weights(cls, shape, tmp_path):
-    network = build(cls, shape).train()
-    network(inputs(network, shape))  # moves batch statistics
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    described = describe(network, "network")
+@pytest.mark.parametrize(("cls", "shape", "options"), FOUND)
+def test_described_by_its_class_and_its_options(cls, shape, options):
+    described = describe(build(cls, shape, options), "network")
     assert described["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
-    again = cls(**described["init_args"])
-    again.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert described["init_args"] == described["init_args"] | options
+
+
+@pytest.mark.parametrize(("cls", "shape", "options"), CONDITIONAL)
+def test_labels_matter_where_the_network_is_conditional(cls, shape, options):
+    network = nudged(build(cls, shape, options)).eval()
     x = inputs(network, shape)
-    assert torch.equal(network.eval()(x), again.eval()(x))
+    zeros, ones = (call(network, x, torch.full((4,), label)) for label in (0, 1))
+    if options["conditioning"] == "auxiliary":  # says which class it sees, and is told none
+        assert torch.equal(zeros, ones)
+        assert torch.equal(network(x).classes, zeros[:, 1:])
+    else:
+        assert (zeros != ones).reshape(4, -1).any(1).all()
+        with pytest.raises(UserError, match="without labels"):
+            network(x)
+
+
+@pytest.mark.parametrize(("cls", "shape", "options"), DEFAULTS)
+def test_an_unconditional_network_keeps_no_classes(cls, shape, options):
+    network = build(cls, shape, options)
+    assert network.num_classes is None
+    assert describe(network, "network")["init_args"]["num_classes"] is None
+    x = inputs(network, shape)
+    assert torch.equal(network.eval()(x), network(x, torch.zeros(4, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize(("cls", "shape", "options"), CONDITIONAL)
+def test_a_conditional_network_keeps_its_classes_and_refuses_to_do_without(cls, shape, options):
+    assert build(cls, shape, options).num_classes == CLASSES
+    choice = options["conditioning"]
+    with pytest.raises(UserError, match=f"conditioning: '{choice}' needs num_classes, but the data set has no labels"):
+        cls(shape=shape, width=8, **options)
+    with pytest.raises(UserError, match=f"'{choice}z' was found.*did you mean '{choice}'"):
+        cls(shape=shape, width=8, num_classes=CLASSES, conditioning=f"{choice}z")
+
+
+def parameters(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_sngan_has_as_many_parameters_as_derived_by_hand():
+    from lit_gen.gan.sngan import Discriminator, Generator
+
+    assert parameters(Generator((3, 32, 32))) == 528_384 + 3 * 1_246_976 + 512 + 6_915
+    assert parameters(Generator((3, 32, 32), conditioning="batch_norm", num_classes=10)) == 4_304_387
+    assert parameters(Discriminator((3, 32, 32))) == 151_680 + 311_680 + 2 * 295_168 + 129
+    assert parameters(Discriminator((3, 32, 32), conditioning="projection", num_classes=10)) == 1_055_105
+    blocks = 7_606_784 + 1_902_848 + 476_288 + 119_360
+    assert parameters(Generator((3, 64, 64))) == 2_113_536 + blocks + 128 + 1_731
+    blocks = 38_976 + 119_104 + 475_776 + 1_901_824 + 7_604_736
+    assert parameters(Discriminator((3, 64, 64))) == blocks + 1_025
+
+
+def test_r3gan_has_as_many_parameters_as_derived_by_hand():
+    from lit_gen.gan.r3gan import Discriminator, Generator
+
+    block = (128 * 256 + 256) + (256 * 16 * 9 + 256) + 256 * 128
+    assert parameters(Generator((3, 32, 32))) == 128 * 16 + 64 * 128 + 8 * block + 128 * 3
+    assert parameters(Discriminator((3, 32, 32))) == 3 * 128 + 8 * block + 128 * 16 + 128
+
+
+def test_r3gan_starts_as_the_identity_and_refuses_uneven_groups():
+    from lit_gen.gan.r3gan import Block, Generator
+
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.equal(Block(8, 2, 4, blocks=8)(x), x)
+    with pytest.raises(UserError, match="group_size: 5 does not divide"):
+        Generator((3, 32, 32), width=8, group_size=5)
+
+
+def test_r3gan_resamples_without_a_change_of_level():
+    from lit_gen.gan.r3gan import Resample
+
+    x = torch.full((1, 2, 8, 8), 3.0)
+    for up in (True, False):
+        inner = Resample(up)(x)[:, :, 1:-1, 1:-1]  # zeros beyond the border darken the edge alone
+        torch.testing.assert_close(inner, torch.full_like(inner, 3.0))
+    y = torch.randn(1, 2, 16, 16)
+    up, down = Resample(True), Resample(False)
+    torch.testing.assert_close((up(x) * y).sum(), 4 * (x * down(y)).sum())  # each is the other's transpose
+
+
+def test_dcgan_without_batch_norm_has_biases_instead():
+    from lit_gen.gan.dcgan import Discriminator
+    from lit_gen.gan.layers import has_batch_norm
+
+    assert has_batch_norm(Discriminator((1, 28, 28), width=8))
+    plain = Discriminator((1, 28, 28), width=8, batch_norm=False)
+    assert not has_batch_norm(plain)
+    assert all(m.bias is not None for m in plain.modules() if isinstance(m, nn.Conv2d))
 
 
 def test_dcgan_starts_as_the_paper_says():

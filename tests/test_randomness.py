@@ -18,10 +18,11 @@ def test_keys_differ_by_every_part_of_the_name_and_never_change():
 
 def test_ranks_take_their_rows_of_one_draw():
     place = torch.device("cpu")
-    whole = randomness.training_noise((64, 7), place, 3, "z", 5)
-    parts = [randomness.training_noise((16, 7), place, 3, "z", 5, rank, 4) for rank in range(4)]
-    assert torch.equal(torch.cat(parts), whole)
-    assert not torch.equal(whole, randomness.training_noise((64, 7), place, 3, "z", 6))
+    whole, parts = randomness.Rows(place, 3, "z", 5), [randomness.Rows(place, 3, "z", 5, rank, 4) for rank in range(4)]
+    for draw in ("normal", "uniform", "uniform"):  # successive draws continue the stream
+        one = getattr(whole, draw)(64, 7)
+        assert torch.equal(torch.cat([getattr(part, draw)(16, 7) for part in parts]), one)
+        assert not torch.equal(one, getattr(randomness.Rows(place, 3, "z", 6), draw)(64, 7))
 
 
 @settings(max_examples=30, deadline=None)

@@ -16,7 +16,8 @@ from lit_gen.protocols import ImageGenerator
 class Samples(Callback):
     """Write ``samples/step=00000200.png`` every so many steps and at the last one, and send it to the loggers.
 
-    Images are laid out in a grid; points of a two-dimensional set in a scatter plot over the data.
+    Images are laid out in a grid, of a conditional model with one class per column; points of a two-dimensional set
+    in a scatter plot over the data.
 
     Args:
         every: steps between pictures; 0 for the last step only.
@@ -63,12 +64,14 @@ class Samples(Callback):
             return
         self._latest_step = step
         path = Path(trainer.default_root_dir) / "samples" / f"step={step:08d}.png"
-        images = pl_module.sample(torch.arange(self.count))
+        classes: int | None = getattr(pl_module, "num_classes", None)
+        labels = None if classes is None else torch.arange(self.count) % classes
+        images = pl_module.sample(torch.arange(self.count), labels=labels)
         if images.shape[1:] == (2, 1, 1):
             reference = getattr(getattr(trainer, "datamodule", None), "reference_points", None)
             pictures.save_scatter(images, path, reference() if reference is not None else None)
         else:
-            whole = pictures.grid(pictures.quantize(images))
+            whole = pictures.grid(pictures.quantize(images), classes)
             pictures.save_png(whole, path)
             for logger in trainer.loggers:
                 writer = getattr(logger, "experiment", None)

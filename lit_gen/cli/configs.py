@@ -1,7 +1,7 @@
 """Config files: finding them by path or shipped name, reading them, and merging them left to right.
 
-Merging never loses a list: an overlay that names callbacks or loggers adds to those that are there. An element is known
-by its class's name, so that `--trainer.logger.TensorBoardLogger false` removes one and
+Merging never loses a list: an overlay that names callbacks, loggers or regularizers adds to those that are there. An
+element is known by its class's name, so that `--trainer.logger.TensorBoardLogger false` removes one and
 `--trainer.callbacks.EarlyStopping.patience 5` changes one.
 """
 
@@ -14,7 +14,7 @@ import yaml
 from lit_gen.errors import UserError, nearest
 
 Config = dict[str, Any]
-NAMED_LISTS = ("trainer.callbacks", "trainer.logger")
+NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regularizers")
 DEFAULTS: Config = {"trainer": {"logger": [{"class_path": "lit_gen.runs.MetricsCSV"}]}}
 
 
@@ -116,6 +116,12 @@ def _name(element: Any) -> str:
     return str(path).rsplit(".", 1)[-1]
 
 
+def _as_class(element: Any) -> Any:
+    """An element as a class with options; a function, whose name begins with a small letter, stays as it is."""
+    function = isinstance(element, str) and _name(element)[:1].islower()
+    return element if isinstance(element, dict) or function else {"class_path": element}
+
+
 def _as_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
@@ -124,26 +130,28 @@ def _as_list(value: Any) -> list[Any]:
 
 def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
     """Elements by class name: known ones are changed, new ones appended; a dict by name changes or removes (false)."""
-    merged = [e if isinstance(e, dict) else {"class_path": e} for e in copy.deepcopy(before)]
+    merged = [_as_class(e) for e in copy.deepcopy(before)]
     names = [_name(e) for e in merged]
     if isinstance(value, dict) and "class_path" not in value:
         for name, change in value.items():
             if name not in names:
                 known = f"there are {', '.join(names)}" if names else "there are none"
+                path = path.replace(".init_args", "")
                 raise UserError(f"{path}.{name}: no element of that name{nearest(str(name), names)} ({known})")
             at = names.index(name)
             if change is False or change is None:
                 del merged[at], names[at]
-            elif isinstance(change, dict):
+            elif isinstance(change, dict) and isinstance(merged[at], dict):
                 merged[at] = merge(merged[at], {"init_args": change.get("init_args", change)})
             elif change is not True:
-                raise UserError(f"{path}.{name}: {change!r} was found, false or options by name are expected")
+                option = f"{path.replace('.init_args', '')}.{name}"
+                raise UserError(f"{option}: {change!r} was found, false or options by name are expected")
         return merged
     for element in _as_list(value):  # one list may name a class twice: only what was there before is changed
-        element = element if isinstance(element, dict) else {"class_path": element}
+        element = _as_class(element)
         if _name(element) in names:
             at = names.index(_name(element))
-            merged[at] = merge(merged[at], element)
+            merged[at] = merge(merged[at], element) if isinstance(element, dict) else element
         else:
             merged.append(copy.deepcopy(element))
     return merged
@@ -174,7 +182,7 @@ def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
 
 
 def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
-    """Split options for callbacks and loggers out of the arguments, by list or by name: (their config, the rest).
+    """Split options of the named lists out of the arguments, by list or by name: (their config, the rest).
 
     Raises:
         UserError: if a value is missing or is broken YAML.
@@ -185,6 +193,8 @@ def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
     while i < len(arguments):
         option, equals, value = arguments[i].partition("=")
         path = option.removeprefix("--")
+        if path.split(".")[:2] == ["model", "regularizers"]:
+            path = path.replace("model.", "model.init_args.", 1)
         listed = next((p for p in NAMED_LISTS if path == p or path.startswith(f"{p}.")), None)
         name = path.removeprefix(listed).strip(".").split(".")[0] if listed else ""
         if not listed or (name and not name[0].isupper()):

@@ -18,6 +18,7 @@ COMMANDS = {
         "write the generator's averaged weights as safetensors: export RUN FILE",
     ),
     "fetch": ("lit_gen.cli.fetch", "get everything that a config needs, on a machine with a network"),
+    "check": ("lit_gen.cli.check", "put your own loss, penalty or network through our laws: check my_file.MyPenalty"),
     "configs": ("", "list the shipped configs"),
 }
 

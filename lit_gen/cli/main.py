@@ -24,6 +24,7 @@ from lit_gen.cli.quiet import quiet
 from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
+from lit_gen.gan import regularizers as _regularizers  # noqa: F401  --model.regularizers LeCam
 
 C = TypeVar("C")
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes")

@@ -14,7 +14,10 @@ from lightning.pytorch.loggers import Logger
 
 from lit_gen.cli.configs import Config
 from lit_gen.errors import UserError, nearest
+from lit_gen.gan.augment import Augmentation
+from lit_gen.gan.context import Regularizer
 from lit_gen.hparams import constructor_arguments
+from lit_gen.schedules import Schedule
 
 
 class Parser(LightningArgumentParser):
@@ -48,12 +51,19 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
     if found := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
         name = found[1] or found[2]
         return f"{name} is no option{_nearest_option(name, known)}"
-    if found := re.search(r"the following arguments are required: (.*)", message):
+    if (found := re.search(r"the following arguments are required: (.*)", message)) and not _key(message):
         names = [name.strip().split(".", 1)[-1] for name in found[1].split(",")]
         return f"{' and '.join(f'--{n}' for n in names)} must be given, mostly by --config FILE (see lit-gen configs)"
     if found := re.search(r"argument (--[\w.]+): expected one argument", message):
         return f"{found[1]}: a value is expected after it"
     key = _key(message)
+    # the first value in the message that is a class, alone or under the name of what it schedules
+    given = r"Given value: (?:\{'[\w.]+': )?(?:\{'class_path': |Namespace\(class_path=)'([\w.]+)'"
+    element = re.search(given, message)
+    listed = next((part for part in key.split(".") if part in ("regularizers", "schedules")), None)
+    if element and listed and (configured := _class(element[1])):  # the key does not say which element
+        key = key.replace(listed, f"{listed}.{configured.__name__}", 1)
+        return _explain_value(message.replace(f"Expected a dot import path string: {element[1]}", ""), key, configured)
     return _explain_value(message, key, _class_at(key, config, options))
 
 
@@ -68,6 +78,8 @@ def _explain_value(message: str, key: str, configured: type | None) -> str:
     if found := re.search(r"No module named '([\w.]+)'", message):
         top = found[1].split(".")[0]
         return f"{key}: there is no module {found[1]!r} (a file {top}.py in this folder, or an installed package)"
+    if found := re.search(r"the following arguments are required: (.*)", message):
+        return f"{key}: {found[1]} must be given"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{key}: there is no class {found[1]!r}{nearest(found[1], _short_names())}"
     if found := re.search(r"Expected an? (?:<class ')?(.+?)(?:'>)?\. Got value: (.*)", message):
@@ -110,6 +122,11 @@ def _class_at(key: str, config: Config, options: list[str]) -> type | None:
             path = value
         elif option.startswith(f"--{key}="):
             path = option.split("=", 1)[1]
+    return _class(path)
+
+
+def _class(path: Any) -> type | None:
+    """The class of a dotted path, or of a known class's name; None where there is none."""
     if not isinstance(path, str):
         return None
     if "." not in path:
@@ -123,7 +140,8 @@ def _class_at(key: str, config: Config, options: list[str]) -> type | None:
 
 
 def _known_classes() -> Iterator[type]:
-    queue: list[type] = [LightningModule, LightningDataModule, Callback, Logger, torch.optim.Optimizer]
+    lightnings = [LightningModule, LightningDataModule, Callback, Logger]
+    queue: list[type] = [*lightnings, torch.optim.Optimizer, Regularizer, Augmentation, Schedule]
     while queue:
         found = queue.pop()
         yield found

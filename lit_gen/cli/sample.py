@@ -40,6 +40,11 @@ def _sample(arguments: list[str]) -> int:
         "--batch_size", type=int, default=BLOCK, help="images at a time, in whole blocks of 64; no image depends on it"
     )
     parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
+    parser.add_argument(
+        "--labels",
+        metavar="0,1,2",
+        help="classes to draw, in turn, of a conditional model (default: as in the training set)",
+    )
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="n paths of so many steps between two samples")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     options = parser.parse_args(arguments)
@@ -47,6 +52,8 @@ def _sample(arguments: list[str]) -> int:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    if options.labels is not None:
+        options.labels = _labels(options.labels)
     opened = load(options.path)
     print(f"from {opened.checkpoint}")
     try:
@@ -55,6 +62,23 @@ def _sample(arguments: list[str]) -> int:
         raise UserError(f"--device {options.device}: {str(error).splitlines()[0]}") from None
     _write(opened, options, Path(options.out))
     return 0
+
+
+def _labels(text: str) -> Tensor:
+    try:
+        return torch.tensor([int(part) for part in text.split(",")])
+    except ValueError:
+        raise UserError(f"--labels: {text!r} was found, whole numbers with commas between are expected") from None
+
+
+def _chosen(options: argparse.Namespace, start: int, count: int) -> Tensor | None:
+    """The labels of ``count`` images from index ``start`` on: those of ``--labels`` in turn, from the first image."""
+    if options.labels is None:
+        return None
+    turn: Tensor = options.labels[
+        torch.arange(start - options.start, start - options.start + count) % len(options.labels)
+    ]
+    return turn
 
 
 def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
@@ -76,8 +100,10 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
             shown.append(images.cpu())
         written += len(images)
     whole = torch.cat(shown)
+    by_class = len(options.labels) if options.labels is not None and len(options.labels) > 1 else None
+    columns = options.interpolate or by_class
     if whole.dtype == torch.uint8:
-        pictures.save_png(pictures.grid(whole[:MOST_SHOWN], options.interpolate), out / "grid.png")
+        pictures.save_png(pictures.grid(whole[:MOST_SHOWN], columns), out / "grid.png")
         print(out / "grid.png")
     else:
         pictures.save_scatter(whole, out / "scatter.png")
@@ -88,14 +114,21 @@ def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
     """Images (B, C, H, W), whole blocks at a time: no image depends on the batch size."""
     start, end = options.start, options.start + options.n
     if options.interpolate:
-        paths = opened.interpolate(options.n, options.interpolate, start=start, weights=options.weights)
+        paths = opened.interpolate(
+            options.n,
+            options.interpolate,
+            start=start,
+            labels=_chosen(options, start, options.n),
+            weights=options.weights,
+        )
         yield paths.flatten(0, 1)
         return
     size = -(-options.batch_size // BLOCK) * BLOCK
     first = start
     while first < end:
         last = min(end, (first // size + 1) * size)
-        yield opened.sample(last - first, start=first, weights=options.weights)
+        labels = _chosen(options, first, last - first)
+        yield opened.sample(last - first, start=first, labels=labels, weights=options.weights)
         first = last
 
 

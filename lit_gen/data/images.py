@@ -84,6 +84,14 @@ class ImageData(LightningDataModule):
             self._splits[split] = data
         return self._splits[split]
 
+    @property
+    def label_counts(self) -> Tensor | None:
+        """How many training images each class has, (num_classes,); None for a set without labels."""
+        labels = self.split("train").labels
+        return (
+            None if labels is None or self.num_classes is None else torch.bincount(labels, minlength=self.num_classes)
+        )
+
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches, one per step."""
         data, place = self.split("train"), self._place()

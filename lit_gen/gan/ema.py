@@ -12,6 +12,23 @@ def decay_at(decay: float, updates: int) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
+def decay_of_half_life(half_life: float, ramp: float, batch: int, images: int) -> float:
+    """The decay of one update by which a weight's influence halves every ``half_life`` images: 0.5^(batch/half_life).
+
+    Karras et al., 2019, https://arxiv.org/abs/1912.04958 and its code: while the run is young, the half-life is at most
+    ``ramp`` times the images so far; 0 images give decay 0, a plain copy.
+
+    Args:
+        half_life: in generated images.
+        ramp: share of the images so far, 0.05 in StyleGAN2; 0 for no ramp.
+        batch: images of this update, over all ranks.
+        images: images of all updates before this one.
+    """
+    if ramp:
+        half_life = min(half_life, ramp * images)
+    return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
+
+
 @torch.no_grad()
 def update(average: nn.Module, source: nn.Module, decay: float) -> None:
     """Move ``average`` towards ``source``: e <- decay * e + (1 - decay) * s; buffers are copied.

@@ -15,6 +15,7 @@ from lit_gen.parallel import mean_over_ranks
 
 __all__ = [
     "AdversarialLoss",
+    "Logits",
     "hinge",
     "least_squares",
     "minimax",
@@ -30,6 +31,15 @@ class AdversarialLoss(NamedTuple):
 
     discriminator: Tensor
     generator: Tensor
+
+
+class Logits(NamedTuple):
+    """What a discriminator may return instead of its bare logits (B,): those, and the logits of an image's class."""
+
+    adversarial: Tensor
+    """(B,)"""
+    classes: Tensor | None = None
+    """(B, num_classes) of an auxiliary classifier, or None."""
 
 
 Loss = Callable[[Tensor, Tensor], AdversarialLoss]

@@ -1,14 +1,14 @@
 """The alternating training step of a GAN, and sampling from it.
 
 One lightning batch is one step is one generator update: `trainer.global_step`, `max_steps`, checkpoint names and the
-log axis all count it, from 1. The loss says what the two networks play for, the networks are injected, and metrics and
-pictures live in callbacks: this file holds the step alone.
+log axis all count it, from 1. The loss and the regularizers say what the two networks play for, the networks are
+injected, and metrics and pictures live in callbacks: this file holds the step alone.
 """
 
 import copy
-import math
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,37 +17,53 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from lit_gen import hparams, parallel, randomness
+from lit_gen import hparams, parallel, randomness, schedules
 from lit_gen.errors import NonFiniteLossError, UserError
-from lit_gen.gan import checks, ema, sampling
-from lit_gen.gan.losses import Loss, non_saturating, threshold
-from lit_gen.protocols import ImageBatch, Weights
+from lit_gen.gan import checks, ema, layers
+from lit_gen.gan.ada import ADA
+from lit_gen.gan.augment import Augmentation
+from lit_gen.gan.context import FunctionRegularizer, Network, Penalty, Regularizer, judge
+from lit_gen.gan.losses import Loss, non_saturating
+from lit_gen.gan.monitor import NETWORKS, HeldOut, Monitor, gradient_norm, term_names
+from lit_gen.gan.sampling import Sampler
+from lit_gen.gan.step import Fakes, Game, Place
+from lit_gen.protocols import ImageBatch
 from lit_gen.runs import last_checkpoint_of, log_scalars
+from lit_gen.schedules import Schedule
 
 
-class GAN(LightningModule):
+class GAN(LightningModule, Sampler):
     """A generator and a discriminator trained in turn; Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661.
 
     Args:
         generator: ``generator(z, labels=None)``: latents (B, generator.latent_dim) to images (B, C, H, W) in [-1, 1].
-        discriminator: ``discriminator(x, labels=None)``: images to logits (B,).
+            One with a whole number ``num_classes`` is conditional and is given labels (B,).
+        discriminator: ``discriminator(x, labels=None)``: images to logits (B,) or `lit_gen.gan.losses.Logits`.
         loss: one of `lit_gen.gan.losses`, or your own function of (real_logits, fake_logits).
         generator_optimizer: makes the generator's optimizer from its parameters.
         discriminator_optimizer: makes the discriminator's optimizer from its parameters.
+        regularizers: terms added to the losses, from `lit_gen.gan.penalties`, `lit_gen.gan.regularizers` or your own.
+        augment: what every image passes on its way into the discriminator, from `lit_gen.gan.augment`.
+        schedules: numbers that change over the steps, by name: ``generator_optimizer.lr``, ``regularizers.R1.gamma``.
+        n_critic: discriminator updates per step, each with its own real images and latents.
+        accumulate: micro-batches per update; gradients are averaged over them.
+        generator_clip: greatest norm of the generator's gradient; null for no clipping.
+        discriminator_clip: greatest norm of the discriminator's gradient; null for no clipping.
+        weight_clip: the discriminator's weights are kept within plus and minus this, as in the first Wasserstein GAN.
         ema_decay: decay of the generator's moving average, in [0, 1), which all samples and metrics use; null for none.
+        ema_half_life: in generated images; takes the place of ``ema_decay``.
+        ema_ramp: while the run is young, the half-life is at most this share of the images so far; 0 for no ramp.
+        generator_first: update the generator before the discriminator.
+        reuse_fakes: make the generator's images once per step, for both networks' updates: one forward pass saved.
+        concatenate: judge real and generated images in one pass of the discriminator, which must have no batch norm.
+        sync_batch_norm: take batch statistics over all ranks; a run is then the same at any world size.
         channels_last: lay images and convolution weights out with the channels last, which is several times faster for
             few output channels on a CPU.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
-        UserError: for an ``ema_decay`` outside [0, 1) or a generator without ``latent_dim``.
+        UserError: for a number out of range, or parts that do not fit together.
     """
-
-    _loss_sums: Tensor
-    _first_bad_step: Tensor
-
-    batches_per_step = 1
-    """How many micro-batches of real images one step consumes; the train loader yields them together."""
 
     def __init__(
         self,
@@ -56,15 +72,26 @@ class GAN(LightningModule):
         loss: Loss = non_saturating,
         generator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=2e-4, betas=(0.5, 0.999)),
         discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=2e-4, betas=(0.5, 0.999)),
+        regularizers: list[Regularizer | Penalty] | None = None,
+        augment: Augmentation | None = None,
+        schedules: dict[str, Schedule] | None = None,
+        n_critic: int = 1,
+        accumulate: int = 1,
+        generator_clip: float | None = None,
+        discriminator_clip: float | None = None,
+        weight_clip: float | None = None,
         ema_decay: float | None = 0.999,
+        ema_half_life: float | None = None,
+        ema_ramp: float = 0.05,
+        generator_first: bool = False,
+        reuse_fakes: bool = False,
+        concatenate: bool = False,
+        sync_batch_norm: bool = False,
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if ema_decay is not None and not 0 <= ema_decay < 1:
-            raise UserError(f"model.ema_decay: {ema_decay} was found, a number in [0, 1) or null is expected")
-        if not isinstance(getattr(generator, "latent_dim", None), int):
-            raise UserError(f"model.generator: {type(generator).__name__} has no whole number latent_dim")
+        checks.options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
         with warnings.catch_warnings():
             # Lightning advises to ignore the networks; a checkpoint of the command line could then not be loaded.
             warnings.filterwarnings("ignore", message=".*is already saved during checkpointing.*")
@@ -73,30 +100,41 @@ class GAN(LightningModule):
             self.hparams.clear()  # built in Python: objects, which no checkpoint can hold; see on_save_checkpoint
         self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
-        self._real_in_generator_step = checks.depends_on_real(loss)
-        self._threshold = threshold(loss)
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        self.ema_decay, self.channels_last, self.seed = ema_decay, channels_last, seed
-        if channels_last:
-            self.generator.to(memory_format=torch.channels_last)
-            self.discriminator.to(memory_format=torch.channels_last)
-        self.ema_generator = None
-        if ema_decay is not None:
-            self.ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
-        self.register_buffer("_loss_sums", torch.zeros(3))  # discriminator, generator, steps; since the last log entry
-        self.register_buffer("_first_bad_step", torch.full((2,), math.inf))  # discriminator, generator
-        self._evaluation: list[Tensor] = []
+        made = [r if isinstance(r, Regularizer) else FunctionRegularizer(r) for r in regularizers or []]
+        self.regularizers, self.augment, self.schedules = nn.ModuleList(made), augment, schedules
+        self.n_critic, self.accumulate = n_critic, accumulate
+        self.generator_clip, self.discriminator_clip, self.weight_clip = generator_clip, discriminator_clip, weight_clip
+        self.ema_decay, self.ema_half_life, self.ema_ramp = ema_decay, ema_half_life, ema_ramp
+        self.generator_first, self.reuse_fakes, self.concatenate = generator_first, reuse_fakes, concatenate
+        self.sync_batch_norm, self.channels_last, self.seed = sync_batch_norm, channels_last, seed
+        for network in (generator, discriminator):
+            if sync_batch_norm:
+                layers.synchronize(network)
+            if channels_last:
+                network.to(memory_format=torch.channels_last)
+        self.ema_generator = None if ema_decay is None else copy.deepcopy(generator).eval().requires_grad_(False)
+        sides: dict[Network, list[Regularizer]] = {n: [r for r in made if r.network in (n, "both")] for n in NETWORKS}
+        self._game = Game(generator, discriminator, loss, sides, augment, concatenate, self._laid_out)
+        self.monitor = Monitor({n: [f"{n}_loss", *term_names(sides[n], n)] for n in NETWORKS})
+        self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self._held_out = HeldOut()
+
+    @property
+    def batches_per_step(self) -> int:
+        """How many micro-batches of real images one step consumes; the train loader yields them together."""
+        return self.n_critic * self.accumulate
 
     # ---- training
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The generator's optimizer, whose steps count, then the discriminator's."""
         made = []
-        for name in ("generator", "discriminator"):
+        for side in reversed(NETWORKS):
             try:
-                made.append(getattr(self, f"{name}_optimizer")(getattr(self, name).parameters()))
+                made.append(getattr(self, f"{side}_optimizer")(self._trained(side)))
             except ValueError as error:
-                raise UserError(f"model.{name}_optimizer: {error}") from error
+                raise UserError(f"model.{side}_optimizer: {error}") from error
         return made
 
     def train(self, mode: bool = True) -> "GAN":
@@ -107,63 +145,139 @@ class GAN(LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Compare shapes before the first step: networks that do not fit the data are a user's mistake."""
+        """Compare networks and data before the first step: what does not fit is a user's mistake."""
         # some modules are in evaluation mode on purpose: the average's
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-        shape = getattr(getattr(self.trainer, "datamodule", None), "shape", None)
-        checks.networks(self.discriminator, self.sample(torch.arange(2), weights="raw"), shape)
+        data = getattr(self.trainer, "datamodule", None)
+        for side in NETWORKS:
+            checks.labels(side, getattr(getattr(self, side), "num_classes", None), data)
+        if self.num_classes is not None and getattr(data, "label_counts", None) is not None:
+            self.label_counts.copy_(data.label_counts)  # type: ignore[union-attr]
+        shape = getattr(data, "shape", None)
+        checks.networks(self.discriminator, self.sample(torch.arange(2), weights="raw"), shape, self.regularizers)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """One update of the discriminator, then one of the generator, each with its own latents."""
-        generator_optimizer, discriminator_optimizer = self._optimizers()
+        """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
+        optimizers = self._optimizers()
         step = self.trainer.global_step
         randomness.seed_global(self.seed, step, self.global_rank)
-        real = self._laid_out(batch.images)
+        scheduled = self._apply_schedules(step)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         detailed = every > 0 and (step + 1) % every == 0
+        parts = self._micro_batches(batch)
+        fakes = self._shared_fakes(parts, step) if self.reuse_fakes else None
+        seen: dict[str, Tensor] = {}
 
-        discriminator_terms = self._discriminator_step(discriminator_optimizer, real, step, detailed)
-        generator_terms = self._generator_step(generator_optimizer, real, step)
-        if self.ema_generator is not None and self.ema_decay is not None:
-            ema.update(self.ema_generator, self.generator, ema.decay_at(self.ema_decay, step))
+        if self.generator_first:
+            self._update("generator", optimizers, parts[: self.accumulate], step, fakes, detailed)
+        for critic in range(self.n_critic):
+            mine = parts[critic * self.accumulate : (critic + 1) * self.accumulate]
+            shared = fakes if critic == (0 if self.generator_first else self.n_critic - 1) else None
+            update = step * self.n_critic + critic
+            seen = self._update("discriminator", optimizers, mine, update, shared, detailed)
+        if not self.generator_first:
+            self._update("generator", optimizers, parts[-self.accumulate :], step, fakes, detailed)
 
-        losses = [discriminator_terms[0], generator_terms[0]]
-        self._loss_sums += torch.stack([*losses, torch.ones_like(losses[0])])
-        self._stop_if_not_finite(step, detailed)
+        self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
+        self._stop_if_not_finite(detailed)
         if detailed:
-            self._log_details(discriminator_terms)
+            self._log(seen, scheduled)
 
-    def _discriminator_step(self, optimizer: LightningOptimizer, real: Tensor, step: int, detailed: bool) -> Tensor:
-        with torch.no_grad():  # no graph of the generator: this step never needs its gradient
-            fake = self.generator(self._noise("discriminator", real, step))
-        real_logits, fake_logits = self.discriminator(real).float(), self.discriminator(fake).float()
-        loss = self.loss(real_logits, fake_logits).discriminator
-        extras = [loss.detach()]
-        if detailed:
-            extras += [real_logits.mean(), fake_logits.mean()]
-            extras += [(real_logits > self._threshold).float().mean(), (fake_logits < self._threshold).float().mean()]
-        return self._update(optimizer, self.discriminator, loss, torch.stack(extras).detach())
+    def _update(
+        self,
+        side: Network,
+        optimizers: dict[Network, LightningOptimizer],
+        batches: list[ImageBatch],
+        update: int,
+        fakes: list[Fakes] | None,
+        detailed: bool,
+    ) -> dict[str, Tensor]:
+        """One optimizer step on the gradient averaged over micro-batches and ranks; returns means worth a log entry.
 
-    def _generator_step(self, optimizer: LightningOptimizer, real: Tensor, step: int) -> Tensor:
-        trained = [p for p in self.discriminator.parameters() if p.requires_grad]
-        _freeze(trained)  # gradients flow through it, not into it
-        try:
-            fake_logits = self.discriminator(self.generator(self._noise("generator", real, step))).float()
+        Args:
+            side: the network to update.
+            optimizers: of both.
+            batches: the micro-batches.
+            update: how many updates this network has had.
+            fakes: generated images of each micro-batch, where both networks share them.
+            detailed: whether a log entry follows.
+        """
+        # Under autocast the low-precision copies of the weights, and those made under no_grad, outlive an update.
+        torch.clear_autocast_cache()
+        due = [i for i, r in enumerate(self._game.regularizers[side]) if update % r.every == 0]
+        watch = side == "discriminator" and (detailed or self.augment is not None)
+        rows: list[Tensor] = []
+        optimizers[side].zero_grad()
+        with _frozen(self.discriminator if side == "generator" else self.generator):
+            for i, batch in enumerate(batches):
+                place = self._place(update, i)
+                terms = self._game.terms(side, batch, place, due, fakes[i] if fakes else None, watch)
+                with self._without_gradient_sync():
+                    self.manual_backward(terms.total / len(batches))
+                rows.append(torch.cat([terms.values, *(v.reshape(1) for v in terms.watched.values())]))
+        means = parallel.average_gradients(self._trained(side), torch.stack(rows).mean(0))
+        clip = self.discriminator_clip if side == "discriminator" else self.generator_clip
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self._trained(side), clip)
+        optimizers[side].step()
+        count = 1 + len(due)
+        step = update // (self.n_critic if side == "discriminator" else 1) + 1
+        self.monitor.add(side, [0, *(i + 1 for i in due)], means[:count], step)
+        seen = dict(zip(terms.watched, means[count:], strict=True))
+        if side == "discriminator":
+            self._after_discriminator(seen, sum(len(b.images) for b in batches), update + 1)
+        return seen
+
+    def _after_discriminator(self, seen: dict[str, Tensor], images: int, updates: int) -> None:
+        if self.weight_clip is not None:
             with torch.no_grad():
-                real_logits = self.discriminator(real).float() if self._real_in_generator_step else fake_logits.detach()
-            loss = self.loss(real_logits, fake_logits).generator
-            return self._update(optimizer, self.generator, loss, loss.detach().reshape(1))
-        finally:
-            _freeze(trained, False)
+                for parameter in self.discriminator.parameters():
+                    parameter.clamp_(-self.weight_clip, self.weight_clip)
+        if self.augment is not None:
+            self.augment.observe(seen["real_sign"], images * self.trainer.world_size, updates)
 
-    def _update(self, optimizer: LightningOptimizer, network: nn.Module, loss: Tensor, extras: Tensor) -> Tensor:
-        """One optimizer step on the gradient averaged over the ranks; returns the averaged extras."""
-        optimizer.zero_grad()
-        with self._without_gradient_sync():
-            self.manual_backward(loss)
-        extras = parallel.average_gradients(network.parameters(), extras)
-        optimizer.step()
-        return extras
+    def _update_average(self, step: int, images: int) -> None:
+        """Move the average after update ``step`` (from 0) of the generator, made of ``images`` images on all ranks."""
+        if self.ema_generator is None or self.ema_decay is None:
+            return
+        decay = ema.decay_at(self.ema_decay, step)
+        if self.ema_half_life is not None:
+            decay = ema.decay_of_half_life(self.ema_half_life, self.ema_ramp, images, step * images)
+        ema.update(self.ema_generator, self.generator, decay)
+
+    def _apply_schedules(self, step: int) -> dict[str, float]:
+        if not self.schedules:
+            return {}
+        generator, discriminator = (o.optimizer for o in self._optimizers().values())
+        targets = {
+            "": self,
+            "generator_optimizer": generator,
+            "discriminator_optimizer": discriminator,
+            "augment": self.augment,
+            "regularizers": {type(r).__name__: r for r in self.regularizers},
+        }
+        values = {name: schedule(step) for name, schedule in self.schedules.items()}
+        for name, value in values.items():
+            schedules.put(name, value, targets)
+        return values
+
+    def _micro_batches(self, batch: ImageBatch) -> list[ImageBatch]:
+        columns = [None if c is None else c.chunk(self.batches_per_step) for c in batch]
+        return [ImageBatch(*(c and c[i] for c in columns)) for i in range(self.batches_per_step)]  # type: ignore[arg-type]
+
+    def _shared_fakes(self, parts: list[ImageBatch], step: int) -> list[Fakes]:
+        torch.clear_autocast_cache()
+        mine = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
+        return [self._game.fakes("generator", part, self._place(step, i)) for i, part in enumerate(mine)]
+
+    def _place(self, update: int, micro_batch: int) -> Place:
+        world = self.trainer.world_size
+        return Place(self.seed, update, micro_batch * world + self.global_rank, self.accumulate * world)
+
+    def _trained(self, side: Network) -> list[nn.Parameter]:
+        """What the optimizer of a network trains: its weights, and those of the regularizers of its step."""
+        own = [p for r in self._game.regularizers[side] if r.network == side for p in r.parameters()]
+        return [*getattr(self, side).parameters(), *own]
 
     def _without_gradient_sync(self) -> AbstractContextManager[None]:
         """Keep DDP from reducing: it would reduce both networks in each backward (docs/distributed.md has figures)."""
@@ -171,25 +285,13 @@ class GAN(LightningModule):
         context: AbstractContextManager[None] = block()
         return context
 
-    def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
+    def _optimizers(self) -> dict[Network, LightningOptimizer]:
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
         generator_optimizer, discriminator_optimizer = optimizers
         # Only the generator's updates count as steps. Lightning installs its counting hooks anew for every batch.
         discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = lambda: None
-        return generator_optimizer, discriminator_optimizer
-
-    def _noise(self, purpose: str, real: Tensor, step: int) -> Tensor:
-        shape = (len(real), self._latent_dim)
-        return randomness.training_noise(
-            shape,
-            real.device,
-            self.seed,
-            f"latents of the {purpose} step",
-            step,
-            self.global_rank,
-            self.trainer.world_size,
-        )
+        return {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
 
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.to(memory_format=torch.channels_last) if self.channels_last else images
@@ -202,107 +304,52 @@ class GAN(LightningModule):
         per_step: int = getattr(getattr(self.trainer, "datamodule", None), "images_per_step", 0)
         return self.trainer.global_step * per_step
 
-    def _stop_if_not_finite(self, step: int, check: bool) -> None:
+    def _stop_if_not_finite(self, check: bool) -> None:
         """Raise at once on a CPU; elsewhere at the next log entry, so that no step waits for the device."""
-        now = torch.full_like(self._first_bad_step, step + 1)
-        bad = torch.where(torch.isfinite(self._loss_sums[:2]), math.inf, now)
-        self._first_bad_step = torch.minimum(self._first_bad_step, bad)
-        if not check and self._first_bad_step.device.type != "cpu":
+        if not check and self.device.type != "cpu":
             return
-        discriminator, generator = self._first_bad_step.tolist()
-        first = min(discriminator, generator)
-        if math.isfinite(first):
-            network = "discriminator" if discriminator == first else "generator"
+        failure = self.monitor.failure()
+        if failure is not None:
+            step, network = failure
             raise NonFiniteLossError(
-                f"the loss of the {network} became NaN or infinite at step {int(first)}; "
-                f"{last_checkpoint_of(self.trainer)}"
+                f"the loss of the {network} became NaN or infinite at step {step}; {last_checkpoint_of(self.trainer)}"
             )
 
-    def _log_details(self, discriminator_terms: Tensor) -> None:
-        mean_losses = self._loss_sums[:2] / self._loss_sums[2]
-        norms = torch.stack([_gradient_norm(self.discriminator), _gradient_norm(self.generator)])
-        values = torch.cat([mean_losses, discriminator_terms[1:], norms]).tolist()  # the one device sync
-        self._loss_sums.zero_()
-        names = [
-            "train/discriminator_loss",  # mean since the last entry
-            "train/generator_loss",
-            "train/real_logit",  # these at this step
-            "train/fake_logit",
-            "train/real_accuracy",
-            "train/fake_accuracy",
-            "train/discriminator_gradient_norm",
-            "train/generator_gradient_norm",
-        ]
-        scalars = dict(zip(names, values, strict=True))
+    def _log(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> None:
+        """Log the mean of each loss term since the last entry, and this step's logits and gradient norms."""
+        norms = {f"{side}_gradient_norm": gradient_norm(self._trained(side)) for side in NETWORKS}
+        extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
+        values = self.monitor.collect({**seen, **norms, **extra}) | scheduled
+        values.pop("real_sign")
+        scalars = {f"train/{name}": value for name, value in values.items()}
         log_scalars(self, scalars | {"train/images_seen": float(self.images_seen)})
 
     # ---- evaluation
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """How the discriminator judges held-out images: far below its training images means that it memorises."""
-        logits = self.discriminator(self._laid_out(batch.images)).float()
-        self._evaluation.append(
-            torch.stack([logits.sum(), (logits > self._threshold).sum(), logits.new_tensor(len(logits))])
-        )
+        judged = judge(self.discriminator, self._laid_out(batch.images), batch.labels)
+        self._held_out.add(judged.adversarial, self._game.threshold)
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted evaluation left; use rank 0's batch statistics on every rank."""
-        self._evaluation = []
+        self._held_out = HeldOut()
         parallel.broadcast_buffers(self.discriminator)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean logit and accuracy on held-out images, exact at any world size."""
-        self._log_evaluation("val")
+        log_scalars(self, {f"val/{name}": value for name, value in self._held_out.collect().items()})
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
 
     def on_test_epoch_end(self) -> None:
         """As for validation."""
-        self._log_evaluation("test")
-
-    def _log_evaluation(self, stage: str) -> None:
-        blocks = torch.stack(self._evaluation).cpu().double() if self._evaluation else torch.zeros(0, 3)
-        logits, correct, count = (math.fsum(parallel.gather(column.tolist())) for column in blocks.T)
-        self._evaluation = []
-        if count:
-            log_scalars(self, {f"{stage}/real_logit": logits / count, f"{stage}/real_accuracy": correct / count})
+        log_scalars(self, {f"test/{name}": value for name, value in self._held_out.collect().items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """As many samples as the batch has images, by index and label."""
-        return self.sample(batch.indices, labels=batch.labels)
-
-    def sample(self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
-        """Draw images by global index.
-
-        Args:
-            indices: int64 (n,).
-            labels: not used: these networks are unconditional.
-            weights: the moving average, or the raw weights; raw as well where the run keeps no average.
-
-        Returns:
-            float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], weights)`` alone, bit for bit.
-        """
-        rows, position = randomness.whole_blocks(indices)
-        z = randomness.latents(self.seed, rows, self._latent_dim)
-        images = sampling.decode(self._network(weights), z, self.device)
-        return images[position.to(images.device)]
-
-    def interpolate(self, start: Tensor, end: Tensor, steps: int, *, weights: Weights = "ema") -> Tensor:
-        """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,)."""
-        a, b = (randomness.latents(self.seed, indices, self._latent_dim) for indices in (start, end))
-        path = sampling.great_circle(a, b, steps).flatten(0, 1)
-        images: Tensor = sampling.decode(self._network(weights), path, self.device).unflatten(0, (len(start), steps))
-        return images
-
-    def _network(self, weights: Weights) -> nn.Module:
-        return self.ema_generator if weights == "ema" and self.ema_generator is not None else self.generator
-
-    @property
-    def _latent_dim(self) -> int:
-        dim = self.generator.latent_dim
-        assert isinstance(dim, int)
-        return dim
+        """As many samples as the batch has images, by index, and by label where the generator is conditional."""
+        return self.sample(batch.indices, labels=None if self.num_classes is None else batch.labels)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store a module built in Python as the command line stores one, so that the checkpoint alone rebuilds it."""
@@ -310,10 +357,14 @@ class GAN(LightningModule):
             checkpoint["hyper_parameters"] = hparams.module_hparams(self)
 
 
-def _freeze(parameters: list[nn.Parameter], frozen: bool = True) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(not frozen)
-
-
-def _gradient_norm(network: nn.Module) -> Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Let gradients flow through a network, not into it; what the user froze stays frozen."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,34 +1,160 @@
 """Latents to images in evaluation: whole blocks of equal shape, so that equal latents give bit-equal images."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lit_gen import randomness
+from lit_gen.errors import UserError
+from lit_gen.gan.context import call
+from lit_gen.protocols import Weights
 from lit_gen.randomness import BLOCK
 
-__all__ = ["decode", "great_circle"]
+__all__ = ["Sampler", "check_labels", "great_circle", "interpolate", "labels_of", "sample"]
 
 
-@torch.no_grad()
-def decode(generator: nn.Module, z: Tensor, device: torch.device) -> Tensor:
-    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its mode is left as it was.
+class Sampler:
+    """What a module needs in order to draw: `lit_gen.protocols.ImageGenerator` and `LatentInterpolator`.
+
+    Attributes:
+        generator: latents (B, latent_dim), and labels (B,) where it is conditional, to images (B, C, H, W).
+        ema_generator: its moving average, or None.
+        label_counts: (num_classes,) training images of each class; empty for an unconditional generator.
+        seed: names the latents and labels.
+    """
+
+    generator: nn.Module
+    ema_generator: nn.Module | None
+    label_counts: Tensor
+    seed: int
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes the generator draws on request; None for an unconditional one."""
+        number = getattr(self.generator, "num_classes", None)
+        return number if isinstance(number, int) else None
+
+    def sample(self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
+        """Draw images by global index.
+
+        Args:
+            indices: int64 (n,).
+            labels: int64 (n,) of a conditional generator; None draws them from the training set's distribution.
+            weights: the moving average, or the raw weights; raw as well where the run keeps no average.
+
+        Returns:
+            float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], label, weights)`` alone, bit for bit.
+
+        Raises:
+            UserError: for labels that the generator has no class for.
+        """
+        check_labels(labels, self.num_classes)
+        return sample(self._network(weights), self.seed, indices, labels, self._counts, self.label_counts.device)
+
+    def interpolate(
+        self, start: Tensor, end: Tensor, steps: int, *, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
+        """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,)."""
+        check_labels(labels, self.num_classes)
+        network = self._network(weights)
+        return interpolate(network, self.seed, (start, end), steps, labels, self._counts, self.label_counts.device)
+
+    @property
+    def _counts(self) -> Tensor | None:
+        return None if self.num_classes is None else self.label_counts
+
+    def _network(self, weights: Weights) -> nn.Module:
+        return self.ema_generator if weights == "ema" and self.ema_generator is not None else self.generator
+
+
+def sample(
+    generator: nn.Module, seed: int, indices: Tensor, labels: Tensor | None, counts: Tensor | None, where: torch.device
+) -> Tensor:
+    """Draw images by global index.
 
     Args:
-        generator: latents (B, latent_dim) to images (B, C, H, W).
-        z: (n, latent_dim), on the CPU.
-        device: where the generator is.
+        generator: latents (B, latent_dim), and labels where it is conditional, to images (B, C, H, W).
+        seed: names the latents and labels.
+        indices: int64 (n,).
+        labels: int64 (n,), or None: the labels of the indices, see `labels_of`.
+        counts: training images per class where the generator is conditional, else None.
+        where: the generator's device.
 
     Returns:
-        (n, C, H, W) on the device.
+        (n, C, H, W) on the device; image i depends on ``(seed, indices[i], labels[i])`` alone, bit for bit.
     """
-    was_training = generator.training
-    generator.eval()
-    try:
-        images = [
-            generator(nn.functional.pad(block, (0, 0, 0, BLOCK - len(block))).to(device)) for block in z.split(BLOCK)
-        ]
-    finally:
-        generator.train(was_training)
-    return torch.cat(images)[: len(z)]
+    wanted = indices.cpu()
+    # A row always stands at its place in a block of its own; an index asked for again goes to a further block.
+    nth = _occurrences(wanted)
+    blocks, row_block = torch.unique(torch.stack([wanted // BLOCK, nth]), dim=1, return_inverse=True)
+    rows = (blocks[0][:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+    position = row_block * BLOCK + wanted % BLOCK
+    classes = None
+    if counts is not None:
+        classes = labels_of(seed, rows, counts)
+        if labels is not None:
+            classes[position] = labels.cpu()
+    z = randomness.latents(seed, rows, _latent_dim(generator))
+    return _decode(generator, z, classes, where)[position.to(where)]
+
+
+def interpolate(
+    generator: nn.Module,
+    seed: int,
+    ends: tuple[Tensor, Tensor],
+    steps: int,
+    labels: Tensor | None,
+    counts: Tensor | None,
+    where: torch.device,
+) -> Tensor:
+    """Draw (n, steps, C, H, W): great-circle paths between the latents of two sets of indices (n,).
+
+    A path has one label: the one given, else that of its first index.
+    """
+    a, b = (randomness.latents(seed, indices, _latent_dim(generator)) for indices in ends)
+    path = great_circle(a, b, steps).flatten(0, 1)
+    classes = None
+    if counts is not None:
+        classes = (labels_of(seed, ends[0], counts) if labels is None else labels.cpu()).repeat_interleave(steps)
+    paths: Tensor = _decode(generator, path, classes, where).unflatten(0, (len(a), steps))
+    return paths
+
+
+def labels_of(seed: int, indices: Tensor, counts: Tensor) -> Tensor:
+    """A label for each global index, drawn from the training label distribution.
+
+    Args:
+        seed: the run's seed.
+        indices: int64 (n,).
+        counts: (num_classes,) training images of each class; all zero before training, which stands for equal shares.
+
+    Returns:
+        int64 (n,) on the CPU; row i depends on ``(seed, indices[i], counts)`` alone.
+    """
+    weights = counts.cpu().numpy().astype(np.float64)
+    edges = np.cumsum(weights if weights.sum() else np.ones_like(weights))
+    wanted = indices.cpu().numpy()
+    labels = np.empty(len(wanted), dtype=np.int64)
+    for block in np.unique(wanted // BLOCK):
+        mine = wanted // BLOCK == block
+        drawn = randomness.host(seed, "labels", index=int(block)).random(BLOCK)[wanted[mine] % BLOCK]
+        labels[mine] = np.searchsorted(edges, drawn * edges[-1], side="right")
+    return torch.from_numpy(labels)
+
+
+def check_labels(labels: Tensor | None, num_classes: int | None) -> None:
+    """Refuse labels that the generator has no class for.
+
+    Raises:
+        UserError: for an unconditional generator, or a label out of range.
+    """
+    if labels is None or not len(labels):
+        return
+    if num_classes is None:
+        raise UserError("labels: this model's generator is unconditional, it draws no class on request")
+    bad = labels[(labels < 0) | (labels >= num_classes)]
+    if len(bad):
+        raise UserError(f"labels: {int(bad[0])} was found, 0 to {num_classes - 1} are expected ({num_classes} classes)")
 
 
 def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -41,3 +167,39 @@ def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
     cosine = nn.functional.cosine_similarity(a, b, dim=-1, eps=1e-12)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
     angle = torch.acos(cosine)
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+@torch.no_grad()
+def _decode(generator: nn.Module, z: Tensor, labels: Tensor | None, where: torch.device) -> Tensor:
+    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its mode is left as it was."""
+    was_training = generator.training
+    generator.eval()
+    try:
+        images = [
+            call(generator, _padded(z, first).to(where), None if labels is None else _padded(labels, first).to(where))
+            for first in range(0, len(z), BLOCK)
+        ]
+    finally:
+        generator.train(was_training)
+    return torch.cat(images)[: len(z)]  # type: ignore[arg-type]  # a generator returns no Logits
+
+
+def _padded(rows: Tensor, first: int) -> Tensor:
+    block = rows[first : first + BLOCK]
+    return torch.cat([block, block.new_zeros(BLOCK - len(block), *block.shape[1:])])
+
+
+def _occurrences(indices: Tensor) -> Tensor:
+    """How often each entry stood before it in ``indices`` (n,)."""
+    order = torch.argsort(indices, stable=True)
+    ordered = indices[order]
+    start = torch.searchsorted(ordered, ordered)  # first place of equal entries
+    nth = torch.empty_like(indices)
+    nth[order] = torch.arange(len(indices)) - start
+    return nth
+
+
+def _latent_dim(generator: nn.Module) -> int:
+    dim = generator.latent_dim
+    assert isinstance(dim, int)
+    return dim

@@ -26,7 +26,7 @@ NOTEBOOK = [text for kind, text in FENCES if kind == "python" and "lit_gen.load"
 def test_the_readme_is_read():
     assert COMMANDS[:2] == ['pip install -e ".[dev]"', "lit-gen fit --config gan.yaml"]
     assert 'pip install -e ".[dev]" && pytest' in COMMANDS
-    assert set(FILES) == {"my_loss.py", "my_net.py", "my_data.py"}
+    assert set(FILES) == {"my_loss.py", "my_terms.py", "my_net.py", "my_data.py"}
     assert all(len(text.splitlines()) <= 14 for text in FILES.values())
     assert len(NOTEBOOK) == 1
     pages = [README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))]

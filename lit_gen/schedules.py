@@ -1,0 +1,123 @@
+"""Schedules: numbers that change over a run, as functions of the step alone, so that a resumed run needs no state.
+
+In a config, by the dotted name of what they set::
+
+    schedules:
+      generator_optimizer.lr: {class_path: lit_gen.schedules.Linear, init_args: {start: 2.0e-4, end: 0, steps: 100000}}
+      regularizers.R1.gamma: {class_path: lit_gen.schedules.Cosine, init_args: {start: 0.05, end: 0.005, steps: 50000}}
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_gen.errors import UserError, nearest
+
+__all__ = ["Cosine", "Linear", "Schedule", "put"]
+
+
+class Schedule:
+    """Base of the schedules: from ``start`` at step 0 to ``end`` at step ``steps``, and ``end`` from then on.
+
+    Args:
+        start: first value.
+        end: last value.
+        steps: how many steps the change takes, not counting the warm-up.
+        warmup: steps in which the value first rises from 0 to ``start``, in a straight line; step 0 has the first rung.
+
+    Raises:
+        UserError: for ``steps`` below 1 or a negative ``warmup``.
+    """
+
+    def __init__(self, start: float, end: float, steps: int, warmup: int = 0) -> None:
+        if steps < 1 or warmup < 0:
+            raise UserError(
+                f"model.schedules: {type(self).__name__} with steps {steps} and warmup {warmup} was found, at least 1 "
+                f"and 0 are expected"
+            )
+        self.start, self.end, self.steps, self.warmup = start, end, steps, warmup
+
+    def __call__(self, step: int) -> float:
+        """The value at ``step``, which counts from 0."""
+        if step < self.warmup:
+            return self.start * (step + 1) / self.warmup
+        return self.at(min((step - self.warmup) / self.steps, 1.0))
+
+    def at(self, progress: float) -> float:
+        """The value at a share of the way, in [0, 1]."""
+        raise NotImplementedError
+
+
+class Linear(Schedule):
+    """A straight line: start + (end - start) * t."""
+
+    def at(self, progress: float) -> float:
+        """See `Schedule`."""
+        return self.start + (self.end - self.start) * progress
+
+
+class Cosine(Schedule):
+    """Half a cosine: end + (start - end) * (1 + cos(pi * t)) / 2.
+
+    R3GAN (Huang et al., 2024, https://arxiv.org/abs/2501.05441) lets the learning rate, Adam's beta2, gamma, the
+    augmentation's probability and the moving average's half-life all follow it.
+    """
+
+    def at(self, progress: float) -> float:
+        """See `Schedule`."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def put(name: str, value: float, targets: dict[str, Any]) -> None:
+    """Set what ``name`` says to ``value``.
+
+    Args:
+        name: ``generator_optimizer.lr``, ``discriminator_optimizer.beta2``, ``regularizers.R1.gamma``, ``augment.p``,
+            ``ema_half_life``: first one of ``targets``, then attributes, keys or, of an optimizer, the entry of every
+            parameter group.
+        value: the number.
+        targets: what may be named first.
+
+    Raises:
+        UserError: if there is no such number; says the nearest name.
+    """
+    first, *inner, last = name.split(".") if "." in name else ["", name]
+    owner = _child(targets, first, name) if first else targets[""]
+    for part in inner:
+        owner = _child(owner, part, name)
+    if isinstance(owner, torch.optim.Optimizer):
+        for group in owner.param_groups:
+            _put_in_group(group, last, value, name)
+        return
+    before = getattr(owner, last, None)
+    if isinstance(before, bool) or not isinstance(before, int | float | Tensor) or isinstance(before, nn.Parameter):
+        known = [k for k, v in vars(owner).items() if isinstance(v, int | float) and not k.startswith("_")]
+        raise UserError(f"model.schedules: {name} is no number that can be set{nearest(last, known)}")
+    if isinstance(before, Tensor):
+        before.fill_(value)
+    else:
+        setattr(owner, last, value)
+
+
+def _child(owner: Any, part: str, name: str) -> Any:
+    known = owner if isinstance(owner, dict) else {**getattr(owner, "_modules", {}), **vars(owner)}
+    if known.get(part) is None:
+        there = [str(k) for k, v in known.items() if k and v is not None and not str(k).startswith("_")]
+        raise UserError(
+            f"model.schedules: {name} names no {part!r}{nearest(part, there)} (there are {', '.join(there)})"
+        )
+    return known[part]
+
+
+def _put_in_group(group: dict[str, Any], last: str, value: float, name: str) -> None:
+    if last in ("beta1", "beta2") and "betas" in group:
+        betas = list(group["betas"])
+        betas[int(last[-1]) - 1] = value
+        group["betas"] = tuple(betas)
+    elif last in group and isinstance(group[last], int | float):
+        group[last] = value
+    else:
+        known = [k for k, v in group.items() if isinstance(v, int | float)] + ["beta1", "beta2"]
+        raise UserError(f"model.schedules: {name}: the optimizer has no number {last!r}{nearest(last, known)}")
