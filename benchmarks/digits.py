@@ -4,7 +4,8 @@
 
 The classifier is trained on the official 10,000 MNIST test images where they lie under LIT_GEN_DATA, otherwise on the
 1,000 embedded digits that are held out. It prints the share of each class and of confident answers (above 0.9), for the
-samples and, as the ceiling, for the 4,000 real training digits.
+samples and, as the ceiling, for the 4,000 real training digits; of a conditional model, asked for each class in turn,
+also the share of samples that are taken for the class that was asked for.
 """
 
 import argparse
@@ -71,10 +72,17 @@ def report(path: str, n: int = 1000) -> dict[str, object]:
     real = MNIST(embedded=True).split("train")
     with torch.no_grad():
         accuracy = (classifier(to_float(real.images)).argmax(1) == real.labels).float().mean().item()
+    run = lit_gen.load(path)
+    labels = torch.arange(n) % 10 if getattr(run.model, "num_classes", None) else None
+    samples = quantize(run.sample(n, labels=labels))
+    asked = {}
+    if labels is not None:
+        with torch.no_grad():
+            asked = {"as_asked": round((classifier(to_float(samples)).argmax(1) == labels).float().mean().item(), 4)}
     return {
         "classifier": f"trained on the {name}; accuracy on the training digits {accuracy:.4f}",
         "real": judge(classifier, real.images),
-        "samples": judge(classifier, quantize(lit_gen.load(path).sample(n))),
+        "samples": judge(classifier, samples) | asked,
     }
 
 
