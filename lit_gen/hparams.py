@@ -39,7 +39,7 @@ def constructor_arguments(of: type) -> dict[str, inspect.Parameter]:
     """Constructor arguments by name, those of the bases too where the constructor passes ``**kwargs`` on."""
     found: dict[str, inspect.Parameter] = {}
     for base in of.__mro__:
-        if "__init__" not in vars(base) or base is object:
+        if "__init__" not in vars(base) or base in (object, nn.Module):
             continue
         parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         for p in parameters:
@@ -69,8 +69,9 @@ def describe(value: Any, name: str) -> Any:
         return {"class_path": _path(value.func, name), "init_args": arguments}
     if inspect.isfunction(value) or inspect.isclass(value):
         return _path(value, name)
-    signature = inspect.signature(type(value).__init__).parameters.values()
-    if any(p.kind == p.VAR_POSITIONAL for p in signature):
+    own: Any = type(value).__init__  # those of nn.Module and object take nothing, whatever their signatures say
+    plain = own in (nn.Module.__init__, object.__init__) and not isinstance(value, functools.partial)
+    if not plain and any(p.kind == p.VAR_POSITIONAL for p in inspect.signature(own).parameters.values()):
         raise UserError(
             f"{name}: {type(value).__name__} takes *args, so that a checkpoint could not rebuild it; wrap it"
         )

@@ -99,6 +99,8 @@ def load(path: str | Path) -> "Run":
         raise UserError(
             f"{checkpoint} needs the module {missing[1]!r}, which is not found here; run in the folder that holds it"
         ) from error
+    if hasattr(model, "described"):
+        model.described = hyper_parameters  # should it be trained and saved again
     return Run(checkpoint, model.eval())
 
 

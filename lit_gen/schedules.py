@@ -11,9 +11,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lit_gen.errors import UserError, nearest
+from lit_gen.hparams import constructor_arguments
 
 __all__ = ["Cosine", "Linear", "Schedule", "put"]
 
@@ -28,7 +29,7 @@ class Schedule:
         warmup: steps in which the value first rises from 0 to ``start``, in a straight line; step 0 has the first rung.
 
     Raises:
-        UserError: for ``steps`` below 1 or a negative ``warmup``.
+        UserError: for ``steps`` below 1, a negative ``warmup``, or an end that is negative or not finite.
     """
 
     def __init__(self, start: float, end: float, steps: int, warmup: int = 0) -> None:
@@ -37,6 +38,9 @@ class Schedule:
                 f"model.schedules: {type(self).__name__} with steps {steps} and warmup {warmup} was found, at least 1 "
                 f"and 0 are expected"
             )
+        if not (0 <= start < math.inf and 0 <= end < math.inf):
+            found = f"{type(self).__name__} from {start} to {end}"
+            raise UserError(f"model.schedules: {found} was found, numbers of at least 0 are expected")
         self.start, self.end, self.steps, self.warmup = start, end, steps, warmup
 
     def __call__(self, step: int) -> float:
@@ -91,11 +95,11 @@ def put(name: str, value: float, targets: dict[str, Any]) -> None:
         for group in owner.param_groups:
             _put_in_group(group, last, value, name)
         return
-    before = getattr(owner, last, None)
-    if isinstance(before, bool) or not isinstance(before, int | float | Tensor) or isinstance(before, nn.Parameter):
-        known = [k for k, v in vars(owner).items() if isinstance(v, int | float) and not k.startswith("_")]
+    known = [k for k, p in constructor_arguments(type(owner)).items() if p.annotation in (float, float | None)]
+    before = owner._buffers.get(last) if isinstance(owner, nn.Module) else None
+    if before is None and (last not in known or getattr(owner, last, None) is None):
         raise UserError(f"model.schedules: {name} is no number that can be set{nearest(last, known)}")
-    if isinstance(before, Tensor):
+    if before is not None:
         before.fill_(value)
     else:
         setattr(owner, last, value)

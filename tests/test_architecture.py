@@ -57,7 +57,7 @@ def test_random_draws_are_named(path):
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_files_stay_readable(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= (375 if path.name == "module.py" else 260)
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= (400 if path.name == "module.py" else 260)
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -1,5 +1,7 @@
 """Finding and merging config files: plain dictionaries, no parser."""
 
+import functools
+
 import pytest
 
 from lit_gen.cli import configs
@@ -43,7 +45,7 @@ def test_naming_an_element_again_changes_it():
 def test_an_element_is_addressed_by_name_on_the_command_line(arguments, patience):
     named, rest = configs.take_named(["--trainer.max_steps", "7", *arguments])
     assert rest == ["--trainer.max_steps", "7"]
-    callbacks = configs.merge(BASE, named)["trainer"]["callbacks"]
+    callbacks = functools.reduce(configs.merge, named, BASE)["trainer"]["callbacks"]
     assert [c["init_args"]["patience"] for c in callbacks] == ([] if patience is None else [patience])
 
 
@@ -56,7 +58,7 @@ def test_one_list_may_hold_a_class_twice():
 def test_a_list_given_on_the_command_line_adds():
     named, rest = configs.take_named(["--trainer.logger", "TensorBoardLogger", "--trainer.callbacks=null"])
     assert rest == []
-    merged = configs.merge(BASE, named)
+    merged = functools.reduce(configs.merge, named, BASE)
     assert names(merged, "logger") == ["MetricsCSV", "TensorBoardLogger"]
     assert merged["trainer"]["callbacks"] is None
 

@@ -13,17 +13,17 @@ from lit_gen.data.mnist import MNIST
 from lit_gen.data.tensors import TensorSet
 from lit_gen.data.toy import Toy2D
 from lit_gen.errors import UserError
-from lit_gen.gan import dcgan, mlp, regularizers, sampling
+from lit_gen.gan import dcgan, mlp, penalties, regularizers, sampling
 from lit_gen.gan.module import GAN
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
-def conditional(generator="concat", discriminator="projection", shape=(1, 28, 28), classes=10, **options):
+def conditional(generator="concat", discriminator="projection", shape=(1, 28, 28), classes=10, terms=(), **options):
     torch.manual_seed(0)
     g = mlp.Generator(shape, latent_dim=3, width=16, conditioning=generator, num_classes=classes)
     d = mlp.Discriminator(shape, width=16, conditioning=discriminator, num_classes=classes)
-    terms = [regularizers.AuxiliaryClassifier()] if discriminator == "auxiliary" else []
+    terms = [regularizers.AuxiliaryClassifier()] if discriminator == "auxiliary" else terms
     return GAN(g, d, generator_optimizer=ADAM, discriminator_optimizer=ADAM, regularizers=[*terms], **options)
 
 
@@ -131,18 +131,37 @@ def test_a_conditional_model_on_other_data_is_refused_before_the_first_step(tmp_
         fit(conditional(classes=3), 1, tmp_path, data=MNIST(embedded=True))
 
 
-def test_an_auxiliary_classifier_that_nothing_trains_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "told"),
+    [("none", "projection", "model.generator is unconditional"), ("none", "auxiliary", "model.generator is uncond"),
+     ("concat", "none", "model.generator is conditional, but model.discriminator does not look at classes")],
+)  # fmt: skip
+def test_networks_that_disagree_on_classes_are_refused(tmp_path, generator, discriminator, told):
+    with pytest.raises(UserError, match=told):
+        fit(conditional(generator, discriminator), 1, tmp_path, data=MNIST(embedded=True))
+
+
+@pytest.mark.parametrize("terms", [[], [penalties.R1()]])
+def test_an_auxiliary_classifier_that_nothing_trains_is_refused(tmp_path, terms):
     model = GAN(
         mlp.Generator((1, 28, 28), 3, width=8, conditioning="concat", num_classes=10),
         mlp.Discriminator((1, 28, 28), width=8, conditioning="auxiliary", num_classes=10),
+        regularizers=terms,
     )
     with pytest.raises(UserError, match="names classes, but no regularizer trains it"):
         fit(model, 1, tmp_path, data=MNIST(embedded=True))
 
 
+def test_labels_in_one_pass_for_real_and_generated_images(tmp_path):
+    two, one = conditional(), conditional(concatenate=True)
+    fit(two, 3, tmp_path / "two", data=MNIST(embedded=True, batch_size=16))
+    fit(one, 3, tmp_path / "one", data=MNIST(embedded=True, batch_size=16))
+    for key, value in two.state_dict().items():
+        assert torch.allclose(value, one.state_dict()[key], atol=1e-5), key
+
+
 def test_an_auxiliary_term_without_its_discriminator_is_refused(tmp_path):
-    model = conditional(discriminator="projection")
-    model._game.regularizers["discriminator"].append(regularizers.AuxiliaryClassifier())
+    model = conditional(discriminator="projection", terms=[regularizers.AuxiliaryClassifier()])
     with pytest.raises(UserError, match="a discriminator that names classes"):
         fit(model, 1, tmp_path, data=MNIST(embedded=True, batch_size=8))
 
@@ -161,7 +180,7 @@ def test_command_line(lit_gen, tmp_path):
         assert lit_gen("sample", "runs/r", "--n=1", f"--start={index}", f"--labels={label}", f"--out=t{index}")[0] == 0
         assert (tmp_path / f"t{index}/{index:06d}.png").read_bytes() == (tmp_path / f"s/{index:06d}.png").read_bytes()
     for bad, told in (
-        ("12", "labels: 12 was found, 0 to 9 are expected (10 classes)"),
+        ("12", "--labels: 12 was found, 0 to 9 are expected (10 classes)"),
         ("a", "--labels: 'a' was found"),
     ):
         code, _, err = lit_gen("sample", "runs/r", f"--labels={bad}", "--out=bad")

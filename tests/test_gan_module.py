@@ -9,11 +9,12 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
 import lit_gen
+from lit_gen import schedules
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.data.mnist import MNIST
 from lit_gen.data.toy import Toy2D
 from lit_gen.errors import NonFiniteLossError, UserError
-from lit_gen.gan import losses, mlp
+from lit_gen.gan import augment, losses, mlp, penalties, regularizers
 from lit_gen.gan.losses import AdversarialLoss
 from lit_gen.gan.module import GAN
 from lit_gen.gan.step import Game
@@ -225,7 +226,32 @@ def test_a_module_built_in_python_loads_from_its_checkpoint_alone_and_resumes(tm
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_a_network_that_cannot_be_described_is_refused_when_saving(tmp_path):
+def test_a_checkpoint_holds_what_was_configured_not_what_a_schedule_made_of_it(tmp_path):
+    terms = [penalties.R1(1.0), regularizers.Consistency(augment.Identity())]
+    model = build(
+        regularizers=terms, augment=augment.InstanceNoise(0.05), ema_half_life=1e4, seed=3,
+        schedules={
+            "regularizers.R1.gamma": schedules.Linear(0.5, 0, 4), "ema_half_life": schedules.Linear(0, 1e4, 4),
+            "augment.sigma": schedules.Linear(0.05, 0, 2),
+        },
+    )  # fmt: skip
+    fit(model, 3, tmp_path)
+    assert (terms[0].gamma, model.ema_half_life) == (0.25, 5000.0)
+    again = lit_gen.load(tmp_path / "checkpoints" / "step=00000003.ckpt").model
+    assert (again.regularizers[0].gamma, again.ema_half_life, again.augment.sigma) == (1.0, 1e4, 0.05)
+    assert isinstance(again.regularizers[1].transform, augment.Identity)
+    assert again.schedules["augment.sigma"].steps == 2
+
+
+def test_a_loaded_model_trains_on_and_is_saved_again(tmp_path):
+    fit(build(regularizers=[penalties.R1()]), 2, tmp_path / "first")
+    again = lit_gen.load(tmp_path / "first" / "checkpoints" / "step=00000002.ckpt").model
+    fit(again, 3, tmp_path / "second")
+    third = lit_gen.load(tmp_path / "second" / "checkpoints" / "step=00000003.ckpt")
+    assert torch.equal(third.sample(2), again.sample(torch.arange(2)))
+
+
+def test_a_network_that_cannot_be_described_is_refused_before_training(tmp_path):
     class Local(mlp.Discriminator):
         def __init__(self, hidden):
             super().__init__((2, 1, 1), hidden)
@@ -234,6 +260,7 @@ def test_a_network_that_cannot_be_described_is_refused_when_saving(tmp_path):
     model = GAN(mlp.Generator((2, 1, 1), 3), Local(4), generator_optimizer=SGD, discriminator_optimizer=SGD)
     with pytest.raises(UserError, match="does not keep its constructor argument 'hidden'"):
         fit(model, 1, tmp_path)
+    assert model.trainer.global_step == 0
 
 
 def test_a_generator_of_another_shape_is_refused_before_the_first_step(tmp_path):

@@ -2,13 +2,16 @@
 
 import functools
 import math
+import warnings
 from typing import ClassVar
 
 import pytest
 import torch
+from lightning import Trainer
 from test_gan_module import SGD, build, fit
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from lit_gen import schedules
 from lit_gen.data.images import ImageData
@@ -19,6 +22,7 @@ from lit_gen.gan import ada, augment, dcgan, losses, mlp, penalties, regularizer
 from lit_gen.gan.context import Regularizer
 from lit_gen.gan.module import GAN
 from lit_gen.gan.step import Game
+from lit_gen.protocols import ImageBatch
 
 # ---- regularizers that look around; at the top level, where a checkpoint finds them
 
@@ -103,10 +107,13 @@ SLOPES = {
 
 
 @pytest.mark.parametrize("generator_first", [False, True])
-@pytest.mark.parametrize(("loss", "gamma"), [("wasserstein", 0), ("non_saturating", 0), ("non_saturating", 0.3)])
-def test_dirac_gan_follows_its_simulation(tmp_path, loss, gamma, generator_first):
+@pytest.mark.parametrize(
+    ("loss", "gamma", "every"),
+    [("wasserstein", 0, 1), ("non_saturating", 0, 1), ("non_saturating", 0.3, 1), ("non_saturating", 0.1, 3)],
+)
+def test_dirac_gan_follows_its_simulation(tmp_path, loss, gamma, every, generator_first):
     """Mescheder et al., 2018, section 2.1, https://arxiv.org/abs/1801.04406: simultaneous updates in turn."""
-    terms = [penalties.R1(gamma)] if gamma else []
+    terms = [penalties.R1(gamma, every)] if gamma else []
     sgd = functools.partial(torch.optim.SGD, lr=0.1)
     model = GAN(
         Theta(), Psi(), getattr(losses, loss), sgd, sgd, regularizers=terms, generator_first=generator_first,
@@ -115,10 +122,11 @@ def test_dirac_gan_follows_its_simulation(tmp_path, loss, gamma, generator_first
     fit(model, 50, tmp_path, data=AtZero(batch_size=8))
     theta = psi = 1.0
     toward_psi, toward_theta = SLOPES[loss]
-    for _ in range(50):
+    for update in range(50):
         if generator_first:
             theta -= 0.1 * toward_theta(theta, psi)
-        psi -= 0.1 * (toward_psi(theta, psi) + gamma * psi)  # R1: gamma/2 * psi^2
+        penalty = every * gamma * psi if update % every == 0 else 0  # R1: gamma/2 * psi^2
+        psi -= 0.1 * (toward_psi(theta, psi) + penalty)
         if not generator_first:
             theta -= 0.1 * toward_theta(theta, psi)
     assert model.generator.theta.item() == pytest.approx(theta, abs=1e-6)
@@ -275,12 +283,12 @@ def test_a_regularizers_own_parameters_are_trained_with_its_network(tmp_path):
         def forward(self, context):
             return (self.scale * context.fake_logits.adversarial.mean()).square()
 
-    for side in ("discriminator", "generator"):
+    for side in ("discriminator", "generator", "both"):
         term = Scale(side)
         model = build(regularizers=[term])
         optimizers = dict(zip(("generator", "discriminator"), model.configure_optimizers(), strict=True))
         owned = {s: any(p is term.scale for g in o.param_groups for p in g["params"]) for s, o in optimizers.items()}
-        assert owned == {side: True, ({"discriminator", "generator"} - {side}).pop(): False}
+        assert owned == {"discriminator": side != "generator", "generator": side == "generator"}
 
 
 def test_schedules_set_numbers_at_each_step(tmp_path):
@@ -345,6 +353,31 @@ def test_ada_is_steered_by_the_real_logits_of_every_update(tmp_path):
     assert abs(control.p.item() - 0.5) == pytest.approx(2 * 16 / 320)  # two updates of 16 images: one adjustment
 
 
+class Reals(nn.Module):
+    """A discriminator that gives every image a fixed logit."""
+
+    def __init__(self, logit: float):
+        super().__init__()
+        self.logit, self.weight = logit, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, labels=None):
+        return self.logit + self.weight * x.flatten(1).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "logit", "up"),
+    [("hinge", 0.2, True), ("hinge", -0.2, False), ("least_squares", 0.2, False), ("least_squares", 0.8, True)],
+)
+def test_ada_goes_by_the_side_of_the_losses_boundary(tmp_path, loss, logit, up):
+    """Least squares has its boundary at 1/2: real logits of 0.2 are taken for fake there."""
+    control = Jitter(speed_kimg=0.32, interval=1, initial_p=0.5)
+    still = functools.partial(torch.optim.SGD, lr=0.0)
+    generator = mlp.Generator((2, 1, 1), 3, width=8)
+    model = GAN(generator, Reals(logit), getattr(losses, loss), still, still, augment=control)
+    fit(model, 1, tmp_path)
+    assert (control.p.item() > 0.5) == up
+
+
 @pytest.mark.parametrize("loss", [losses.wasserstein, losses.relativistic, losses.relativistic_average])
 def test_ada_needs_a_loss_whose_zero_means_something(loss):
     with pytest.raises(UserError, match=r"model.augment: ADA steers by the sign"):
@@ -352,11 +385,65 @@ def test_ada_needs_a_loss_whose_zero_means_something(loss):
     build(loss, augment=ada.ADA(target=None))
 
 
+class Doubled(augment.Augmentation):
+    """Doubles every image, and notes its draws."""
+
+    draws: ClassVar[list] = []
+
+    def forward(self, images, random):
+        Doubled.draws.append(random.normal(1).item())
+        return 2 * images
+
+
+def test_all_images_reach_the_discriminator_through_the_augmentation_alone(tmp_path):
+    """Real and generated ones, in both updates and in penalties; each call with draws of its own."""
+    from lit_gen import randomness
+
+    Doubled.draws.clear()
+    model = build(losses.relativistic, regularizers=[penalties.R1(0.1)], augment=Doubled(), ema_decay=None)
+    data = Toy2D(size=1000, batch_size=16)
+    fit(model, 5, tmp_path, data=data)
+    assert len(Doubled.draws) == 5 * 5
+    assert len(set(Doubled.draws)) == 5 * 5
+    torch.manual_seed(0)
+    g, d = mlp.Generator((2, 1, 1), 3, width=8), mlp.Discriminator((2, 1, 1), width=8)
+    og, od = SGD(g.parameters()), SGD(d.parameters())
+    for step, batch in zip(range(5), Toy2D(size=1000, batch_size=16).train_dataloader(), strict=False):
+        zd, zg = (
+            randomness.Rows(torch.device("cpu"), 0, f"latents of the {side} step", step).normal(16, 3)
+            for side in ("discriminator", "generator")
+        )
+        x = batch.images.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(d(2 * x).sum(), x, create_graph=True)
+        od.zero_grad()
+        adversarial = losses.relativistic(d(2 * batch.images), d(2 * g(zd).detach())).discriminator
+        (adversarial + 0.05 * slope.flatten(1).square().sum(1).mean()).backward()
+        od.step()
+        og.zero_grad()
+        losses.relativistic(d(2 * batch.images), d(2 * g(zg))).generator.backward()
+        og.step()
+    for a, b in zip(model.generator.parameters(), g.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    for a, b in zip(model.discriminator.parameters(), d.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_generator_that_goes_first_sees_the_first_images(tmp_path, seen):
+    fit(build(losses.relativistic, generator_first=True, n_critic=2), 2, tmp_path)
+    for start in (0, 3):
+        sides = [side for side, *_ in seen[start : start + 3]]
+        assert sides == ["generator", "discriminator", "discriminator"]
+        assert torch.equal(seen[start][2], seen[start + 1][2])
+
+
 # ---- bfloat16
 
 
 def test_under_bfloat16_every_update_sees_the_weights_of_the_one_before(tmp_path):
-    """Autocast keeps low-precision copies of the weights: without care the second update would see the first's."""
+    """Autocast by itself would keep low-precision copies of the weights, so that one update saw those before the last.
+
+    Lightning switches that cache off; this holds it to it.
+    """
     from lit_gen import randomness
 
     options = {"n_critic": 2, "ema_decay": None, "channels_last": False}
@@ -417,6 +504,57 @@ def test_penalties_run_in_float32_under_bfloat16(tmp_path):
 def test_numbers_out_of_range(options, told):
     with pytest.raises(UserError, match=told):
         build(**options)
+
+
+def two(real, fake):
+    return real.mean() - fake.mean()
+
+
+class Critic(Regularizer):
+    network = "critic"
+
+
+@pytest.mark.parametrize(
+    ("term", "told"),
+    [
+        (two, "two takes 2 arguments, one context is expected"),
+        (nn.Linear(2, 2), "Linear is no function and no subclass of Regularizer"),
+        (3, "int is no function"),
+        (Critic(), "Critic.network is 'critic', one of 'discriminator', 'generator', 'both' is expected"),
+    ],
+)
+def test_what_is_no_regularizer_is_refused_at_once(term, told):
+    with pytest.raises(UserError, match=f"model.regularizers: {told}"):
+        build(regularizers=[term])
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_other_precisions_are_refused(tmp_path, precision):
+    with pytest.raises(UserError, match=f"trainer.precision: {precision} was found, 32-true or bf16-mixed"):
+        fit(build(), 1, tmp_path, precision=precision)
+
+
+def test_parts_that_do_not_go_together_are_refused():
+    with pytest.raises(UserError, match=r"model.weight_clip does not bound weights under spectral norm"):
+        GAN(mlp.Generator((2, 1, 1)), mlp.Discriminator((2, 1, 1), spectral_norm=True), weight_clip=0.1)
+    with pytest.raises(UserError, match=r"augment.p is steered by ADA's target"):
+        build(augment=ada.ADA(), schedules={"augment.p": schedules.Linear(0, 1, 5)})
+    d = dcgan.Discriminator((1, 28, 28), width=4, batch_norm=False, minibatch_std=True)
+    with pytest.raises(UserError, match=r"model.concatenate: .* minibatch deviation"):
+        GAN(dcgan.Generator((1, 28, 28), width=4), d, concatenate=True)
+
+
+def test_a_loader_of_other_batches_is_refused(tmp_path):
+    def collate(rows):
+        return ImageBatch(torch.stack(rows), None, torch.arange(len(rows)))
+
+    trainer = Trainer(
+        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, limit_val_batches=0,
+    )  # fmt: skip
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|have no `val_dataloader`).*")
+    with pytest.raises(UserError, match=r"a step got 16 images for 5 micro-batches"):
+        trainer.fit(build(n_critic=5), DataLoader(torch.randn(64, 2, 1, 1), 16, collate_fn=collate))
 
 
 def vector(context):

@@ -112,10 +112,20 @@ def test_options_of_a_regularizer_are_addressed_by_its_name(lit_gen, tmp_path, c
     assert "LeCam" not in out
     out = resolved(*base, "--model.regularizers=R2")
     assert all(name in out for name in ("R1", "LeCam", "R2")), "naming another one adds it"
+    out = resolved(*base, "--model.regularizers=R2", "--model.regularizers=Dragan", "--model.regularizers.R2.gamma=9")
+    assert all(name in out for name in ("R2", "Dragan", "gamma: 9.0")), "options are applied one after the other"
     for bad, told in (
         ("--model.regularizers.R3.gamma=7", "model.regularizers.R3: no element of that name (there are R1, LeCam)"),
         ("--model.regularizers.R1.gama=7", "did you mean 'gamma'?"),
-        ("--model.regularizers=R9", "there is no class 'R9'"),
+        ("--model.regularizers=R9", "error: model.regularizers: there is no class 'R9'"),
+        ("--model.regularizers=r1", "model.regularizers: there is no class 'r1'; did you mean 'R1'?"),
+        ("--model.regularizers.R1.every=x", "model.regularizers.R1.every: 'x' was found, int is expected"),
+        (
+            "--model.regularizers={class_path: Consistency, init_args: {transform: {class_path: DiffAugment, "
+            "init_args: {polic: color}}}}",
+            "model.regularizers.Consistency.transform.polic is no option of DiffAugment; did you mean 'policy'?",
+        ),
+        ("--model.regularizers=lit_gen.gan.losses.hinge", "hinge takes 2 arguments, one context is expected"),
         ("--model.regularizers.R1.gamma=-7", "model.regularizers.R1.gamma: -7.0 was found"),
         ("--model.n_critic=0", "model.n_critic: 0 was found, a whole number of at least 1 is expected"),
         ("--model.augment=DifAugment", "there is no class 'DifAugment'; did you mean 'DiffAugment'?"),

@@ -12,6 +12,8 @@ from lit_gen import pictures
 from lit_gen.errors import UserError
 from lit_gen.protocols import ImageGenerator
 
+MOST_COLUMNS = 20  # of a grid with a class per column
+
 
 class Samples(Callback):
     """Write ``samples/step=00000200.png`` every so many steps and at the last one, and send it to the loggers.
@@ -71,7 +73,8 @@ class Samples(Callback):
             reference = getattr(getattr(trainer, "datamodule", None), "reference_points", None)
             pictures.save_scatter(images, path, reference() if reference is not None else None)
         else:
-            whole = pictures.grid(pictures.quantize(images), classes)
+            columns = classes if classes is not None and classes <= MOST_COLUMNS else None
+            whole = pictures.grid(pictures.quantize(images), columns)
             pictures.save_png(whole, path)
             for logger in trainer.loggers:
                 writer = getattr(logger, "experiment", None)

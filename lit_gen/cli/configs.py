@@ -181,13 +181,13 @@ def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
     return values, rest
 
 
-def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
-    """Split options of the named lists out of the arguments, by list or by name: (their config, the rest).
+def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
+    """Split options of the named lists out of the arguments, by list or by name: (their configs in order, the rest).
 
     Raises:
         UserError: if a value is missing or is broken YAML.
     """
-    config: Config = {}
+    named: list[Config] = []
     rest: list[str] = []
     i = 0
     while i < len(arguments):
@@ -206,18 +206,8 @@ def take_named(arguments: list[str]) -> tuple[Config, list[str]]:
                 raise UserError(f"{option}: a value is expected after it")
             value = arguments[i + 1]
         try:
-            config = merge_plain(config, nested(path, yaml.safe_load(value)))
+            named.append(nested(path, yaml.safe_load(value)))
         except yaml.YAMLError:
             raise UserError(f"{option}: {value!r} is broken YAML") from None
         i += 1 if equals else 2
-    return config, rest
-
-
-def merge_plain(base: Config, over: Config) -> Config:
-    """Deep merge of dicts alone, without the rules for classes and named lists."""
-    merged = dict(base)
-    for key, value in over.items():
-        before = merged.get(key)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        merged[key] = merge_plain(before, value) if both else value  # type: ignore[arg-type]
-    return merged
+    return named, rest

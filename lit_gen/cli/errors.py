@@ -37,7 +37,10 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         second = "stopped at once by a second Ctrl-C; the last checkpoint is whole"
         return INTERRUPTED, second if error.args else "stopped by Ctrl-C"
     if type(error).__name__ == "MisconfigurationException":  # lightning's; not imported here, for the sake of --help
-        return USER, f"trainer: {' '.join(str(error).split())}"
+        told = f"trainer: {' '.join(str(error).split())}"
+        if "manual optimization" in told:
+            told += " For a GAN: model.generator_clip, model.discriminator_clip, model.accumulate."
+        return USER, told
     if isinstance(error, OSError) and error.errno in _FILES:
         return USER, f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):

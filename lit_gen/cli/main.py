@@ -24,7 +24,7 @@ from lit_gen.cli.quiet import quiet
 from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
-from lit_gen.gan import regularizers as _regularizers  # noqa: F401  --model.regularizers LeCam
+from lit_gen.gan import penalties, regularizers  # noqa: F401  --model.regularizers R1
 
 C = TypeVar("C")
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes")
@@ -47,7 +47,8 @@ def run(arguments: list[str]) -> int:
         config = configs.merge(config, run_dir.config_beside(rest))
     for file in files:
         config = configs.merge(config, configs.read(configs.resolve(file)))
-    config = configs.merge(config, named)
+    for options in named:
+        config = configs.merge(config, options)
     quiet()
     launched = runs.ENVIRONMENT in os.environ  # by rank 0 of the same run
     try:

@@ -57,13 +57,12 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
     if found := re.search(r"argument (--[\w.]+): expected one argument", message):
         return f"{found[1]}: a value is expected after it"
     key = _key(message)
-    # the first value in the message that is a class, alone or under the name of what it schedules
-    given = r"Given value: (?:\{'[\w.]+': )?(?:\{'class_path': |Namespace\(class_path=)'([\w.]+)'"
-    element = re.search(given, message)
     listed = next((part for part in key.split(".") if part in ("regularizers", "schedules")), None)
-    if element and listed and (configured := _class(element[1])):  # the key does not say which element
-        key = key.replace(listed, f"{listed}.{configured.__name__}", 1)
-        return _explain_value(message.replace(f"Expected a dot import path string: {element[1]}", ""), key, configured)
+    if listed and (chain := _classes_within(message, listed)):  # the key does not say which element
+        key = key.replace(listed, f"{listed}.{chain[-1].__name__}", 1)
+        shown = "|".join(c.__name__ for c in chain)
+        clear = re.sub(rf"Expected a dot import path string: [\w.]*({shown})\b", "", message)
+        return _explain_value(clear, key, chain[0])
     return _explain_value(message, key, _class_at(key, config, options))
 
 
@@ -99,10 +98,21 @@ def _explain_value(message: str, key: str, configured: type | None) -> str:
     return f"{key}: {'; '.join(told[:3])}" if key else "; ".join(told[:3]) or message
 
 
+def _classes_within(message: str, listed: str) -> list[type]:
+    """The classes that the message shows for the element of a list in which the mistake is, innermost first."""
+    inside = message.split(f'Parser key "{listed}"', 1)[-1]
+    inside = re.split(
+        r"Given value type: <class 'list'>|Given value type: <class '[\w.]*LightningModule|\n  Given", inside
+    )[0]
+    # a class alone, or under the name of what it schedules
+    given = r"Given value: (?:\{'[\w.]+': )?(?:\{'class_path': |Namespace\(class_path=)'([\w.]+)'"
+    return [found for path in re.findall(given, inside) if (found := _class(path)) is not None]
+
+
 def _key(message: str) -> str:
     """The option's dotted name, from the nested ``Parser key "model": ... Parser key "generator":`` of the message."""
     parts = [p for p in re.findall(r'Parser key "([^"]+)"', message.split("Given value")[0]) if p != "config"]
-    return ".".join(parts)
+    return ".".join(p for p, before in zip(parts, [None, *parts], strict=False) if p != before)
 
 
 def _nearest_option(name: str, known: list[str]) -> str:

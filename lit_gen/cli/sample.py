@@ -55,6 +55,7 @@ def _sample(arguments: list[str]) -> int:
     if options.labels is not None:
         options.labels = _labels(options.labels)
     opened = load(options.path)
+    _check_labels(options.labels, getattr(opened.model, "num_classes", None))
     print(f"from {opened.checkpoint}")
     try:
         opened.model.to(options.device)
@@ -69,6 +70,16 @@ def _labels(text: str) -> Tensor:
         return torch.tensor([int(part) for part in text.split(",")])
     except ValueError:
         raise UserError(f"--labels: {text!r} was found, whole numbers with commas between are expected") from None
+
+
+def _check_labels(labels: Tensor | None, classes: int | None) -> None:
+    if labels is None:
+        return
+    if classes is None:
+        raise UserError("--labels: this model is unconditional, it draws no class on request")
+    bad = labels[(labels < 0) | (labels >= classes)]
+    if len(bad):
+        raise UserError(f"--labels: {int(bad[0])} was found, 0 to {classes - 1} are expected ({classes} classes)")
 
 
 def _chosen(options: argparse.Namespace, start: int, count: int) -> Tensor | None:

@@ -1,17 +1,18 @@
 """What is wrong with a user's options, loss, networks or regularizers, said before or at the first step."""
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lit_gen.errors import UserError
 from lit_gen.gan.ada import ADA
-from lit_gen.gan.context import Regularizer, judge
-from lit_gen.gan.layers import has_batch_norm
+from lit_gen.gan.context import FunctionRegularizer, Regularizer, judge
+from lit_gen.gan.layers import MinibatchStd, has_batch_norm
 from lit_gen.gan.losses import AdversarialLoss, Loss
-
-__all__ = ["depends_on_real", "ignores_a_shift", "labels", "networks", "options", "term"]
+from lit_gen.gan.regularizers import AuxiliaryClassifier
 
 
 def options(**given: Any) -> None:
@@ -26,7 +27,7 @@ def options(**given: Any) -> None:
     if decay is None and half_life is not None:
         raise UserError("model.ema_half_life takes the place of a set ema_decay, but ema_decay is null: no average")
     for name in ("n_critic", "accumulate"):
-        if given[name] < 1:
+        if not isinstance(given[name], int) or given[name] < 1:
             raise UserError(f"model.{name}: {given[name]} was found, a whole number of at least 1 is expected")
     for name in ("ema_half_life", "generator_clip", "discriminator_clip", "weight_clip"):
         if given[name] is not None and not given[name] > 0:
@@ -41,11 +42,18 @@ def options(**given: Any) -> None:
             "model.augment: ADA steers by the sign of real logits, which this loss leaves open; set augment.target to "
             "null and augment.p by a schedule or augment.initial_p"
         )
-    if given["concatenate"] and has_batch_norm(given["discriminator"]):
+    mixes = given["discriminator"].modules()
+    if given["concatenate"] and (
+        has_batch_norm(given["discriminator"]) or any(isinstance(m, MinibatchStd) for m in mixes)
+    ):
         raise UserError(
-            "model.concatenate: the discriminator has batch norm, whose statistics would mix real and generated "
-            "images; leave it false, or choose a discriminator without batch norm"
+            "model.concatenate: the discriminator has batch norm or minibatch deviation, whose statistics would mix "
+            "real and generated images; leave it false, or choose a discriminator without them"
         )
+    if given["weight_clip"] is not None and any(is_parametrized(m) for m in given["discriminator"].modules()):
+        raise UserError("model.weight_clip does not bound weights under spectral norm; choose one of the two")
+    if steered and "augment.p" in (given["schedules"] or {}):
+        raise UserError("model.schedules: augment.p is steered by ADA's target; set augment.target to null or leave it")
 
 
 def depends_on_real(loss: Loss) -> bool:
@@ -64,6 +72,8 @@ def depends_on_real(loss: Loss) -> bool:
         ) from error
     if not isinstance(result, AdversarialLoss) or any(not isinstance(t, Tensor) or t.ndim for t in result):
         raise UserError(f"model.loss: {name} returned {result!r}, an AdversarialLoss of two scalar tensors is expected")
+    if not all(term.requires_grad for term in result):
+        raise UserError(f"model.loss: {name} returned a constant, a loss that depends on the logits is expected")
     gradients = torch.autograd.grad(result.generator, [real, fake], allow_unused=True)
     return gradients[0] is not None
 
@@ -76,16 +86,14 @@ def ignores_a_shift(loss: Loss) -> bool:
 
 
 @torch.no_grad()
-def networks(
-    discriminator: nn.Module, samples: Tensor, shape: tuple[int, ...] | None, regularizers: nn.ModuleList
-) -> None:
+def networks(discriminator: nn.Module, samples: Tensor, shape: tuple[int, ...] | None, terms: nn.ModuleList) -> None:
     """Check that the two networks and the data fit together.
 
     Args:
         discriminator: images to logits; its mode and batch statistics are left as they were.
         samples: what the generator makes of two latents, (2, C, H, W).
         shape: the data's (C, H, W), None where it is not known.
-        regularizers: the model's; an auxiliary classifier without one that trains it is a mistake.
+        terms: the model's regularizers; an auxiliary classifier without one that trains it is a mistake.
 
     Raises:
         UserError: if the samples have another shape than the data, or the discriminator fails on them or returns
@@ -106,10 +114,83 @@ def networks(
         raise UserError(
             f"model.discriminator returned {tuple(logits.adversarial.shape)} for 2 images, logits (2,) are expected"
         )
-    if logits.classes is not None and not regularizers:
+    trains = [r for r in terms if isinstance(r, AuxiliaryClassifier) or not _is_ours(r)]
+    if logits.classes is not None and not trains:
         raise UserError(
             "model.discriminator names classes, but no regularizer trains it to; add "
             "lit_gen.gan.regularizers.AuxiliaryClassifier to model.regularizers"
+        )
+
+
+def _is_ours(regularizer: nn.Module) -> bool:
+    return type(regularizer).__module__.startswith("lit_gen.") and not isinstance(regularizer, FunctionRegularizer)
+
+
+def regularizers(given: list[Any]) -> list[Regularizer]:
+    """The regularizers of a module's constructor, functions as `FunctionRegularizer`.
+
+    Raises:
+        UserError: for what is no regularizer, or does not say whose step it belongs to.
+    """
+    made = []
+    for one in given:
+        name = getattr(one, "__name__", type(one).__name__)
+        if not isinstance(one, Regularizer):
+            if isinstance(one, nn.Module) or not callable(one):
+                raise UserError(f"model.regularizers: {name} is no function and no subclass of Regularizer")
+            required = [p for p in inspect.signature(one).parameters.values() if p.default is p.empty]
+            if len(required) != 1:
+                raise UserError(f"model.regularizers: {name} takes {len(required)} arguments, one context is expected")
+            one = FunctionRegularizer(one)
+        if one.network not in ("discriminator", "generator", "both"):
+            raise UserError(
+                f"model.regularizers: {name}.network is {one.network!r}, one of 'discriminator', 'generator', 'both' "
+                f"is expected"
+            )
+        made.append(one)
+    return made
+
+
+def precision(chosen: str) -> None:
+    """Refuse the precisions that the step is not made for: loss scaling, and weights that are not float32.
+
+    Raises:
+        UserError: for another than 32-true and bf16-mixed.
+    """
+    if chosen not in ("32-true", "bf16-mixed"):
+        raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for a GAN")
+
+
+def micro_batches(images: int, parts: int) -> None:
+    """Check that a step's images fall into equal micro-batches.
+
+    Raises:
+        UserError: if they do not.
+    """
+    if images % parts:
+        raise UserError(
+            f"a step got {images} images for {parts} micro-batches (model.n_critic x model.accumulate), equal ones are "
+            f"expected: the train loader must yield all of a step's images together, as lit_gen's do"
+        )
+
+
+def conditioning(generator: nn.Module, discriminator: nn.Module, terms: nn.ModuleList) -> None:
+    """Check that both networks agree on whether there are classes.
+
+    Raises:
+        UserError: for a conditional discriminator of an unconditional generator, or a conditional generator whose
+            labels nothing judges.
+    """
+    wants, judges = (getattr(n, "num_classes", None) is not None for n in (generator, discriminator))
+    if judges and not wants:
+        raise UserError(
+            "model.generator is unconditional, but model.discriminator expects images of given classes; set "
+            "model.generator.conditioning, or none for the discriminator"
+        )
+    if wants and not judges and not any(not _is_ours(r) for r in terms):
+        raise UserError(
+            "model.generator is conditional, but model.discriminator does not look at classes; set "
+            "model.discriminator.conditioning, or none for the generator"
         )
 
 

@@ -65,9 +65,13 @@ class PenaltyContext:
     random: Rows
     augment: Callable[[Tensor], Tensor] = lambda images: images
 
+    def logits(self, images: Tensor) -> Tensor:
+        """The discriminator's logits (B,) for images as they are, with the batch's labels."""
+        return judge(self.discriminator, images, self.labels).adversarial
+
     def score(self, images: Tensor) -> Tensor:
         """The discriminator's logits (B,) for images with the batch's labels, taken through the augmentation."""
-        return judge(self.discriminator, self.augment(images), self.labels).adversarial
+        return self.logits(self.augment(images))
 
     def squared_gradient_norms(self, images: Tensor) -> Tensor:
         """||grad_x D(x)||^2 of each image (B,), differentiable with respect to the discriminator's parameters."""

@@ -22,9 +22,9 @@ from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.gan import checks, ema, layers
 from lit_gen.gan.ada import ADA
 from lit_gen.gan.augment import Augmentation
-from lit_gen.gan.context import FunctionRegularizer, Network, Penalty, Regularizer, judge
+from lit_gen.gan.context import Network, Penalty, Regularizer, judge
 from lit_gen.gan.losses import Loss, non_saturating
-from lit_gen.gan.monitor import NETWORKS, HeldOut, Monitor, gradient_norm, term_names
+from lit_gen.gan.monitor import NETWORKS, HeldOut, Monitor, gradient_norm, log_names, named
 from lit_gen.gan.sampling import Sampler
 from lit_gen.gan.step import Fakes, Game, Place
 from lit_gen.protocols import ImageBatch
@@ -101,7 +101,7 @@ class GAN(LightningModule, Sampler):
         self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        made = [r if isinstance(r, Regularizer) else FunctionRegularizer(r) for r in regularizers or []]
+        made = checks.regularizers(regularizers or [])
         self.regularizers, self.augment, self.schedules = nn.ModuleList(made), augment, schedules
         self.n_critic, self.accumulate = n_critic, accumulate
         self.generator_clip, self.discriminator_clip, self.weight_clip = generator_clip, discriminator_clip, weight_clip
@@ -116,9 +116,11 @@ class GAN(LightningModule, Sampler):
         self.ema_generator = None if ema_decay is None else copy.deepcopy(generator).eval().requires_grad_(False)
         sides: dict[Network, list[Regularizer]] = {n: [r for r in made if r.network in (n, "both")] for n in NETWORKS}
         self._game = Game(generator, discriminator, loss, sides, augment, concatenate, self._laid_out)
-        self.monitor = Monitor({n: [f"{n}_loss", *term_names(sides[n], n)] for n in NETWORKS})
+        self._named = named(made)
+        self.monitor = Monitor({n: [f"{n}_loss", *log_names(self._named, n)] for n in NETWORKS})
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self._held_out = HeldOut()
+        self.described: dict[str, Any] | None = None  # of a module that was loaded, by `lit_gen.loading`
 
     @property
     def batches_per_step(self) -> int:
@@ -149,6 +151,9 @@ class GAN(LightningModule, Sampler):
         # some modules are in evaluation mode on purpose: the average's
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         data = getattr(self.trainer, "datamodule", None)
+        checks.precision(self.trainer.precision)
+        self._describe()  # now: schedules will change what it describes
+        checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
             checks.labels(side, getattr(getattr(self, side), "num_classes", None), data)
         if self.num_classes is not None and getattr(data, "label_counts", None) is not None:
@@ -169,14 +174,14 @@ class GAN(LightningModule, Sampler):
         seen: dict[str, Tensor] = {}
 
         if self.generator_first:
-            self._update("generator", optimizers, parts[: self.accumulate], step, fakes, detailed)
+            seen |= self._update("generator", optimizers, parts[: self.accumulate], step, fakes, detailed)
         for critic in range(self.n_critic):
             mine = parts[critic * self.accumulate : (critic + 1) * self.accumulate]
             shared = fakes if critic == (0 if self.generator_first else self.n_critic - 1) else None
             update = step * self.n_critic + critic
-            seen = self._update("discriminator", optimizers, mine, update, shared, detailed)
+            seen |= self._update("discriminator", optimizers, mine, update, shared, detailed)
         if not self.generator_first:
-            self._update("generator", optimizers, parts[-self.accumulate :], step, fakes, detailed)
+            seen |= self._update("generator", optimizers, parts[-self.accumulate :], step, fakes, detailed)
 
         self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
         self._stop_if_not_finite(detailed)
@@ -202,8 +207,6 @@ class GAN(LightningModule, Sampler):
             fakes: generated images of each micro-batch, where both networks share them.
             detailed: whether a log entry follows.
         """
-        # Under autocast the low-precision copies of the weights, and those made under no_grad, outlive an update.
-        torch.clear_autocast_cache()
         due = [i for i, r in enumerate(self._game.regularizers[side]) if update % r.every == 0]
         watch = side == "discriminator" and (detailed or self.augment is not None)
         rows: list[Tensor] = []
@@ -216,6 +219,7 @@ class GAN(LightningModule, Sampler):
                     self.manual_backward(terms.total / len(batches))
                 rows.append(torch.cat([terms.values, *(v.reshape(1) for v in terms.watched.values())]))
         means = parallel.average_gradients(self._trained(side), torch.stack(rows).mean(0))
+        seen = {f"{side}_gradient_norm": gradient_norm(self._trained(side))} if detailed else {}
         clip = self.discriminator_clip if side == "discriminator" else self.generator_clip
         if clip is not None:
             nn.utils.clip_grad_norm_(self._trained(side), clip)
@@ -223,7 +227,7 @@ class GAN(LightningModule, Sampler):
         count = 1 + len(due)
         step = update // (self.n_critic if side == "discriminator" else 1) + 1
         self.monitor.add(side, [0, *(i + 1 for i in due)], means[:count], step)
-        seen = dict(zip(terms.watched, means[count:], strict=True))
+        seen |= dict(zip(terms.watched, means[count:], strict=True))
         if side == "discriminator":
             self._after_discriminator(seen, sum(len(b.images) for b in batches), update + 1)
         return seen
@@ -232,7 +236,8 @@ class GAN(LightningModule, Sampler):
         if self.weight_clip is not None:
             with torch.no_grad():
                 for parameter in self.discriminator.parameters():
-                    parameter.clamp_(-self.weight_clip, self.weight_clip)
+                    if parameter.requires_grad:
+                        parameter.clamp_(-self.weight_clip, self.weight_clip)
         if self.augment is not None:
             self.augment.observe(seen["real_sign"], images * self.trainer.world_size, updates)
 
@@ -254,7 +259,7 @@ class GAN(LightningModule, Sampler):
             "generator_optimizer": generator,
             "discriminator_optimizer": discriminator,
             "augment": self.augment,
-            "regularizers": {type(r).__name__: r for r in self.regularizers},
+            "regularizers": self._named,
         }
         values = {name: schedule(step) for name, schedule in self.schedules.items()}
         for name, value in values.items():
@@ -262,11 +267,11 @@ class GAN(LightningModule, Sampler):
         return values
 
     def _micro_batches(self, batch: ImageBatch) -> list[ImageBatch]:
+        checks.micro_batches(len(batch.images), self.batches_per_step)
         columns = [None if c is None else c.chunk(self.batches_per_step) for c in batch]
         return [ImageBatch(*(c and c[i] for c in columns)) for i in range(self.batches_per_step)]  # type: ignore[arg-type]
 
     def _shared_fakes(self, parts: list[ImageBatch], step: int) -> list[Fakes]:
-        torch.clear_autocast_cache()
         mine = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
         return [self._game.fakes("generator", part, self._place(step, i)) for i, part in enumerate(mine)]
 
@@ -275,9 +280,12 @@ class GAN(LightningModule, Sampler):
         return Place(self.seed, update, micro_batch * world + self.global_rank, self.accumulate * world)
 
     def _trained(self, side: Network) -> list[nn.Parameter]:
-        """What the optimizer of a network trains: its weights, and those of the regularizers of its step."""
-        own = [p for r in self._game.regularizers[side] if r.network == side for p in r.parameters()]
-        return [*getattr(self, side).parameters(), *own]
+        """What the optimizer of a network trains: its weights, and those of the regularizers of its step.
+
+        Those of regularizers of both steps are the discriminator's.
+        """
+        mine = [r for r in self.regularizers if (r.network == "generator") == (side == "generator")]
+        return [*getattr(self, side).parameters(), *(p for r in mine for p in r.parameters())]
 
     def _without_gradient_sync(self) -> AbstractContextManager[None]:
         """Keep DDP from reducing: it would reduce both networks in each backward (docs/distributed.md has figures)."""
@@ -317,9 +325,8 @@ class GAN(LightningModule, Sampler):
 
     def _log(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> None:
         """Log the mean of each loss term since the last entry, and this step's logits and gradient norms."""
-        norms = {f"{side}_gradient_norm": gradient_norm(self._trained(side)) for side in NETWORKS}
         extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
-        values = self.monitor.collect({**seen, **norms, **extra}) | scheduled
+        values = self.monitor.collect({**seen, **extra}) | scheduled
         values.pop("real_sign")
         scalars = {f"train/{name}": value for name, value in values.items()}
         log_scalars(self, scalars | {"train/images_seen": float(self.images_seen)})
@@ -351,10 +358,19 @@ class GAN(LightningModule, Sampler):
         """As many samples as the batch has images, by index, and by label where the generator is conditional."""
         return self.sample(batch.indices, labels=None if self.num_classes is None else batch.labels)
 
+    def _describe(self) -> None:
+        """Put a module built in Python into the words of the command line, so that a checkpoint alone rebuilds it."""
+        if "_instantiator" not in self.hparams and self.trainer.checkpoint_callbacks:
+            try:
+                self.described = hparams.module_hparams(self)
+            except UserError:
+                if self.described is None:  # else it was loaded from a checkpoint, which did describe it
+                    raise
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store a module built in Python as the command line stores one, so that the checkpoint alone rebuilds it."""
+        """Store what rebuilds a module built in Python."""
         if "_instantiator" not in checkpoint.get("hyper_parameters", {}):
-            checkpoint["hyper_parameters"] = hparams.module_hparams(self)
+            checkpoint["hyper_parameters"] = self.described or hparams.module_hparams(self)
 
 
 @contextmanager

@@ -91,15 +91,20 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def term_names(regularizers: list[Regularizer], network: Network) -> list[str]:
-    """A log name for each: ``R1`` -> ``r1``, ``GradientPenalty`` -> ``gradient_penalty``; a second R1 is ``r1_2``.
-
-    A term of both networks is named after the network too.
-    """
-    names: list[str] = []
+def named(regularizers: list[Regularizer]) -> dict[str, Regularizer]:
+    """Regularizers by their names; a second R1 is ``R1_2``."""
+    names: dict[str, Regularizer] = {}
     for regularizer in regularizers:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", regularizer.name).lower()
-        name = f"{network}_{name}" if regularizer.network == "both" else name
-        same = sum(re.fullmatch(rf"{re.escape(name)}(_\d+)?", n) is not None for n in names)
-        names.append(f"{name}_{same + 1}" if same else name)
+        same = sum(other.name == regularizer.name for other in names.values())
+        names[f"{regularizer.name}_{same + 1}" if same else regularizer.name] = regularizer
     return names
+
+
+def log_names(regularizers: dict[str, Regularizer], network: Network) -> list[str]:
+    """What the log calls the terms of a network's step: ``GradientPenalty`` is ``gradient_penalty``.
+
+    A term of both steps is named after the network too.
+    """
+    snakes = {name: re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in regularizers}
+    mine = {name: r for name, r in regularizers.items() if r.network in (network, "both")}
+    return [f"{network}_{snakes[name]}" if r.network == "both" else snakes[name] for name, r in mine.items()]

@@ -19,7 +19,7 @@ class Consistency(Regularizer):
     """bCR: weight * E (D(x) - D(T(x)))^2 on real images plus fake_weight * the same on generated ones.
 
     Zhao et al., 2020, https://arxiv.org/abs/2002.04724 (balanced consistency regularization). With the identity as T it
-    is 0 for a discriminator without dropout.
+    is 0 for a discriminator that answers the same twice (dropout and spectral norm's power iteration do not).
 
     Args:
         transform: T, the augmentation whose effect the discriminator shall not see.
@@ -42,22 +42,23 @@ class Consistency(Regularizer):
 
     def forward(self, context: PenaltyContext) -> Tensor:
         """The term of one batch."""
-        total = self._change(context, context.real, context.real_logits).mul(self.weight)
+        total = self.weight * self._change(context, context.real)
         if self.fake_weight:
-            total = total + self.fake_weight * self._change(context, context.fake, context.fake_logits)
+            total = total + self.fake_weight * self._change(context, context.fake)
         return total
 
-    def _change(self, context: PenaltyContext, images: Tensor, known: Logits | None) -> Tensor:
-        before = context.score(images) if known is None else known.adversarial
-        transformed: Tensor = self.transform(images, context.random)
-        return (before - context.score(transformed)).square().mean()
+    def _change(self, context: PenaltyContext, images: Tensor) -> Tensor:
+        seen = context.augment(images)  # both as the discriminator sees them, by one and the same draw
+        transformed: Tensor = self.transform(seen, context.random)
+        return (context.logits(seen) - context.logits(transformed)).square().mean()
 
 
 class LeCam(Regularizer):
     """LeCam: weight * (E (D(real) - a_fake)^2 + E (D(fake) - a_real)^2), anchors a being moving averages of the logits.
 
     Tseng et al., 2021, https://arxiv.org/abs/2104.03310, equation 5. The anchors are means over all ranks, saved with
-    the model, and lag: a batch is compared with those of the batches before.
+    the model, and lag: a batch is compared with those of the batches before. (The authors' code takes relu of both
+    distances before squaring; the formula is the paper's.)
 
     Args:
         weight: lambda, 0.3 in the paper for BigGAN on CIFAR.

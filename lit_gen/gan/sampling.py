@@ -48,14 +48,14 @@ class Sampler:
         Raises:
             UserError: for labels that the generator has no class for.
         """
-        check_labels(labels, self.num_classes)
+        check_labels(labels, self.num_classes, len(indices))
         return sample(self._network(weights), self.seed, indices, labels, self._counts, self.label_counts.device)
 
     def interpolate(
         self, start: Tensor, end: Tensor, steps: int, *, labels: Tensor | None = None, weights: Weights = "ema"
     ) -> Tensor:
         """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,)."""
-        check_labels(labels, self.num_classes)
+        check_labels(labels, self.num_classes, len(start))
         network = self._network(weights)
         return interpolate(network, self.seed, (start, end), steps, labels, self._counts, self.label_counts.device)
 
@@ -142,14 +142,16 @@ def labels_of(seed: int, indices: Tensor, counts: Tensor) -> Tensor:
     return torch.from_numpy(labels)
 
 
-def check_labels(labels: Tensor | None, num_classes: int | None) -> None:
+def check_labels(labels: Tensor | None, num_classes: int | None, count: int) -> None:
     """Refuse labels that the generator has no class for.
 
     Raises:
-        UserError: for an unconditional generator, or a label out of range.
+        UserError: for an unconditional generator, a label out of range, or not ``count`` whole numbers.
     """
-    if labels is None or not len(labels):
+    if labels is None:
         return
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise UserError(f"labels: {labels.dtype} {tuple(labels.shape)} was found, int64 ({count},) is expected")
     if num_classes is None:
         raise UserError("labels: this model's generator is unconditional, it draws no class on request")
     bad = labels[(labels < 0) | (labels >= num_classes)]

@@ -157,8 +157,6 @@ class Game:
             logits = judge(self.discriminator, both, None if labels is None else labels.repeat(2))
             halves = [None, None] if logits.classes is None else logits.classes.chunk(2)
             first, second = logits.adversarial.chunk(2)
-            if side == "generator":
-                first = first.detach()
             return Logits(first, halves[0]), Logits(second, halves[1])
         with torch.set_grad_enabled(side == "discriminator"):
             real_logits = judge(self.discriminator, augmented_real, labels)

@@ -55,7 +55,11 @@ CASES = {
     ),
     "every second update": (perceptrons, term(penalties.R1, gamma=1.0, every=2), 0.05),
     "three critic updates": (perceptrons, lambda: {"n_critic": 3}, 0.05),
-    "accumulation": (perceptrons, lambda: {"accumulate": 2}, 0.05),
+    "accumulation": (  # with terms that pair real and generated images
+        perceptrons,
+        lambda: {"accumulate": 2, "loss": losses.relativistic, "regularizers": [penalties.GradientPenalty(1.0)]},
+        0.05,
+    ),
     "clipping": (perceptrons, lambda: {"generator_clip": 0.1, "discriminator_clip": 0.1, "weight_clip": 0.05}, 0.05),
     "reused fakes": (perceptrons, lambda: {"reuse_fakes": True, "ema_half_life": 300.0}, 0.05),
     "one pass": (perceptrons, lambda: {"concatenate": True, "generator_first": True}, 0.05),
