@@ -63,6 +63,15 @@ def test_a_list_given_on_the_command_line_adds():
     assert merged["trainer"]["callbacks"] is None
 
 
+def test_of_two_values_for_one_name_the_last_counts():
+    off, on = "--trainer.logger.MetricsCSV=false", "--trainer.logger.MetricsCSV=true"
+    for options, left in (([off, on], ["MetricsCSV"]), ([on, off], []), ([off, off], [])):
+        named, _ = configs.take_named(options)
+        assert names(functools.reduce(configs.merge, named, BASE), "logger") == left
+    named, _ = configs.take_named(["--trainer.callbacks=A", "--trainer.callbacks=B", "--trainer.callbacks.B.x=1"])
+    assert names(functools.reduce(configs.merge, named, BASE), "callbacks")[-2:] == ["A", "B"]
+
+
 def test_classes_of_one_name_from_two_modules_are_two():
     base = {"data": {"class_path": "lit_gen.data.mnist.MNIST", "init_args": {"embedded": True}}}
     assert configs.merge(base, {"data": {"class_path": "my.MNIST"}})["data"] == {"class_path": "my.MNIST"}

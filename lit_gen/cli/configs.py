@@ -184,10 +184,12 @@ def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
 def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
     """Split options of the named lists out of the arguments, by list or by name: (their configs in order, the rest).
 
+    Of two values for one name the last counts: what was removed by ``false`` comes back when it is named again.
+
     Raises:
         UserError: if a value is missing or is broken YAML.
     """
-    named: list[Config] = []
+    named: list[tuple[str, Config]] = []
     rest: list[str] = []
     i = 0
     while i < len(arguments):
@@ -206,8 +208,11 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
                 raise UserError(f"{option}: a value is expected after it")
             value = arguments[i + 1]
         try:
-            named.append(nested(path, yaml.safe_load(value)))
+            content = nested(path, yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"{option}: {value!r} is broken YAML") from None
+        if name:
+            named = [(other, c) for other, c in named if other == listed or not f"{path}.".startswith(f"{other}.")]
+        named.append((path, content))
         i += 1 if equals else 2
-    return named, rest
+    return [content for _, content in named], rest
