@@ -66,16 +66,18 @@ def run(folder, *arguments):
     return done.stdout
 
 
-def test_own_regularizers_train_resume_bit_exactly_and_sample(tmp_path):
+def test_own_regularizers_train_resume_bit_exactly_and_sample(lit_gen, tmp_path, monkeypatch):
     before = package_hash()
+    monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_terms.py").write_text(OWN, encoding="utf-8")
     (tmp_path / "own.yaml").write_text(
         "model: {init_args: {regularizers: [my_terms.Brightness, "
         "{class_path: my_terms.Anchor, init_args: {decay: 0.5}}]}}\n",
         encoding="utf-8",
     )
-    run(tmp_path, "fit", *OPTIONS, "--run_id=whole", "--trainer.max_steps=12")
-    run(tmp_path, "fit", *OPTIONS, "--run_id=half", "--trainer.max_steps=7")
+    for identifier, steps in (("whole", 12), ("half", 7)):
+        code, _, err = lit_gen("fit", *OPTIONS, f"--run_id={identifier}", f"--trainer.max_steps={steps}")
+        assert code == 0, err
     run(tmp_path, "fit", "--resume", "runs/r/half", "--trainer.max_steps=12")
     whole, half = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000012.ckpt") for i in ("whole", "half"))
     state = whole["state_dict"]
@@ -90,7 +92,7 @@ def test_own_regularizers_train_resume_bit_exactly_and_sample(tmp_path):
     assert float(rows[0]["train/brightness"]) > 0
     assert float(rows[0]["train/anchor"]) > 0
     assert (tmp_path / "runs/r/whole/metrics.csv").read_bytes() == (tmp_path / "runs/r/half/metrics.csv").read_bytes()
-    run(tmp_path, "sample", "runs/r/half", "--n=4", "--out=s")
+    assert lit_gen("sample", "runs/r/half", "--n=4", "--out=s")[0] == 0
     assert (tmp_path / "s/grid.png").is_file()
     assert package_hash() == before
     assert not any(name in vars(penalties) for name in ("Brightness", "Anchor"))

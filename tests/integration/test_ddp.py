@@ -44,7 +44,8 @@ def log(identifier):
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "hinge" else pytest.mark.slow) for n in LOSSES])
+@pytest.mark.slow  # test_ddp_cases.py has the quick ones
+@pytest.mark.parametrize("name", LOSSES)
 def test_two_ranks_with_half_the_batch_equal_one(name):
     loss = f"--model.loss=lit_gen.gan.losses.{name}"
     for world, batch in ((1, 64), (2, 32)):
