@@ -73,7 +73,10 @@ CASES = {
     ),
     # batch norm multiplies rounding errors: at 0.05 they are 6e-7 after 5 steps and 3e-3 after 20
     "synchronized batch norm": (convolutions, lambda: {"sync_batch_norm": True}, 0.005),
-    "conditional batch norm": (functools.partial(convolutions, "batch_norm", conditioning="projection", num_classes=10), lambda: {"sync_batch_norm": True}, 0.005),
+    "conditional batch norm": (
+        functools.partial(convolutions, "batch_norm", conditioning="projection", num_classes=10),
+        lambda: {"sync_batch_norm": True}, 0.005,
+    ),
     "all at once": (
         functools.partial(perceptrons, "concat", "auxiliary"),
         lambda: {
