@@ -61,7 +61,9 @@ def test_before_training_all_classes_are_equally_likely():
     assert torch.bincount(drawn).tolist() == pytest.approx([2500] * 4, abs=150)
 
 
-@pytest.mark.parametrize("discriminator", ["concat", "projection", "auxiliary"])
+@pytest.mark.parametrize(
+    "discriminator", [*(pytest.param(d, marks=pytest.mark.slow) for d in ("concat", "projection")), "auxiliary"]
+)
 def test_both_networks_learn_the_classes(tmp_path, discriminator):
     """On the ring, where a point's class is its mode, samples lie nearest to the mode that was asked for."""
     torch.manual_seed(0)

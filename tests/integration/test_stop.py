@@ -47,7 +47,9 @@ def undisturbed(*options):
     return torch.load("runs/r/whole/checkpoints/step=00000060.ckpt")["state_dict"]
 
 
-@pytest.mark.parametrize(("name", "world"), [("SIGINT", 1), ("SIGTERM", 1), ("SIGINT", 2)])
+@pytest.mark.parametrize(
+    ("name", "world"), [pytest.param("SIGINT", 1, marks=pytest.mark.slow), ("SIGTERM", 1), ("SIGINT", 2)]
+)
 def test_a_stopped_run_continues_bit_exactly(name, world):
     options = (f"--trainer.devices={world}", "--trainer.accelerator=cpu")
     process = start(*options, identifier="stopped")
