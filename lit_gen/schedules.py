@@ -8,6 +8,7 @@ In a config, by the dotted name of what they set::
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from lit_gen.errors import UserError, nearest
 from lit_gen.hparams import constructor_arguments
 
-__all__ = ["Cosine", "Linear", "Schedule", "put"]
+__all__ = ["Cosine", "Linear", "Schedule", "setter"]
 
 
 class Schedule:
@@ -74,14 +75,13 @@ class Cosine(Schedule):
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def put(name: str, value: float, targets: dict[str, Any]) -> None:
-    """Set what ``name`` says to ``value``.
+def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:
+    """A function that sets what ``name`` says to a value.
 
     Args:
         name: ``generator_optimizer.lr``, ``discriminator_optimizer.beta2``, ``regularizers.R1.gamma``, ``augment.p``,
             ``ema_half_life``: first one of ``targets``, then attributes, keys or, of an optimizer, the entry of every
             parameter group.
-        value: the number.
         targets: what may be named first.
 
     Raises:
@@ -92,17 +92,18 @@ def put(name: str, value: float, targets: dict[str, Any]) -> None:
     for part in inner:
         owner = _child(owner, part, name)
     if isinstance(owner, torch.optim.Optimizer):
-        for group in owner.param_groups:
-            _put_in_group(group, last, value, name)
-        return
+        return lambda value: _put_in_groups(owner, last, value, name)
     known = [k for k, p in constructor_arguments(type(owner)).items() if p.annotation in (float, float | None)]
     before = owner._buffers.get(last) if isinstance(owner, nn.Module) else None
     if before is None and (last not in known or getattr(owner, last, None) is None):
         raise UserError(f"model.schedules: {name} is no number that can be set{nearest(last, known)}")
-    if before is not None:
-        before.fill_(value)
-    else:
-        setattr(owner, last, value)
+    if before is None:
+        return lambda value: setattr(owner, last, value)
+
+    def fill(value: float) -> None:
+        owner._buffers[last].fill_(value)  # asked for anew: a move to another device replaces it
+
+    return fill
 
 
 def _child(owner: Any, part: str, name: str) -> Any:
@@ -115,13 +116,14 @@ def _child(owner: Any, part: str, name: str) -> Any:
     return known[part]
 
 
-def _put_in_group(group: dict[str, Any], last: str, value: float, name: str) -> None:
-    if last in ("beta1", "beta2") and "betas" in group:
-        betas = list(group["betas"])
-        betas[int(last[-1]) - 1] = value
-        group["betas"] = tuple(betas)
-    elif last in group and isinstance(group[last], int | float):
-        group[last] = value
-    else:
-        known = [k for k, v in group.items() if isinstance(v, int | float)] + ["beta1", "beta2"]
-        raise UserError(f"model.schedules: {name}: the optimizer has no number {last!r}{nearest(last, known)}")
+def _put_in_groups(optimizer: torch.optim.Optimizer, last: str, value: float, name: str) -> None:
+    for group in optimizer.param_groups:  # a resume replaces them
+        if last in ("beta1", "beta2") and "betas" in group:
+            betas = list(group["betas"])
+            betas[int(last[-1]) - 1] = value
+            group["betas"] = tuple(betas)
+        elif last in group and isinstance(group[last], int | float):
+            group[last] = value
+        else:
+            known = [k for k, v in group.items() if isinstance(v, int | float)] + ["beta1", "beta2"]
+            raise UserError(f"model.schedules: {name}: the optimizer has no number {last!r}{nearest(last, known)}")

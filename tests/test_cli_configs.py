@@ -72,6 +72,14 @@ def test_of_two_values_for_one_name_the_last_counts():
     assert names(functools.reduce(configs.merge, named, BASE), "callbacks")[-2:] == ["A", "B"]
 
 
+def test_an_option_after_the_options_of_its_element_adds_to_them():
+    options = ["--trainer.callbacks.EarlyStopping={min_delta: 3}", "--trainer.callbacks.EarlyStopping.patience=2"]
+    named, _ = configs.take_named(options)
+    (early,) = functools.reduce(configs.merge, named, BASE)["trainer"]["callbacks"]
+    assert early["init_args"]["min_delta"] == 3
+    assert early["init_args"]["patience"] == 2
+
+
 def test_classes_of_one_name_from_two_modules_are_two():
     base = {"data": {"class_path": "lit_gen.data.mnist.MNIST", "init_args": {"embedded": True}}}
     assert configs.merge(base, {"data": {"class_path": "my.MNIST"}})["data"] == {"class_path": "my.MNIST"}

@@ -142,19 +142,6 @@ def test_two_parts_average_to_the_whole(name, discriminator):
     assert sum(parts) / 2 == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_the_lazy_penalty_is_the_full_one_in_expectation(name):
-    """Over any k consecutive updates the lazy gradients sum to those of the full penalty of one update, k times."""
-    from lit_gen.gan.checks import term
-
-    d = Quadratic()
-    full, lazy = (ALL[name](**FORMS[name][0], every=k) for k in (1, 4))
-    for start in (0, 4):
-        total = sum(lazy.every * term(lazy(context(d, update=start)), lazy) for u in range(start, start + 4)
-                    if u % lazy.every == 0)  # fmt: skip
-        assert total.item() == pytest.approx(4 * full(context(d, update=start)).item(), rel=1e-9)
-
-
 # ---- regularizers
 
 
@@ -274,3 +261,9 @@ def test_draws_nothing_but_from_the_context(name):
         values.append(made(c).item())
     assert values[0] == values[1]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("every", [0, 1.5])
+def test_every_is_a_whole_number(every):
+    with pytest.raises(UserError, match=f"regularizers.R1.every: {every} was found, a whole number"):
+        penalties.R1(every=every)

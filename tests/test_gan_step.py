@@ -134,6 +134,25 @@ def test_dirac_gan_follows_its_simulation(tmp_path, loss, gamma, every, generato
     assert abs(theta) > 0.01  # still on its way: the comparison means something
 
 
+class Slope(Regularizer):
+    """psi itself: its gradient is 1 everywhere."""
+
+    def forward(self, context):
+        return context.discriminator.psi
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_a_lazy_regularizer_pushes_as_much_as_a_full_one(tmp_path, every):
+    """With theta at 0 the loss has no gradient: eight updates of rate 0.1 move psi by 0.8, however often they come."""
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    model = GAN(
+        Theta(0.0), Psi(), losses.wasserstein, functools.partial(torch.optim.SGD, lr=1e-30), sgd,
+        regularizers=[Slope(every=every)], channels_last=False,
+    )  # fmt: skip
+    fit(model, 8, tmp_path, data=AtZero(batch_size=8))
+    assert model.discriminator.psi.item() == pytest.approx(1 - 0.8, abs=1e-6)
+
+
 # ---- n_critic and accumulation
 
 

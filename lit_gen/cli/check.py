@@ -1,6 +1,5 @@
 """``check``: a user's own loss, regularizer or network through the laws that those of the package keep."""
 
-import argparse
 import functools
 import importlib
 import inspect
@@ -8,12 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 import yaml
 from torch import nn
 
-from lit_gen.cli.errors import USER
+from lit_gen.cli.errors import USER, ArgumentParser
 from lit_gen.cli.own_code import import_own
 from lit_gen.errors import UserError, nearest
 from lit_gen.gan.augment import Augmentation
@@ -25,16 +24,9 @@ from lit_gen.hparams import constructor_arguments
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"check: {message}")
-
-
 def run(arguments: list[str]) -> int:
     """Print one line for each law and return the exit code: 2 where one is broken."""
-    parser = _Parser(
-        "lit-gen check", description="Put a loss, regularizer or network through the laws.", allow_abbrev=False
-    )
+    parser = ArgumentParser("check", "Put a loss, regularizer or network through the laws.")
     parser.add_argument("name", metavar="my_file.MyPenalty", help="a function or class by its dotted path")
     parser.add_argument("--kind", choices=get_args(Kind), help="what it is, where that cannot be seen from it")
     parser.add_argument("--shape", default="1,28,28", metavar="C,H,W", help="of an image (default 1,28,28)")

@@ -212,7 +212,15 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
         except yaml.YAMLError:
             raise UserError(f"{option}: {value!r} is broken YAML") from None
         if name:
-            named = [(other, c) for other, c in named if other == listed or not f"{path}.".startswith(f"{other}.")]
+            named = [entry for entry in named if not _replaced(entry, path, listed)]
         named.append((path, content))
         i += 1 if equals else 2
     return [content for _, content in named], rest
+
+
+def _replaced(entry: tuple[str, Config], path: str, listed: str | None) -> bool:
+    """Whether a later value of ``path`` replaces an earlier entry: of the same path, or of ``false`` above it."""
+    other, value = entry
+    for part in other.split("."):
+        value = value[part]
+    return other == path or (other != listed and path.startswith(f"{other}.") and not isinstance(value, dict))

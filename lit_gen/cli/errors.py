@@ -1,9 +1,11 @@
 """From an exception to an exit code and one sentence."""
 
+import argparse
 import errno
 import os
 import re
 import sys
+from typing import NoReturn
 
 from lit_gen.errors import NonFiniteLossError, UserError
 
@@ -20,6 +22,18 @@ _FILES = {
     errno.ENOTDIR: "a file is there, a folder is expected",
     errno.EISDIR: "a folder is there, a file is expected",
 }
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """For the commands without a config: whole option names only, and one sentence for a mistake."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(f"lit-gen {command}", description=description, allow_abbrev=False)
+        self.command = command
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise UserError(f"{self.command}: {message}")
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:

@@ -3,22 +3,18 @@
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from lit_gen import pictures
+from lit_gen.cli.errors import ArgumentParser
 from lit_gen.errors import UserError
+from lit_gen.gan.sampling import check_labels
 from lit_gen.loading import Run, load
 from lit_gen.randomness import BLOCK
 
 MOST_SHOWN = 1024  # images in a grid
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog.split()[-1]}: {message}")
 
 
 def run(arguments: list[str]) -> int:
@@ -27,7 +23,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _sample(arguments: list[str]) -> int:
-    parser = _Parser("lit-gen sample", description="Draw images: numbered PNGs and a grid.", allow_abbrev=False)
+    parser = ArgumentParser("sample", "Draw images: numbered PNGs and a grid.")
     parser.add_argument(
         "path",
         metavar="RUN_OR_CHECKPOINT",
@@ -55,7 +51,8 @@ def _sample(arguments: list[str]) -> int:
     if options.labels is not None:
         options.labels = _labels(options.labels)
     opened = load(options.path)
-    _check_labels(options.labels, getattr(opened.model, "num_classes", None))
+    if options.labels is not None:  # before anything is written
+        check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
     print(f"from {opened.checkpoint}")
     try:
         opened.model.to(options.device)
@@ -70,16 +67,6 @@ def _labels(text: str) -> Tensor:
         return torch.tensor([int(part) for part in text.split(",")])
     except ValueError:
         raise UserError(f"--labels: {text!r} was found, whole numbers with commas between are expected") from None
-
-
-def _check_labels(labels: Tensor | None, classes: int | None) -> None:
-    if labels is None:
-        return
-    if classes is None:
-        raise UserError("--labels: this model is unconditional, it draws no class on request")
-    bad = labels[(labels < 0) | (labels >= classes)]
-    if len(bad):
-        raise UserError(f"--labels: {int(bad[0])} was found, 0 to {classes - 1} are expected ({classes} classes)")
 
 
 def _chosen(options: argparse.Namespace, start: int, count: int) -> Tensor | None:
@@ -144,7 +131,7 @@ def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
 
 
 def _export(arguments: list[str]) -> int:
-    parser = _Parser("lit-gen export", description="Write the generator's averaged weights.", allow_abbrev=False)
+    parser = ArgumentParser("export", "Write the generator's averaged weights.")
     parser.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     parser.add_argument("file", metavar="FILE.safetensors")
     options = parser.parse_args(arguments)

@@ -110,7 +110,7 @@ class Regularizer(nn.Module):
         super().__init__()
         name = f"model.regularizers.{type(self).__name__}"
         not_negative(f"{name}.weight", weight)
-        if every < 1:
+        if not isinstance(every, int) or every < 1:
             raise UserError(f"{name}.every: {every} was found, a whole number of at least 1 is expected")
         self.weight, self.every = weight, every
 

@@ -7,7 +7,7 @@ injected, and metrics and pictures live in callbacks: this file holds the step a
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -120,6 +120,7 @@ class GAN(LightningModule, Sampler):
         self.monitor = Monitor({n: [f"{n}_loss", *log_names(self._named, n)] for n in NETWORKS})
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self._held_out = HeldOut()
+        self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
         self.described: dict[str, Any] | None = None  # of a module that was loaded, by `lit_gen.loading`
 
     @property
@@ -152,6 +153,7 @@ class GAN(LightningModule, Sampler):
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         data = getattr(self.trainer, "datamodule", None)
         checks.precision(self.trainer.precision)
+        self._setters = {}
         self._describe()  # now: schedules will change what it describes
         checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
@@ -209,7 +211,7 @@ class GAN(LightningModule, Sampler):
         """
         due = [i for i, r in enumerate(self._game.regularizers[side]) if update % r.every == 0]
         watch = side == "discriminator" and (detailed or self.augment is not None)
-        rows: list[Tensor] = []
+        trained, rows = self._trained(side), []
         optimizers[side].zero_grad()
         with _frozen(self.discriminator if side == "generator" else self.generator):
             for i, batch in enumerate(batches):
@@ -218,11 +220,11 @@ class GAN(LightningModule, Sampler):
                 with self._without_gradient_sync():
                     self.manual_backward(terms.total / len(batches))
                 rows.append(torch.cat([terms.values, *(v.reshape(1) for v in terms.watched.values())]))
-        means = parallel.average_gradients(self._trained(side), torch.stack(rows).mean(0))
-        seen = {f"{side}_gradient_norm": gradient_norm(self._trained(side))} if detailed else {}
+        means = parallel.average_gradients(trained, torch.stack(rows).mean(0))
+        seen = {f"{side}_gradient_norm": gradient_norm(trained)} if detailed else {}
         clip = self.discriminator_clip if side == "discriminator" else self.generator_clip
         if clip is not None:
-            nn.utils.clip_grad_norm_(self._trained(side), clip)
+            nn.utils.clip_grad_norm_(trained, clip)
         optimizers[side].step()
         count = 1 + len(due)
         step = update // (self.n_critic if side == "discriminator" else 1) + 1
@@ -253,17 +255,13 @@ class GAN(LightningModule, Sampler):
     def _apply_schedules(self, step: int) -> dict[str, float]:
         if not self.schedules:
             return {}
-        generator, discriminator = (o.optimizer for o in self._optimizers().values())
-        targets = {
-            "": self,
-            "generator_optimizer": generator,
-            "discriminator_optimizer": discriminator,
-            "augment": self.augment,
-            "regularizers": self._named,
-        }
+        if not self._setters:
+            optimizers = {f"{side}_optimizer": o.optimizer for side, o in self._optimizers().items()}
+            targets = {"": self, **optimizers, "augment": self.augment, "regularizers": self._named}
+            self._setters = {name: schedules.setter(name, targets) for name in self.schedules}
         values = {name: schedule(step) for name, schedule in self.schedules.items()}
         for name, value in values.items():
-            schedules.put(name, value, targets)
+            self._setters[name](value)
         return values
 
     def _micro_batches(self, batch: ImageBatch) -> list[ImageBatch]:

@@ -5,7 +5,7 @@ stages have as many maps, as in its CIFAR-10 network (there 768; the defaults he
 parameters and discriminator 825,856 at size 32). The last convolution of each block starts at 0 and the others are
 scaled by blocks ** (-1/4), so that depth does not move the variance (fix-up initialisation, Zhang et al., 2019,
 https://arxiv.org/abs/1901.09321). Resampling is a fixed low-pass filter, written as a convolution: it has second
-derivatives, which R1 and R2 need, and is deterministic on a GPU. Two things differ: the filter is [1, 3, 3, 1], theirs
+derivatives, which R1 and R2 need. Two things differ: the filter is [1, 3, 3, 1], theirs
 is [1, 2, 1], and the generator ends with tanh, since images of this package lie in [-1, 1].
 """
 

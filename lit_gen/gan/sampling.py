@@ -48,16 +48,23 @@ class Sampler:
         Raises:
             UserError: for labels that the generator has no class for.
         """
-        check_labels(labels, self.num_classes, len(indices))
+        self._check(labels, len(indices))
         return sample(self._network(weights), self.seed, indices, labels, self._counts, self.label_counts.device)
 
     def interpolate(
         self, start: Tensor, end: Tensor, steps: int, *, labels: Tensor | None = None, weights: Weights = "ema"
     ) -> Tensor:
         """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,)."""
-        check_labels(labels, self.num_classes, len(start))
+        self._check(labels, len(start))
         network = self._network(weights)
         return interpolate(network, self.seed, (start, end), steps, labels, self._counts, self.label_counts.device)
+
+    def _check(self, labels: Tensor | None, count: int) -> None:
+        if labels is None:
+            return
+        if labels.shape != (count,) or labels.is_floating_point():
+            raise UserError(f"labels: {labels.dtype} {tuple(labels.shape)} was found, int64 ({count},) is expected")
+        check_labels(labels, self.num_classes)
 
     @property
     def _counts(self) -> Tensor | None:
@@ -142,21 +149,23 @@ def labels_of(seed: int, indices: Tensor, counts: Tensor) -> Tensor:
     return torch.from_numpy(labels)
 
 
-def check_labels(labels: Tensor | None, num_classes: int | None, count: int) -> None:
+def check_labels(labels: Tensor, num_classes: int | None, option: str = "labels") -> None:
     """Refuse labels that the generator has no class for.
 
+    Args:
+        labels: int64 (n,).
+        num_classes: of the generator; None for an unconditional one.
+        option: what the message calls them.
+
     Raises:
-        UserError: for an unconditional generator, a label out of range, or not ``count`` whole numbers.
+        UserError: for an unconditional generator or a label out of range.
     """
-    if labels is None:
-        return
-    if labels.shape != (count,) or labels.is_floating_point():
-        raise UserError(f"labels: {labels.dtype} {tuple(labels.shape)} was found, int64 ({count},) is expected")
     if num_classes is None:
-        raise UserError("labels: this model's generator is unconditional, it draws no class on request")
+        raise UserError(f"{option}: this model's generator is unconditional, it draws no class on request")
     bad = labels[(labels < 0) | (labels >= num_classes)]
     if len(bad):
-        raise UserError(f"labels: {int(bad[0])} was found, 0 to {num_classes - 1} are expected ({num_classes} classes)")
+        expected = f"0 to {num_classes - 1} are expected ({num_classes} classes)"
+        raise UserError(f"{option}: {int(bad[0])} was found, {expected}")
 
 
 def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:

@@ -8,7 +8,7 @@ to the image to 16 times as many at the far end. Parameters at the default width
 - 64: generator 12,220,675 (12,272,515), discriminator 10,141,441 (10,151,681).
 
 Weights start Xavier uniform, with gain sqrt(2) in the residual branches and 1 elsewhere, biases at 0. Upsampling
-repeats pixels, as in the authors' code, and so is deterministic on a GPU too, which bilinear upsampling is not.
+repeats pixels, as in the authors' code.
 """
 
 import math
