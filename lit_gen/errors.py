@@ -1,7 +1,10 @@
 """The exceptions whose message is meant for the person who runs the program."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import functools
+import sys
+from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -12,6 +15,15 @@ class NonFiniteLossError(RuntimeError):
     """A loss became NaN or infinite; the message names step, network and last good checkpoint. Exit code 3."""
 
 
+@contextlib.contextmanager
+def under(prefix: str) -> Iterator[None]:
+    """Put ``prefix`` before a mistake's sentence: where the option that it begins with belongs."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from error.__cause__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""`` where none is close."""
     known = list(known)
@@ -19,3 +31,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not match:  # the case or the folder may be all that differs
         match = [k for k in known if k.lower() == name.lower() or k.rsplit(".", 1)[-1].lower() == name.lower()][:1]
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+@functools.lru_cache
+def note(message: str) -> None:
+    """Say something that the person should know on standard error, once."""
+    print(f"note: {message}", file=sys.stderr, flush=True)

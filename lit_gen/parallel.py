@@ -1,16 +1,25 @@
 """The few collectives that training and evaluation need. With one process each is the identity and costs nothing."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lit_gen.errors import UserError
+
+T = TypeVar("T")
+
 
 def world_size() -> int:
     """Number of ranks of the current process group, 1 where there is none."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number in the current process group, 0 where there is none."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 @torch.no_grad()
@@ -81,6 +90,15 @@ def gather(values: list[float]) -> list[float]:
     return [value for rank in gathered for value in rank]
 
 
+def total(x: Tensor, where: torch.device) -> Tensor:
+    """The sum of the ranks' ``x``, on the CPU of every rank; ``where`` is the device they communicate through."""
+    if world_size() == 1:
+        return x
+    summed = x.to(where, copy=True)
+    dist.all_reduce(summed)
+    return summed.cpu()
+
+
 def agree(flag: bool, where: torch.device) -> bool:
     """Whether ``flag`` is set on any rank."""
     if world_size() == 1:
@@ -88,3 +106,52 @@ def agree(flag: bool, where: torch.device) -> bool:
     raised = torch.tensor([float(flag)], device=where)
     dist.all_reduce(raised)
     return bool(raised.item() > 0)
+
+
+def broadcast(value: T) -> T:
+    """Rank 0's value, any plain object, on every rank; the others wait for it."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather_blocks(blocks: Tensor, where: torch.device) -> Tensor | None:
+    """Blocks that the ranks took in turn, in global order, on rank 0; None on the others.
+
+    Args:
+        blocks: (k, b, ...) this rank's blocks, block j of rank r being global block r + j * world; every rank has the
+            same number of blocks, of the same shape.
+        where: the device that this process communicates through.
+
+    Returns:
+        (k * world, b, ...) on the CPU.
+    """
+    world = world_size()
+    if world == 1:
+        return blocks.cpu()
+    mine = blocks.to(where).contiguous()
+    gathered = [torch.empty_like(mine) for _ in range(world)] if rank() == 0 else None
+    dist.gather(mine, gathered)
+    return torch.stack(gathered, dim=1).flatten(0, 1).cpu() if gathered is not None else None
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """``make()`` of rank 0 on every rank, and its mistake too: the others wait, and none of them hangs.
+
+    Raises:
+        UserError: the one that rank 0 met.
+    """
+    if world_size() == 1:
+        return make()
+    value, mistake = None, None
+    if rank() == 0:
+        try:
+            value = make()
+        except UserError as error:
+            mistake = str(error)
+    value, mistake = broadcast((value, mistake))
+    if mistake is not None:
+        raise UserError(mistake)
+    return value  # type: ignore[return-value]

@@ -40,3 +40,32 @@ class LatentInterpolator(Protocol):
     ) -> Tensor:
         """Draw (len(start), steps, C, H, W): paths from the latents of indices ``start`` to those of ``end``."""
         ...
+
+
+class Features(NamedTuple):
+    """What a feature extractor makes of a batch of images."""
+
+    features: Tensor
+    """float32 (B, d)."""
+    logits: Tensor | None = None
+    """float32 (B, K), one unnormalised log-probability per class; None where the network is no classifier."""
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """A fixed network that metrics look through: uint8 images to features."""
+
+    name: str
+    """What it is called in metric names: ``lenet-mnist``."""
+    weights: str
+    """SHA-256 of its weights, in hexadecimal."""
+    preprocessing: str
+    """What happens to an image before the network, resizing above all, in words."""
+    channels: int | None
+    """Channels of the images that it takes; None for any."""
+    size: tuple[int, int] | None
+    """(H, W) of the images that it takes; None for any."""
+
+    def __call__(self, images: Tensor) -> Features:
+        """Features of uint8 images (B, C, H, W), on their device, in evaluation mode, without gradients."""
+        ...

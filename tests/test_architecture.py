@@ -51,7 +51,9 @@ def test_random_draws_are_named(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             called = ast.unparse(node.func)
-            if called.startswith(("torch.rand", "np.random", "random.", "torch.manual_seed")):
+            if called != "torch.random.fork_rng" and called.startswith(
+                ("torch.rand", "np.random", "random.", "torch.manual_seed")
+            ):
                 assert any(k.arg == "generator" for k in node.keywords), f"line {node.lineno}: {called}"
 
 

@@ -35,6 +35,7 @@ class CIFAR10(ImageData):
         **images: see `ImageData`.
     """
 
+    name = "cifar10"
     shape = (3, 32, 32)
     num_classes = 10
 

@@ -1,24 +1,18 @@
-"""Finding, checking and downloading the files of a data set; writing caches that are complete or absent."""
+"""Finding, checking and downloading the files of a data set."""
 
 import functools
 import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from torchvision.datasets.utils import download_url
 
-from lit_gen.data.images import cache_folder
+from lit_gen.cache import cache_folder, offline
 from lit_gen.errors import UserError
 from lit_gen.pictures import replace
-
-
-def offline() -> bool:
-    """Whether ``LIT_GEN_OFFLINE=1`` forbids any connection."""
-    return os.environ.get("LIT_GEN_OFFLINE", "0") not in ("", "0")
 
 
 def md5(path: Path) -> str:
@@ -128,17 +122,3 @@ def read_idx(path: Path) -> np.ndarray:
             f"delete it and fetch it again"
         )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
-
-
-def cached(name: str, write: Callable[[Path], None]) -> Path:
-    """The file ``name`` of the cache folder, made by ``write(path)`` if it is absent; never left half-written."""
-    path = cache_folder() / name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            write(partial)
-            replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    return path

