@@ -92,6 +92,12 @@ def test_an_unknown_element_is_refused_with_the_nearest_name():
         configs.merge(BASE, {"trainer": {"callbacks": {"EarlyStoping": False}}})
 
 
+def test_an_overlay_may_speak_of_an_element_that_is_not_there():
+    over = {"trainer": {"callbacks": {"EarlyStopping?": {"patience": 4}, "FID?": {"count": 4}}}}
+    (early,) = configs.merge(BASE, over)["trainer"]["callbacks"]
+    assert early["init_args"]["patience"] == 4
+
+
 def test_lists_can_be_switched_off_whole():
     assert configs.merge(BASE, {"trainer": {"logger": False}})["trainer"]["logger"] is False
     assert configs.merge(BASE, {"trainer": {"callbacks": None}})["trainer"]["callbacks"] is None

@@ -12,7 +12,7 @@ from lit_gen.cli import configs
 from lit_gen.data import cifar, files
 from lit_gen.data.mnist import MNIST, FashionMNIST
 
-OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml"}
+OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml"}
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan")}
 
@@ -72,8 +72,8 @@ def test_an_overlay_keeps_what_the_base_has(base, name):
     after = configs.merge(before, configs.read(configs.resolve(name)))
     assert after["model"] == before["model"], "an overlay never changes a network"
     for where in ("logger", "callbacks"):
-        kept = before["trainer"].get(where) or []
-        assert all(e in (after["trainer"].get(where) or []) for e in kept)
+        classes = [{e["class_path"] for e in c["trainer"].get(where) or []} for c in (before, after)]
+        assert classes[0] <= classes[1]
 
 
 @pytest.mark.parametrize("name", sorted(configs.shipped()))

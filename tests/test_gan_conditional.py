@@ -176,7 +176,7 @@ def test_command_line(lit_gen, tmp_path):
     assert len(list((tmp_path / "s").glob("0*.png"))) == 6
     from PIL import Image
 
-    with Image.open(tmp_path / "s/grid.png") as picture:
+    with Image.open(tmp_path / "s-grid.png") as picture:
         assert picture.size == (2 * 30 + 2, 3 * 30 + 2)
     for index, label in ((0, 3), (5, 1)):
         assert lit_gen("sample", "runs/r", "--n=1", f"--start={index}", f"--labels={label}", f"--out=t{index}")[0] == 0

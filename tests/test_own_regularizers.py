@@ -93,7 +93,7 @@ def test_own_regularizers_train_resume_bit_exactly_and_sample(lit_gen, tmp_path,
     assert float(rows[0]["train/anchor"]) > 0
     assert (tmp_path / "runs/r/whole/metrics.csv").read_bytes() == (tmp_path / "runs/r/half/metrics.csv").read_bytes()
     assert lit_gen("sample", "runs/r/half", "--n=4", "--out=s")[0] == 0
-    assert (tmp_path / "s/grid.png").is_file()
+    assert (tmp_path / "s-grid.png").is_file()
     assert package_hash() == before
     assert not any(name in vars(penalties) for name in ("Brightness", "Anchor"))
 

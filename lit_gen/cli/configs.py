@@ -129,15 +129,21 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
-    """Elements by class name: known ones are changed, new ones appended; a dict by name changes or removes (false)."""
+    """Elements by class name: known ones are changed, new ones appended; a dict by name changes or removes (false).
+
+    A name with ``?`` at its end changes what is there, and nothing where it is not: an overlay need not know.
+    """
     merged = [_as_class(e) for e in copy.deepcopy(before)]
     names = [_name(e) for e in merged]
     if isinstance(value, dict) and "class_path" not in value:
-        for name, change in value.items():
+        for key, change in value.items():
+            name = str(key).removesuffix("?")
+            if name not in names and name != key:
+                continue
             if name not in names:
                 known = f"there are {', '.join(names)}" if names else "there are none"
                 path = path.replace(".init_args", "")
-                raise UserError(f"{path}.{name}: no element of that name{nearest(str(name), names)} ({known})")
+                raise UserError(f"{path}.{name}: no element of that name{nearest(name, names)} ({known})")
             at = names.index(name)
             if change is False or change is None:
                 del merged[at], names[at]

@@ -13,6 +13,7 @@ COMMANDS = {
     "test": ("lit_gen.cli.main", "evaluate a checkpoint on the test split"),
     "predict": ("lit_gen.cli.main", "write one sample per test image"),
     "sample": ("lit_gen.cli.sample", "draw from a run or a checkpoint: sample RUN --n 64 --out DIR"),
+    "evaluate": ("lit_gen.cli.evaluate", "score images or a run: evaluate DIR --reference cifar10 --metrics fid,kid"),
     "export": (
         "lit_gen.cli.sample",
         "write the generator's averaged weights as safetensors: export RUN FILE",

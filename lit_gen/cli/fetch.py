@@ -9,7 +9,7 @@ from lightning import LightningDataModule
 from lit_gen.cli import configs
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
-from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
+from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
 
 

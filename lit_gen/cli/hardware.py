@@ -1,4 +1,4 @@
-"""Stop where the driver sees a GPU that torch cannot use, instead of training on the CPU without a word."""
+"""Which device: stop where a GPU is there that torch cannot use, instead of training on the CPU without a word."""
 
 import os
 import shutil
@@ -32,3 +32,17 @@ def _listed_gpus() -> str:
         return ""
     lines = [line for line in result.stdout.splitlines() if line.startswith("GPU ")]
     return lines[0].split("(UUID")[0].strip() if result.returncode == 0 and lines else ""
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of the option ``--device``.
+
+    Raises:
+        UserError: if there is none of that name, or nothing can be put there.
+    """
+    try:
+        where = torch.device(name)
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return where

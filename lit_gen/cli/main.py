@@ -11,17 +11,20 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_gen import loading, record, runs
+from lit_gen.callbacks import fid, modes  # noqa: F401  short names: --trainer.callbacks FID
 from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.evaluator import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli import configs, links, own_code, run_dir
+from lit_gen.cli import links, own_code, run_dir
+from lit_gen.cli.assemble import Assembled, assemble
 from lit_gen.cli.changes import refuse_changes
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.hardware import refuse_unusable_gpu
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
-from lit_gen.data import cifar, folder, mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
+from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
 from lit_gen.gan import penalties, regularizers  # noqa: F401  --model.regularizers R1
@@ -32,27 +35,11 @@ RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes")
 
 def run(arguments: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
-    command, rest = arguments[0], arguments[1:]
-    resume, rest = configs.take(rest, "--resume")
-    files, rest = configs.take(rest, "--config")
-    named, rest = configs.take_named(rest)
-    saved = None
-    config = configs.DEFAULTS
-    if resume:
-        if command != "fit":
-            raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
-        saved = runs.find(Path(resume[-1]))
-        config = configs.read(saved / runs.CONFIG)
-    elif command != "fit" and not files:
-        config = configs.merge(config, run_dir.config_beside(rest))
-    for file in files:
-        config = configs.merge(config, configs.read(configs.resolve(file)))
-    for options in named:
-        config = configs.merge(config, options)
+    assembled = assemble(arguments[0], arguments[1:])
     quiet()
     launched = runs.ENVIRONMENT in os.environ  # by rank 0 of the same run
     try:
-        cli = LitGenCLI(command, config, rest, Path(files[0]).stem if files else "run", saved, arguments)
+        cli = LitGenCLI(arguments[0], assembled, arguments)
     finally:
         if not launched:
             runs.remove_if_empty(os.environ.pop(runs.ENVIRONMENT, None))
@@ -64,26 +51,16 @@ class LitGenCLI(LightningCLI):
 
     Args:
         command: the subcommand.
-        config: the merged config files.
-        options: the command line without its ``--config`` and ``--resume``.
-        stem: the default of ``--run_name``.
-        resumed: the run directory to continue, or None.
+        assembled: its configuration and options.
         command_line: what was typed, for the record.
     """
 
-    def __init__(
-        self,
-        command: str,
-        config: configs.Config,
-        options: list[str],
-        stem: str,
-        resumed: Path | None,
-        command_line: list[str],
-    ) -> None:
-        self.stem, self.resumed, self.command_line = stem, resumed, command_line
-        self.command, self.given, self.options = command, config, options
+    def __init__(self, command: str, assembled: Assembled, command_line: list[str]) -> None:
+        self.command, self.command_line = command, command_line
+        self.given, self.options = assembled.config, assembled.options
+        self.stem, self.resumed = assembled.stem, assembled.resumed
         self.exit_code = 0
-        text = json.dumps(config, default=str)  # a string that looks like a number stays a string
+        text = json.dumps(self.given, default=str)  # a string that looks like a number stays a string
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -97,7 +74,7 @@ class LitGenCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
-            args=[command, f"--config={text}", *options],
+            args=[command, f"--config={text}", *self.options],
         )
 
     # ---- parsing
@@ -229,6 +206,7 @@ class LitGenCLI(LightningCLI):
             print(f"nothing was left to train: the run stands at step {step} (trainer.max_steps, trainer.max_epochs)")
         if samples.latest is not None:
             print(f"samples   {samples.latest}")
+        print(tables(self.trainer.callbacks), end="")  # type: ignore[attr-defined]
         if progress.rate:
             print(f"images/s  {progress.rate:,.0f}")
         if stopped:

@@ -14,6 +14,7 @@ def quiet() -> None:
         ".*JsonargparseDeprecationWarning.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",  # called by lightning
         ".*GPU available but not used.*",
+        "Using ModelCheckpoint with manual optimization",  # the weights after the step are the ones that were measured
         ".*is smaller than the logging interval.*",  # one log entry per so many steps, whatever the epoch's length
     ):
         warnings.filterwarnings("ignore", message=message)

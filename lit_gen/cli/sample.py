@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_gen import pictures
 from lit_gen.cli.errors import ArgumentParser
+from lit_gen.cli.hardware import usable_device
 from lit_gen.errors import UserError
 from lit_gen.gan.sampling import check_labels
 from lit_gen.loading import Run, load
@@ -23,7 +24,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _sample(arguments: list[str]) -> int:
-    parser = ArgumentParser("sample", "Draw images: numbered PNGs and a grid.")
+    parser = ArgumentParser("sample", "Draw images: numbered PNGs, and a grid beside their folder.")
     parser.add_argument(
         "path",
         metavar="RUN_OR_CHECKPOINT",
@@ -54,10 +55,7 @@ def _sample(arguments: list[str]) -> int:
     if options.labels is not None:  # before anything is written
         check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
     print(f"from {opened.checkpoint}")
-    try:
-        opened.model.to(options.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {options.device}: {str(error).splitlines()[0]}") from None
+    opened.model.to(usable_device(options.device))
     _write(opened, options, Path(options.out))
     return 0
 
@@ -101,8 +99,9 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     by_class = len(options.labels) if options.labels is not None and len(options.labels) > 1 else None
     columns = options.interpolate or by_class
     if whole.dtype == torch.uint8:
-        pictures.save_png(pictures.grid(whole[:MOST_SHOWN], columns), out / "grid.png")
-        print(out / "grid.png")
+        grid = out.resolve().with_name(f"{out.resolve().name}-grid.png")  # beside: metrics read every PNG of the folder
+        pictures.save_png(pictures.grid(whole[:MOST_SHOWN], columns), grid)
+        print(out.parent / grid.name)
     else:
         pictures.save_scatter(whole, out / "scatter.png")
         print(out / "scatter.png")

@@ -1,0 +1,176 @@
+"""What every evaluation of generated images shares: when it is due, drawing in fixed blocks, and where results go."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from torch import Tensor
+
+from lit_gen import parallel, pictures
+from lit_gen.callbacks.stop import Stop
+from lit_gen.errors import UserError
+from lit_gen.metrics.drawing import Drawing
+from lit_gen.metrics.extract import exact_math
+from lit_gen.protocols import ImageGenerator, Weights
+from lit_gen.randomness import BLOCK
+from lit_gen.runs import log_scalars
+
+
+@dataclass
+class Result:
+    """One evaluation.
+
+    Attributes:
+        values: the numbers by their public names, without the split.
+        floors: for some of them, what real images score.
+        protocol: how they came about.
+        title: tells this evaluation from others of the same step; part of file names.
+        images: uint8 (n, C, H, W), the first generated images, on rank 0; None for no picture.
+    """
+
+    values: dict[str, float]
+    floors: dict[str, float]
+    protocol: dict[str, Any]
+    title: str
+    images: Tensor | None = None
+
+
+class Evaluator(Callback):
+    """Base of the callbacks that measure generated images: a subclass says what, in `prepare` and `measure`.
+
+    Args:
+        every: steps between two evaluations; 0 for none by steps.
+        every_epochs: epochs between two evaluations; 0 for none by epochs.
+        at_end: evaluate after the last step too.
+        weights: the moving average, or the raw weights.
+        count: generated images.
+        batch_size: images that are drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
+
+    Raises:
+        UserError: for a number out of range.
+    """
+
+    def __init__(
+        self, every: int, every_epochs: int, at_end: bool, weights: Weights, count: int, batch_size: int
+    ) -> None:
+        self.option = f"trainer.callbacks.{type(self).__name__}"
+        for option, value, least in (("every", every, 0), ("every_epochs", every_epochs, 0), ("count", count, 2)):
+            if value < least:
+                raise UserError(
+                    f"{self.option}.{option}: {value} was found, a whole number of at least {least} is expected"
+                )
+        if batch_size < BLOCK or batch_size % BLOCK:
+            raise UserError(f"{self.option}.batch_size: {batch_size} was found, a multiple of {BLOCK} is expected")
+        self.every, self.every_epochs, self.at_end = every, every_epochs, at_end
+        self.weights, self.count, self.batch_size = weights, count, batch_size
+        self.latest: Result | None = None
+        self._latest_step = -1
+
+    # ---- what a subclass says
+
+    def prepare(self, trainer: Trainer, module: LightningModule) -> None:
+        """Check options against model and data, before the first step."""
+
+    def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
+        """Evaluate; called on every rank, and its result is the same on each."""
+        raise NotImplementedError
+
+    # ---- when
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find what cannot work before the first step.
+
+        Raises:
+            UserError: if the model draws no images.
+        """
+        if stage == "predict":
+            return
+        if not isinstance(pl_module, ImageGenerator):
+            raise UserError(f"{self.option}: {type(pl_module).__name__} does not draw images")
+        self.prepare(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Evaluate when the step is due."""
+        step = trainer.global_step
+        if (self.every and step % self.every == 0) or (self.at_end and step == trainer.max_steps):
+            self._evaluate(trainer, pl_module, "val", step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate when the epoch is due."""
+        if self.every_epochs and (trainer.current_epoch + 1) % self.every_epochs == 0:
+            self._evaluate(trainer, pl_module, "val", trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the last step of a run that ends by epochs or by time, but not of one that a signal stopped."""
+        stopped = any(isinstance(c, Stop) and c.stopped for c in trainer.callbacks)  # type: ignore[attr-defined]
+        if self.at_end and not stopped:
+            self._evaluate(trainer, pl_module, "val", trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate in ``validate``; while training, the steps decide."""
+        if trainer.state.fn == "validate":
+            self._evaluate(trainer, pl_module, "val", _step_of_checkpoint(trainer))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate in ``test``."""
+        self._evaluate(trainer, pl_module, "test", _step_of_checkpoint(trainer))
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember where the resumed run stands: that step was evaluated before it was saved."""
+        self._latest_step = int(checkpoint["global_step"])
+
+    def _evaluate(self, trainer: Trainer, module: LightningModule, split: str, step: int) -> None:
+        if trainer.sanity_checking or (trainer.state.fn == "fit" and step == self._latest_step):
+            return
+        self._latest_step = step
+        assert isinstance(module, ImageGenerator)
+        # statistics of batch norm differ between ranks; those of rank 0 are in the checkpoint
+        parallel.broadcast_buffers(module)
+        with exact_math(module.device):
+            result = self.measure(trainer, module, Drawing(module, self.weights, module.device, self.batch_size))
+        values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (result.values, result.floors))
+        self.latest = Result(values, floors, result.protocol, result.title)
+        log_scalars(module, values | {f"{name}_floor": value for name, value in floors.items()})
+        if trainer.is_global_zero:
+            path = Path(trainer.default_root_dir) / "eval" / f"step={step:08d}-{split}-{result.title}"
+            save_record(path, {"step": step, "values": values, "floors": floors, "protocol": result.protocol})
+            if result.images is not None:
+                pictures.save_png(pictures.grid(result.images), path.parent / f"{path.name}.png")
+
+
+def tables(callbacks: Iterable[Callback]) -> str:
+    """The last evaluation of each callback that has one."""
+    return "".join(table(c.latest) for c in callbacks if isinstance(c, Evaluator) and c.latest is not None)
+
+
+def table(result: Result) -> str:
+    """A line for each number of an evaluation, with what real images score."""
+    one_set = {name: re.sub(r"_(mean|min)\d+$", "", name) for name in result.values}  # as floors are called
+    rows = [(name, f"{value:.5g}", result.floors.get(one_set[name])) for name, value in result.values.items()]
+    rows += [(name, "", value) for name, value in result.floors.items() if name not in one_set.values()]
+    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  real images {f:.5g}") for n, v, f in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def save_record(path: Path, content: dict[str, Any]) -> Path:
+    """Write ``path`` as JSON, complete or not at all, with the suffix ``.json``, and return its name."""
+    path = path.with_name(f"{path.name.removesuffix('.json')}.json")  # no with_suffix: names may hold dots
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    pictures.replace(partial, path)
+    return path
+
+
+def _step_of_checkpoint(trainer: Trainer) -> int:
+    """The step of the weights in ``validate`` and ``test``, for which lightning restores no counter."""
+    if not trainer.ckpt_path:
+        return trainer.global_step
+    content = torch.load(trainer.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+    return int(content["global_step"])

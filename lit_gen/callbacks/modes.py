@@ -1,0 +1,116 @@
+"""Mode coverage while training: how many modes of the data the samples hit, and how evenly."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from lit_gen import parallel
+from lit_gen.callbacks.evaluator import Evaluator, Result
+from lit_gen.errors import UserError
+from lit_gen.metrics.drawing import Drawing
+from lit_gen.metrics.extract import place
+from lit_gen.metrics.features import load_extractor
+from lit_gen.metrics.modes import class_coverage, mixture_coverage, stacked_classes
+from lit_gen.metrics.scores import thousands, versions
+from lit_gen.pictures import quantize
+from lit_gen.protocols import FeatureExtractor, Weights
+
+
+class Modes(Evaluator):
+    """Modes found, of a two-dimensional mixture or of stacked MNIST, as PacGAN counts them.
+
+    For a mixture ``val/modes2500``, ``val/high_quality2500`` (the share of samples within 3 sigma of a mode) and
+    ``val/reverse_kl2500``; for stacked MNIST ``val/modes26k_lenet-mnist`` of 1,000 and ``val/kl26k_lenet-mnist``. See
+    `lit_gen.metrics.modes`. The floors are the numbers of as many real held-out samples.
+
+    Args:
+        count: generated samples.
+        every: steps between two evaluations; 0 for none by steps.
+        every_epochs: epochs between two evaluations; 0 for none by epochs.
+        at_end: evaluate after the last step too.
+        weights: the moving average, or the raw weights.
+        classifier: what tells digits apart, for stacked MNIST.
+        batch_size: samples drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
+
+    Raises:
+        UserError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        count: int = 2500,
+        every: int = 0,
+        every_epochs: int = 0,
+        at_end: bool = True,
+        weights: Weights = "ema",
+        classifier: str = "lenet-mnist",
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__(every, every_epochs, at_end, weights, count, batch_size)
+        self.classifier = classifier
+        self._extractor: FeatureExtractor | None = None
+
+    def prepare(self, trainer: Trainer, module: LightningModule) -> None:
+        """Load the classifier where one is needed.
+
+        Raises:
+            UserError: for data without modes that can be counted.
+        """
+        data: Any = getattr(trainer, "datamodule", None)
+        if _is_mixture(data):
+            return
+        if getattr(data, "shape", None) != (3, 28, 28) or getattr(data, "num_classes", None) != 1000:
+            raise UserError(
+                f"{self.option}: {type(data).__name__} has no modes to count; Toy2D or StackedMNIST is expected"
+            )
+        parallel.from_first(self._load)  # one process downloads
+        self._load()
+
+    def _load(self) -> None:
+        if self._extractor is None:
+            self._extractor = load_extractor(self.classifier)
+
+    def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
+        """Draw on all ranks, count on rank 0."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        place(self._extractor, module.device)
+        samples = drawing.gathered(self._rows, 0, self.count)
+        real = data.split("val").images[: self.count]
+        values = parallel.from_first(lambda: self._coverage(data, samples))
+        floors = parallel.from_first(lambda: self._coverage(data, self._rows(real.to(module.device)).cpu()))
+        record: dict[str, Any] = {
+            "metrics": {"modes": {}},
+            "count": self.count,
+            "real_count": len(real),
+            "seed": getattr(module, "seed", None),
+            "weights": self.weights,
+            "reference": getattr(data, "protocol", {"data": type(data).__name__, "modes": "equal shares"}),
+            "versions": versions(),
+        }
+        if self._extractor is not None:
+            record["classifier"] = {"name": self._extractor.name, "weights_sha256": self._extractor.weights}
+        shown = None if _is_mixture(data) else drawing.shown
+        return Result(values, floors, record, f"modes-{thousands(self.count)}", shown)
+
+    def _rows(self, images: Tensor) -> Tensor:
+        """Points as they are; the class of stacked digits, -1 for images that are not finite."""
+        if self._extractor is None:
+            return images
+        if images.dtype == torch.uint8:
+            return stacked_classes(images, self._extractor)
+        return stacked_classes(quantize(images), self._extractor).where(images.flatten(1).isfinite().all(1), -1)
+
+    def _coverage(self, data: Any, samples: Tensor | None) -> dict[str, float]:
+        assert samples is not None
+        n = thousands(self.count)
+        if self._extractor is None:
+            modes, high_quality, reverse_kl = mixture_coverage(samples, data.centres, data.sigma)
+            return {f"modes{n}": float(modes), f"high_quality{n}": high_quality, f"reverse_kl{n}": reverse_kl}
+        found = class_coverage(samples, data.num_classes)
+        return {f"modes{n}_{self._extractor.name}": float(found.modes), f"kl{n}_{self._extractor.name}": found.kl}
+
+
+def _is_mixture(data: Any) -> bool:
+    return hasattr(data, "centres") and hasattr(data, "sigma")

@@ -1,0 +1,55 @@
+"""From the words of a command line to one configuration: config files, options by name, a saved run's config."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_gen import runs
+from lit_gen.cli import configs, run_dir
+from lit_gen.errors import UserError
+
+
+@dataclass
+class Assembled:
+    """A command line, taken apart.
+
+    Attributes:
+        config: the config files and the options of named lists, merged.
+        options: what is left for the parser.
+        stem: the default of ``--run_name``.
+        resumed: the run directory to continue, or None.
+    """
+
+    config: configs.Config
+    options: list[str]
+    stem: str
+    resumed: Path | None
+
+
+def assemble(command: str, arguments: list[str]) -> Assembled:
+    """Take ``--resume``, ``--config``, ``--repeats`` and the options of named lists out of the arguments.
+
+    Raises:
+        UserError: for an option of another command, a missing file or broken YAML.
+    """
+    resume, rest = configs.take(arguments, "--resume")
+    files, rest = configs.take(rest, "--config")
+    repeats, rest = configs.take(rest, "--repeats")
+    named, rest = configs.take_named(rest)
+    saved = None
+    config = configs.DEFAULTS
+    if resume:
+        if command != "fit":
+            raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
+        saved = runs.find(Path(resume[-1]))
+        config = configs.read(saved / runs.CONFIG)
+    elif command != "fit" and not files:
+        config = configs.merge(config, run_dir.config_beside(rest))
+    for file in files:
+        config = configs.merge(config, configs.read(configs.resolve(file)))
+    for options in named:
+        config = configs.merge(config, options)
+    if repeats:
+        if not repeats[-1].isdigit():
+            raise UserError(f"--repeats: {repeats[-1]!r} was found, a whole number of at least 1 is expected")
+        config = configs.merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
+    return Assembled(config, rest, Path(files[0]).stem if files else "run", saved)

@@ -1,0 +1,171 @@
+"""``evaluate``: score anyone's images, or a run's, with the metrics and the protocol record of a training run."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_gen.arrays import images_of, read_npz
+from lit_gen.callbacks.evaluator import Result, save_record, table
+from lit_gen.cli.errors import ArgumentParser
+from lit_gen.cli.hardware import usable_device
+from lit_gen.cli.run_dir import of_checkpoint
+from lit_gen.data.cifar import CIFAR10
+from lit_gen.data.folder import read_images
+from lit_gen.data.images import ImageData
+from lit_gen.data.loaders import ImageSet
+from lit_gen.data.mnist import MNIST, FashionMNIST
+from lit_gen.errors import UserError, nearest, under
+from lit_gen.loading import Run, load
+from lit_gen.metrics.drawing import EXACT, Drawing, first_index
+from lit_gen.metrics.extract import exact_math, extract
+from lit_gen.metrics.features import INCEPTION, load_extractor
+from lit_gen.metrics.reals import SPLITS, Reals
+from lit_gen.metrics.reference import Reference, fingerprint, published_statistics
+from lit_gen.metrics.scores import METRICS, check_metrics, compare, named, protocol, summary, thousands
+from lit_gen.protocols import FeatureExtractor
+
+SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
+    "mnist": (lambda root: MNIST(root=root, val_size=0), "lenet-mnist"),
+    "mnist-5k": (lambda root: MNIST(root=root, embedded=True), "lenet-mnist"),
+    "fashion-mnist": (lambda root: FashionMNIST(root=root, val_size=0), "lenet-fashion-mnist"),
+    "cifar10": (lambda root: CIFAR10(root=root, val_size=0), INCEPTION),
+}
+"""References by name, all of their training images, and the extractor that is taken where none is named."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``evaluate`` and return the exit code."""
+    options = _parser().parse_args(arguments[1:])
+    options.metrics = [name.strip() for name in options.metrics.split(",")]
+    for name in ("count", "repeats"):
+        value, least = getattr(options, name), {"count": 2, "repeats": 1}[name]
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    where = usable_device(options.device)
+    with under("--"):
+        check_metrics(options.metrics, False, None)
+        name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
+        extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
+        reference = _reference(options, extractor, where)
+    source = _source(Path(options.source), extractor)
+    result = _score(options, extractor, reference, source, where)
+    print(table(result), end="")
+    out = Path(options.out) if options.out else None
+    if out is None and isinstance(source, Run):
+        out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{result.title}"
+    if out is not None:
+        content = {"values": result.values, "floors": result.floors, "protocol": result.protocol}
+        print(f"{'record':32} {save_record(out, content)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser("evaluate", "Score a folder of images, an .npz of images, or a run's samples.")
+    parser.add_argument("source", metavar="DIR_OR_NPZ_OR_RUN", help="images, or a run or checkpoint to draw from")
+    parser.add_argument(
+        "--reference",
+        required=True,
+        help=f"the real images: {', '.join(SETS)} (training images; mnist:test for a split), a folder, an .npz of "
+        f"images or of mu and sigma",
+    )
+    parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid)")
+    parser.add_argument("--extractor", help="a name, a .pt2 or TorchScript file (default: what suits the reference)")
+    parser.add_argument("--extractor_weights", help=f"file with the weights of {INCEPTION} (default: downloaded)")
+    parser.add_argument("--extractor_hash", help="SHA-256 that its weights must have, or the first digits")
+    parser.add_argument("--count", type=int, help="how many images (default: all of a folder, 10,000 of a run)")
+    parser.add_argument("--repeats", type=int, default=1, help="of a run: sets of images; their mean and minimum")
+    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="of a run (default ema)")
+    parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
+    parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
+    parser.add_argument("--out", help="the record, a .json file (default: of a run, in its eval folder)")
+    return parser
+
+
+# ---- the two sides
+
+
+def _source(path: Path, extractor: FeatureExtractor) -> Tensor | Run:
+    """Images uint8 (n, C, H, W), or a run to draw from."""
+    if path.suffix == ".npz" and path.is_file():
+        return images_of(read_npz(path), path).images
+    is_run = path.is_file() or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
+    if is_run:
+        return load(path)
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist; a folder or .npz of images, a run or a checkpoint is expected")
+    return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")
+
+
+def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: torch.device) -> Reals | Reference:
+    """Real images, or published statistics."""
+    name, _, split = options.reference.partition(":")
+    if name in SETS:
+        data = SETS[name][0](options.root)
+        data.prepare_data()
+        splits: dict[str, ImageSet] = {s: whole for s in SPLITS if len(whole := data.split(s))}
+        if (split or "train") not in splits:
+            raise UserError(f"reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
+        return Reals(splits, split or "train", name, extractor, where)
+    path = Path(options.reference)
+    if path.suffix == ".npz" and path.is_file():
+        arrays = read_npz(path)
+        if "mu" in arrays:
+            statistics = published_statistics(path)
+            check_metrics(options.metrics, False, statistics)
+            return statistics
+        images = images_of(arrays, path).images
+    elif path.is_dir():
+        images = read_images(path, 1 if extractor.channels == 1 else 3, "--reference")
+    else:
+        known = f"expected a folder, an .npz or one of {', '.join(SETS)}"
+        raise UserError(f"reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
+    return Reals({"train": ImageSet(images)}, "train", path.name, extractor, where)
+
+
+# ---- scoring
+
+
+def _score(
+    options: argparse.Namespace,
+    extractor: FeatureExtractor,
+    real: Reals | Reference,
+    source: Tensor | Run,
+    where: torch.device,
+) -> Result:
+    reference = real.reference() if isinstance(real, Reals) else real
+    held_out = real.train_and_held_out() if "memorization" in options.metrics and isinstance(real, Reals) else None
+    if isinstance(source, Run):
+        count = options.count or 10_000
+        model: Any = source.model.to(where)
+        drawing = Drawing(model, options.weights, where)
+        firsts = [first_index(r, count) for r in range(options.repeats)]
+        with exact_math(where):
+            drawn: list[Any] = [drawing.features(extractor, first, count, None, count > EXACT) for first in firsts]
+        record = {
+            "source": str(source.checkpoint), "first_indices": firsts, "weights": options.weights,
+            "seed": getattr(model, "seed", None),
+        }  # fmt: skip
+        shown = drawing.shown
+    else:
+        if options.repeats > 1:
+            raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
+        if options.count is not None and options.count > len(source):
+            raise UserError(f"--count: {options.count} was found, but there are {len(source)} images")
+        images = source[: options.count]
+        count, drawn, shown = len(images), [extract(extractor, images, where)], None
+        record = {"source": options.source, "fingerprint": fingerprint(images)}
+    raw = "_raw" if options.weights == "raw" else ""
+    sets = [named(compare(g, reference, options.metrics, held_out), count, extractor, raw) for g in drawn]
+    record = protocol(extractor, reference, options.metrics, count) | record
+    floors: dict[str, float] = {}
+    if isinstance(real, Reals):
+        scores, record["floor"] = real.floor(options.metrics, count)
+        floors = named(scores, record["floor"]["count"], extractor) if scores else {}
+    if len(sets) > 1:
+        record["repeats"] = sets
+    title = f"{extractor.name}-{thousands(count)}{raw.replace('_', '-')}"
+    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record, title, shown)

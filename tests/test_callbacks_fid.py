@@ -1,0 +1,308 @@
+"""The callback FID: when it measures, what it calls the numbers, what it leaves alone, and what it refuses."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from lightning.pytorch.callbacks import ModelCheckpoint
+from test_gan_conditional import conditional
+from test_gan_module import build, fit
+from torch import nn
+
+from lit_gen.callbacks.fid import FID
+from lit_gen.data.mnist import MNIST
+from lit_gen.data.toy import Toy2D
+from lit_gen.errors import UserError
+from lit_gen.metrics.extract import extract
+from lit_gen.metrics.features import load_extractor
+from lit_gen.metrics.frechet import Gaussian, frechet_distance
+from lit_gen.metrics.kernel import kernel_distance
+from lit_gen.metrics.reference import chosen
+from lit_gen.pictures import quantize
+
+SHAPE = (1, 28, 28)
+
+
+class Mean(nn.Module):
+    """Four features: the means of the quarters of an image."""
+
+    def forward(self, images):
+        return nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
+
+
+class Broken(Mean):
+    def forward(self, images):
+        return super().forward(images) * math.nan
+
+
+def digits(**options):
+    return MNIST(embedded=True, batch_size=16, **options)
+
+
+def train(tmp_path, callback, steps=4, model=None, data=None, **options):
+    model = model or build(shape=SHAPE)
+    fit(model, steps, tmp_path, [callback], data=data or digits(), **options)
+    return model
+
+
+def records(tmp_path):
+    return {p.name: json.loads(p.read_text(encoding="utf-8")) for p in sorted((tmp_path / "eval").glob("*.json"))}
+
+
+# ---- the numbers
+
+
+def test_the_number_is_the_one_of_the_formula_on_the_samples(tmp_path):
+    callback = FID("lenet-mnist", ["fid", "kid"], count=300, reference="val")
+    model = train(tmp_path, callback)
+    lenet = load_extractor("lenet-mnist")
+    fakes = extract(lenet, quantize(model.sample(torch.arange(300))))
+    real = extract(lenet, digits().split("val").images)
+    assert callback.latest.values["val/fd300_lenet-mnist"] == frechet_distance(fakes.gaussian, real.gaussian)
+    assert callback.latest.values["val/kd300_lenet-mnist"] == kernel_distance(fakes.features, real.features).mean
+    others = extract(lenet, chosen(digits().split("train").images, 300))
+    assert callback.latest.floors["val/fd300_lenet-mnist"] == frechet_distance(others.gaussian, real.gaussian)
+    (record,) = records(tmp_path).values()
+    assert record["values"] == callback.latest.values
+    assert record["protocol"]["extractor"]["weights_sha256"] == lenet.weights
+    assert record["protocol"]["reference"]["count"] == 1000
+    assert record["protocol"]["floor"]["split"] == "train"
+
+
+def test_raw_weights_and_repeats_have_their_names(tmp_path):
+    callback = FID(Mean(), count=100, reference="val", weights="raw", repeats=3)
+    model = train(tmp_path, callback)
+    real = extract(load_extractor(Mean()), digits().split("val").images).gaussian
+    sets = [
+        frechet_distance(
+            extract(
+                load_extractor(Mean()), quantize(model.sample(torch.arange(first, first + 100), weights="raw"))
+            ).gaussian,
+            real,
+        )
+        for first in (0, 128, 256)  # whole blocks
+    ]
+    values = callback.latest.values
+    assert values["val/fd100_Mean_raw_mean3"] == pytest.approx(sum(sets) / 3, rel=1e-12)
+    assert values["val/fd100_Mean_raw_min3"] == min(sets)
+    assert [
+        s["fd100_Mean_raw"] for s in records(tmp_path)["step=00000004-val-Mean-100-raw.json"]["protocol"]["repeats"]
+    ] == sets
+
+
+def test_classes_are_compared_on_request_and_labels_recorded(tmp_path):
+    callback = FID(Mean(), count=64, reference="train", per_class=70)
+    model = train(tmp_path, callback, model=conditional())
+    data, extractor = digits().split("train"), load_extractor(Mean())
+    expected = []
+    for label in range(10):
+        fakes = extract(extractor, quantize(model.sample(torch.arange(70), labels=torch.full((70,), label))))
+        real = extract(extractor, data.images[data.labels == label])
+        expected.append(frechet_distance(fakes.gaussian, real.gaussian))
+    (record,) = records(tmp_path).values()
+    assert record["protocol"]["per_class"]["distances"] == expected
+    assert callback.latest.values["val/intra_fd70_Mean"] == pytest.approx(sum(expected) / 10)
+    assert record["protocol"]["labels"]["training_images"] == [400] * 10
+
+
+def test_published_statistics_are_a_reference(tmp_path):
+    import numpy as np
+
+    real = extract(load_extractor(Mean()), digits().split("val").images).gaussian
+    np.savez(tmp_path / "stats.npz", mu=real.mean.numpy(), sigma=real.covariance.numpy())
+    callback = FID(Mean(), count=128, reference=str(tmp_path / "stats.npz"))
+    model = train(tmp_path, callback)
+    fakes = extract(load_extractor(Mean()), quantize(model.sample(torch.arange(128)))).gaussian
+    expected = frechet_distance(fakes, Gaussian(real.mean, real.covariance))
+    assert callback.latest.values["val/fd128_Mean"] == pytest.approx(expected, rel=1e-12)
+    assert callback.latest.floors == {}
+
+
+def test_streaming_agrees(tmp_path):
+    exact, streaming = (FID(Mean(), count=100, reference="val", streaming=s) for s in (False, True))
+    train(tmp_path / "a", exact)
+    train(tmp_path / "b", streaming)
+    a, b = (c.latest.values["val/fd100_Mean"] for c in (exact, streaming))
+    assert a == pytest.approx(b, rel=1e-9)
+
+
+# ---- when, and what stays as it was
+
+
+def test_it_measures_by_steps_by_epochs_and_at_the_end(tmp_path):
+    options = {"count": 64, "reference": "val", "floor": False}
+    train(tmp_path / "a", FID(Mean(), every=3, **options), steps=7)
+    assert [r["step"] for r in records(tmp_path / "a").values()] == [3, 6, 7]
+    train(tmp_path / "b", FID(Mean(), every=3, at_end=False, **options), steps=7)
+    assert [r["step"] for r in records(tmp_path / "b").values()] == [3, 6]
+    data = digits()
+    data.batch_size = 1000
+    train(tmp_path / "c", FID(Mean(), every_epochs=1, **options), steps=8, data=data)
+    assert [r["step"] for r in records(tmp_path / "c").values()] == [4, 8]
+
+
+def test_training_goes_on_as_if_nothing_had_been_measured(tmp_path):
+    plain = train(tmp_path / "a", FID(Mean(), count=64, reference="val", at_end=False), steps=6)
+    state = torch.get_rng_state()
+    measured = train(tmp_path / "b", FID(Mean(), count=64, reference="val", every=1), steps=6)
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.state_dict().values(), measured.state_dict().values(), strict=True)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert measured.training
+
+
+@pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual")
+def test_a_model_checkpoint_can_monitor_it(tmp_path):
+    callback = FID(Mean(), count=64, reference="val", every=2)
+    best = ModelCheckpoint(tmp_path / "best", monitor="val/fd64_Mean", every_n_train_steps=2, filename="{step}")
+    model = build(shape=SHAPE)
+    fit(model, 6, tmp_path, [best, callback], data=digits())  # lightning puts checkpoints last
+    values = {r["step"]: r["values"]["val/fd64_Mean"] for r in records(tmp_path).values()}
+    assert best.best_model_score.item() == pytest.approx(min(values.values()), rel=1e-6)
+
+
+# ---- what is kept
+
+
+def test_features_of_real_images_are_kept_and_damage_is_mended(tmp_path, capfd, monkeypatch):
+    from lit_gen.metrics import reference
+
+    counted = []
+    original = reference.extract
+    monkeypatch.setattr(reference, "extract", lambda *a: counted.append(len(a[1])) or original(*a))
+    first, again = (FID(Mean(), count=64, reference="val") for _ in range(2))
+    train(tmp_path / "a", first)
+    train(tmp_path / "b", again)
+    assert counted == [1000, 64], "the held-out images and as many training images, once"
+    assert first.latest.values == again.latest.values
+    (kept,) = (p for p in Path(tmp_path, "cache", "features").iterdir() if p.stat().st_size > 10_000)
+    kept.write_bytes(kept.read_bytes()[:5000])
+    train(tmp_path / "c", third := FID(Mean(), count=64, reference="val", every=1))
+    assert counted == [1000, 64, 1000]
+    assert third.latest.values == first.latest.values
+    assert capfd.readouterr().err.count("is cut short or damaged") == 1
+
+
+def test_other_weights_never_meet_features_of_these(tmp_path):
+    class Twice(Mean):
+        name = "Mean"
+
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = nn.Parameter(torch.tensor(factor))
+
+        def forward(self, images):
+            return super().forward(images) * self.factor
+
+    found = []
+    for factor in (1.0, 2.0):
+        callback = FID(Twice(factor), count=64, reference="val")
+        train(tmp_path / str(factor), callback)
+        found.append(callback.latest.values["val/fd64_Mean"])
+    assert found[1] == pytest.approx(4 * found[0])
+
+
+def test_an_unwritable_cache_is_said_and_survived(tmp_path, capfd, monkeypatch):
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "file"))
+    callback = FID(Mean(), count=64, reference="val")
+    train(tmp_path, callback)
+    assert "val/fd64_Mean" in callback.latest.values
+    assert "cannot be kept in" in capfd.readouterr().err
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"extractor": "lenet-mnits"},
+            "extractor: 'lenet-mnits' is no file, and no extractor; did you mean 'lenet-mnist'",
+        ),
+        ({"metrics": ["fidd"]}, "FID.metrics: 'fidd' is none; did you mean 'fid'"),
+        ({"metrics": []}, "FID.metrics: none was given"),
+        ({"count": 1}, "FID.count: 1 was found, a whole number of at least 2"),
+        ({"batch_size": 100}, "FID.batch_size: 100 was found, a multiple of 64"),
+        ({"repeats": 0}, "FID.repeats: 0 was found"),
+        ({"every": -1}, "FID.every: -1 was found"),
+        ({"count": 200_000, "metrics": ["fid", "kid"]}, "kid need all features at once; streaming mode has fid alone"),
+        ({"reference": "nowhere.npz"}, "reference: nowhere.npz does not exist"),
+        ({"per_class": 100}, "FID.per_class: the model is unconditional"),
+        ({"extractor_hash": "abc"}, "weights have the SHA-256 .*, but abc is expected"),
+        ({"extractor_weights": "x.pth"}, "extractor_weights: a file was given, but only inception-v3-compat takes one"),
+        ({"extractor": "inception-v3-compat"}, "LIT_GEN_OFFLINE=1 forbids downloading them"),
+        ({"extractor": Mean(), "metrics": ["is"]}, "is needs a classifier, but the extractor gives no logits"),
+        ({"extractor": Broken()}, "callbacks.FID: .*NaN or infinity in 1000 of 1000 rows"),
+    ],
+)
+def test_bad_options(tmp_path, options, message):
+    options = {"extractor": "lenet-mnist", "count": 64, "reference": "val", "floor": False, **options}
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, FID(**options))
+
+
+def test_data_that_does_not_fit(tmp_path):
+    from lit_gen.data.tensors import TensorSet
+
+    with pytest.raises(UserError, match="Toy2D holds points, no pictures; Modes is for those"):
+        fit(build(), 1, tmp_path, [FID("lenet-mnist", count=64)], data=Toy2D(size=1000, batch_size=16))
+    import numpy as np
+
+    np.savez(tmp_path / "color.npz", images=torch.zeros(50, 3, 28, 28, dtype=torch.uint8))
+    color = TensorSet(str(tmp_path / "color.npz"), batch_size=8)
+    with pytest.raises(UserError, match="images of 3 channels and 28x28 pixels were found, 1 channels and 28x28"):
+        fit(build(shape=(3, 28, 28)), 1, tmp_path, [FID("lenet-mnist", count=64)], data=color)
+    with pytest.raises(UserError, match=r"FID.reference: the data set has no val split"):
+        fit(build(shape=(3, 28, 28)), 1, tmp_path, [FID(Mean(), count=64, reference="val")], data=color)
+
+
+def test_fewer_images_than_features_is_said(tmp_path, capfd):
+    train(tmp_path, FID("lenet-mnist", count=64, reference="val", floor=False))
+    assert "64 samples of 84 features give a singular covariance" in capfd.readouterr().err
+
+
+def test_a_model_that_draws_nan_is_named(tmp_path):
+    model = build(shape=SHAPE)
+    fit(model, 1, tmp_path, data=digits())
+    with torch.no_grad():
+        model.ema_generator.layers[0].weight[:] = math.nan
+    model.ema_decay = None
+    with pytest.raises(UserError, match="NaN or infinity in 64 of 64 rows"):
+        train(tmp_path, FID(Mean(), count=64, reference="val", floor=False), model=model)
+
+
+# ---- on the command line
+
+FIDS = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 128, every: 20, reference: val}}"
+
+
+def test_validate_and_test_find_the_number_of_training_and_a_resumed_run_logs_the_same(lit_gen):
+    options = (*TINY, f"--trainer.callbacks={FIDS}", "--trainer.accelerator=cpu", "--run_name=r")
+    code, out, err = lit_gen("fit", *options, "--trainer.max_steps=40", "--run_id=whole", "--checkpoint.every=20")
+    assert code == 0, err
+    assert "val/fd128_lenet-mnist" in out
+    run = Path("runs/r/whole")
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        logged = {
+            int(r["step"]): r["val/fd128_lenet-mnist"] for r in csv.DictReader(file) if r["val/fd128_lenet-mnist"]
+        }
+    assert set(logged) == {20, 40}
+    for command, split in (("validate", "val"), ("test", "test")):
+        code, out, err = lit_gen(command, f"--ckpt_path={run}", "--trainer.accelerator=cpu", "--repeats=2")
+        assert code == 0, err
+        record = json.loads((run / f"eval/step=00000040-{split}-lenet-mnist-128.json").read_text(encoding="utf-8"))
+        assert record["protocol"]["repeats"][0]["fd128_lenet-mnist"] == float(logged[40])
+        assert f"{split}/fd128_lenet-mnist_min2" in out
+    code, _, err = lit_gen("fit", *options, "--trainer.max_steps=20", "--run_id=half", "--checkpoint.every=20")
+    assert code == 0, err
+    code, _, err = lit_gen("fit", "--resume=runs/r/half", "--trainer.max_steps=40")
+    assert code == 0, err
+    assert Path("runs/r/half/metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
