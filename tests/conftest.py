@@ -16,6 +16,7 @@ DATA = os.environ.get("LIT_GEN_DATA")
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LIT_GEN_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("LIT_GEN_RUN", raising=False)
     monkeypatch.delenv("LIT_GEN_DATA", raising=False)  # tests of real data ask for the fixture data_root
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))

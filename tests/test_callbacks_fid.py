@@ -21,7 +21,8 @@ from lit_gen.metrics.extract import extract
 from lit_gen.metrics.features import load_extractor
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.metrics.kernel import kernel_distance
-from lit_gen.metrics.reference import chosen
+from lit_gen.metrics.reference import Reference, chosen
+from lit_gen.metrics.scores import compare
 from lit_gen.pictures import quantize
 
 SHAPE = (1, 28, 28)
@@ -130,6 +131,20 @@ def test_streaming_agrees(tmp_path):
     assert a == pytest.approx(b, rel=1e-9)
 
 
+def test_the_number_of_threads_changes_no_bit(tmp_path):
+    """A lone process has all cores, each of several ranks a share of them."""
+    train, val = (digits().split(name).images for name in ("train", "val"))
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        lenet = load_extractor("lenet-mnist")
+        real = extract(lenet, train[:1000])
+        metrics = ["fid", "kid", "is", "prc", "dc"]
+        found.append(compare(extract(lenet, val[:700]), Reference(real.gaussian, real), metrics))
+        assert torch.get_num_threads() == threads
+    assert found[0] == found[1] == found[2]
+
+
 # ---- when, and what stays as it was
 
 
@@ -225,7 +240,7 @@ def test_an_unwritable_cache_is_said_and_survived(tmp_path, capfd, monkeypatch):
     [
         (
             {"extractor": "lenet-mnits"},
-            "extractor: 'lenet-mnits' is no file, and no extractor; did you mean 'lenet-mnist'",
+            "callbacks.FID.extractor: 'lenet-mnits' is no file, and no extractor; did you mean 'lenet-mnist'",
         ),
         ({"metrics": ["fidd"]}, "FID.metrics: 'fidd' is none; did you mean 'fid'"),
         ({"metrics": []}, "FID.metrics: none was given"),

@@ -402,3 +402,12 @@ def test_another_data_set_by_its_short_name(lit_gen, tmp_path):
     config = yaml.safe_load((tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8"))
     assert config["data"]["init_args"]["kind"] == "grid"
     assert json.dumps(config)  # plain data
+
+
+def test_fetch_names_inceptions_weights_where_a_config_looks_through_it(lit_gen):
+    code, _, err = lit_gen("fetch", "--config", "gan.yaml", "--config", "fid.yaml")
+    assert code == 2
+    assert "the weights of inception-v3-compat are not at" in err
+    code, out, err = lit_gen("fetch", "--config", "gan.yaml")
+    assert code == 0, err
+    assert "mnist_5k" in out

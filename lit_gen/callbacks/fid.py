@@ -98,26 +98,29 @@ class FID(Evaluator):
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Load the extractor, and check it and the options against model and data."""
-        parallel.from_first(self._load)  # one process downloads
-        self._load()
+        with under(f"{self.option}."):
+            parallel.from_first(self._load)  # one process downloads
+            self._load()
         assert self._extractor is not None
         data: Any = getattr(trainer, "datamodule", None)
         shape = getattr(data, "shape", None)
         if shape is not None:
             if tuple(shape) == (2, 1, 1):
                 raise UserError(f"{self.option}: {type(data).__name__} holds points, no pictures; Modes is for those")
-            check_shape(self._extractor, shape)
+            with under(f"{self.option}."):
+                check_shape(self._extractor, shape)
         if self.per_class and getattr(module, "num_classes", None) is None:
             raise UserError(f"{self.option}.per_class: the model is unconditional, it draws no class on request")
         if self.reference not in SPLITS:
-            self._published = published_statistics(Path(self.reference))
+            with under(f"{self.option}."):
+                self._published = published_statistics(Path(self.reference))
+                check_metrics(self.metrics, self.streaming, self._published)
             if self.per_class:
                 raise UserError(f"{self.option}.per_class: {self.reference} holds statistics of all classes together")
         elif not hasattr(data, "split"):
             raise UserError(f"{self.option}.reference: the data module has no splits; name an .npz with mu and sigma")
         elif not len(data.split(self.reference)):
             raise UserError(f"{self.option}.reference: the data set has no {self.reference} split")
-        check_metrics(self.metrics, self.streaming, self._published)
         if shape is not None and not self._extractor.name.startswith("inception"):  # one block of it takes a minute
             self._try_out(torch.zeros(2, *shape, dtype=torch.uint8))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lit_gen import parallel
 from lit_gen.callbacks.evaluator import Evaluator, Result
-from lit_gen.errors import UserError
+from lit_gen.errors import UserError, under
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.metrics.extract import place
 from lit_gen.metrics.features import load_extractor
@@ -65,8 +65,9 @@ class Modes(Evaluator):
             raise UserError(
                 f"{self.option}: {type(data).__name__} has no modes to count; Toy2D or StackedMNIST is expected"
             )
-        parallel.from_first(self._load)  # one process downloads
-        self._load()
+        with under(f"{self.option}.classifier: "):
+            parallel.from_first(self._load)  # one process downloads
+            self._load()
 
     def _load(self) -> None:
         if self._extractor is None:

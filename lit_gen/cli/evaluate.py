@@ -19,7 +19,7 @@ from lit_gen.data.images import ImageData
 from lit_gen.data.loaders import ImageSet
 from lit_gen.data.mnist import MNIST, FashionMNIST
 from lit_gen.errors import UserError, nearest, under
-from lit_gen.loading import Run, load
+from lit_gen.loading import Run, load, read
 from lit_gen.metrics.drawing import EXACT, Drawing, first_index
 from lit_gen.metrics.extract import exact_math, extract
 from lit_gen.metrics.features import INCEPTION, load_extractor
@@ -58,7 +58,8 @@ def run(arguments: list[str]) -> int:
     if out is None and isinstance(source, Run):
         out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{result.title}"
     if out is not None:
-        content = {"values": result.values, "floors": result.floors, "protocol": result.protocol}
+        step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
+        content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
         print(f"{'record':32} {save_record(out, content)}")
     return 0
 

@@ -11,6 +11,7 @@ from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
 from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
 from lit_gen.errors import UserError
+from lit_gen.metrics.features import INCEPTION
 
 
 def run(arguments: list[str]) -> int:
@@ -27,7 +28,12 @@ def run(arguments: list[str]) -> int:
     for file in files:
         config = configs.merge(config, configs.read(configs.resolve(file)))
     quiet()
-    for path in fetched(_datamodule(config.get("data"), rest)):
+    paths = fetched(_datamodule(config.get("data"), rest))
+    if any(INCEPTION in str(element) for element in (config.get("trainer") or {}).get("callbacks") or []):
+        from lit_gen.metrics.inception import published_file  # imports torch-fidelity: two seconds
+
+        paths.append(published_file())
+    for path in paths:
         with path.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         print(f"sha256 {digest}  {path.stat().st_size:>12,}  {path}")

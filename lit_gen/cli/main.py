@@ -217,6 +217,8 @@ class LitGenCLI(LightningCLI):
         return found
 
     def _print_metrics(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         print(f"from {self.checkpoint}, on {type(self.datamodule).__name__}")
         if not self.trainer.callback_metrics:
             print("nothing was measured: this data set has no such split, or the model no metric for it")

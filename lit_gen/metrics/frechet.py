@@ -7,6 +7,8 @@ All arithmetic is in float64 on the host: the trace term is a small difference o
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,10 +58,11 @@ class Gaussian:
         never vary) it comes from the eigenvectors, which takes many times longer.
         """
         r: Tensor
-        r, failed = torch.linalg.cholesky_ex(self.covariance)
-        if failed:
-            w, v = torch.linalg.eigh(self.covariance)
-            r = v * w.clamp_min(0).sqrt()  # rounding makes zeros slightly negative
+        with _one_thread():
+            r, failed = torch.linalg.cholesky_ex(self.covariance)
+            if failed:
+                w, v = torch.linalg.eigh(self.covariance)
+                r = v * w.clamp_min(0).sqrt()  # rounding makes zeros slightly negative
         return r
 
 
@@ -147,7 +150,9 @@ def frechet_distance(generated: Gaussian, real: Gaussian) -> float:
         warnings.warn(message, stacklevel=2)
     difference = generated.mean - real.mean
     r = real.factor
-    trace_of_root = torch.linalg.eigvalsh(r.T @ generated.covariance @ r).clamp_min(0).sqrt().sum()
+    product = r.T @ generated.covariance @ r
+    with _one_thread():
+        trace_of_root = torch.linalg.eigvalsh(product).clamp_min(0).sqrt().sum()
     return float(difference @ difference + generated.covariance.trace() + real.covariance.trace() - 2 * trace_of_root)
 
 
@@ -188,6 +193,17 @@ def check_sets(least: int, **sets: Tensor) -> None:
     if len({features.shape[1] for features in sets.values()}) > 1:
         found = ", ".join(f"{features.shape[1]} ({name})" for name, features in sets.items())
         raise UserError(f"found {found} features per sample, expected as many in each set")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Factorize on one thread: the last bits depend on how many there are, and a rank has fewer than a lone process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _zeros(*shape: int) -> Tensor:

@@ -62,7 +62,7 @@ def load_inception(path: str | None = None) -> Inception:
     Raises:
         UserError: if the file is missing or holds other tensors, or a download fails or is forbidden.
     """
-    file = _downloaded() if path is None else Path(path)
+    file = published_file() if path is None else Path(path)
     if not file.is_file():
         raise UserError(
             f"extractor_weights: {file} does not exist; a state dict of torch-fidelity's Inception is expected"
@@ -77,7 +77,12 @@ def load_inception(path: str | None = None) -> Inception:
         ) from None
 
 
-def _downloaded() -> Path:
+def published_file() -> Path:
+    """The published weights, downloaded if they are not in torch's cache.
+
+    Raises:
+        UserError: if a download fails or is forbidden.
+    """
     file: Path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
     if file.is_file():
         return file
