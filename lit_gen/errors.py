@@ -16,12 +16,12 @@ class NonFiniteLossError(RuntimeError):
 
 
 @contextlib.contextmanager
-def under(prefix: str) -> Iterator[None]:
-    """Put ``prefix`` before a mistake's sentence: where the option that it begins with belongs."""
+def under(prefix: str, hint: str = "") -> Iterator[None]:
+    """Put ``prefix`` before a mistake's sentence, where the option that it begins with belongs, and a hint after it."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{prefix}{error}") from error.__cause__
+        raise UserError(f"{prefix}{error}{hint}") from error.__cause__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

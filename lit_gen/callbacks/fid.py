@@ -103,11 +103,14 @@ class FID(Evaluator):
             self._load()
         assert self._extractor is not None
         data: Any = getattr(trainer, "datamodule", None)
+        hint = f"; --{self.option} false leaves this evaluation out"
         shape = getattr(data, "shape", None)
         if shape is not None:
             if tuple(shape) == (2, 1, 1):
-                raise UserError(f"{self.option}: {type(data).__name__} holds points, no pictures; Modes is for those")
-            with under(f"{self.option}."):
+                raise UserError(
+                    f"{self.option}: {type(data).__name__} holds points, no pictures; Modes is for those{hint}"
+                )
+            with under(f"{self.option}.", hint):
                 check_shape(self._extractor, shape)
         if self.per_class and getattr(module, "num_classes", None) is None:
             raise UserError(f"{self.option}.per_class: the model is unconditional, it draws no class on request")
@@ -120,7 +123,7 @@ class FID(Evaluator):
         elif not hasattr(data, "split"):
             raise UserError(f"{self.option}.reference: the data module has no splits; name an .npz with mu and sigma")
         elif not len(data.split(self.reference)):
-            raise UserError(f"{self.option}.reference: the data set has no {self.reference} split")
+            raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
         if shape is not None and not self._extractor.name.startswith("inception"):  # one block of it takes a minute
             self._try_out(torch.zeros(2, *shape, dtype=torch.uint8))
 

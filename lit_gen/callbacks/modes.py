@@ -105,7 +105,7 @@ class Modes(Evaluator):
 
     def _coverage(self, data: Any, samples: Tensor | None) -> dict[str, float]:
         assert samples is not None
-        n = thousands(self.count)
+        n = thousands(len(samples))
         if self._extractor is None:
             modes, high_quality, reverse_kl = mixture_coverage(samples, data.centres, data.sigma)
             return {f"modes{n}": float(modes), f"high_quality{n}": high_quality, f"reverse_kl{n}": reverse_kl}

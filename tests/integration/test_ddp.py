@@ -64,6 +64,7 @@ def test_two_ranks_with_half_the_batch_equal_one(name):
         assert all(a[k] == pytest.approx(b[k], abs=1e-4) for k in a)
 
 
+@pytest.mark.slow
 def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
     net = ("--model.generator=lit_gen.gan.dcgan.Generator", "--model.generator.width=4",
            "--model.discriminator=lit_gen.gan.dcgan.Discriminator", "--model.discriminator.width=4")  # fmt: skip
