@@ -1,6 +1,7 @@
 """``evaluate``: score anyone's images, or a run's, with the metrics and the protocol record of a training run."""
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def run(arguments: list[str]) -> int:
     print(table(result), end="")
     out = Path(options.out) if options.out else None
     if out is None and isinstance(source, Run):
-        out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{result.title}"
+        against = re.sub(r"[^\w.-]+", "-", options.reference)
+        out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{result.title}-{against}"
     if out is not None:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
         content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}

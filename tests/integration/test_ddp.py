@@ -1,6 +1,7 @@
 """Two processes on the CPU against one: every run below is a program of its own, with its own time limit."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -85,6 +86,22 @@ def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
     assert all(torch.equal(whole["state_dict"][k], half["state_dict"][k]) for k in whole["state_dict"])
     assert Path("runs/r/whole/metrics.csv").read_bytes() == Path("runs/r/half/metrics.csv").read_bytes()
     assert len(list(Path("runs/r").iterdir())) == 2, "one run directory for both ranks"
+
+
+@pytest.mark.slow
+def test_a_number_logged_by_two_ranks_is_that_of_the_checkpoint_in_one_process():
+    """Batch norm's running statistics differ between ranks while training; the checkpoint has rank 0's."""
+    fid = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 300, reference: val, every: 10}}"
+    net = ("--model.generator=lit_gen.gan.dcgan.Generator", "--model.generator.width=4", f"--trainer.callbacks={fid}")
+    done = fit(*net, "--data.batch_size=32", "--run_id=two", world=2)
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "lit_gen", "evaluate", "runs/r/two", "--reference=mnist-5k:val", "--count=300"]
+    alone = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert alone.returncode == 0, alone.stderr
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(Path("runs/r/two/eval").glob("*00020*.json"))]
+    found = [value for r in records for value in r["values"].values()]
+    assert len(found) == 2
+    assert found[0] == found[1]
 
 
 def test_a_mistake_ends_both_ranks_with_one_sentence():
