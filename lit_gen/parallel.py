@@ -138,20 +138,49 @@ def gather_blocks(blocks: Tensor, where: torch.device) -> Tensor | None:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """``make()`` of rank 0 on every rank, and its mistake too: the others wait, and none of them hangs.
+    """``make()`` of rank 0 on every rank, and its failure too: the others wait, and none of them hangs.
 
     Raises:
-        UserError: the one that rank 0 met.
+        UserError: the one that rank 0 met; there any other error as it is, elsewhere a RuntimeError that quotes it.
     """
     if world_size() == 1:
         return make()
-    value, mistake = None, None
+    value, failure = None, None
     if rank() == 0:
         try:
             value = make()
-        except UserError as error:
-            mistake = str(error)
-    value, mistake = broadcast((value, mistake))
-    if mistake is not None:
-        raise UserError(mistake)
+        except Exception as error:
+            failure = error
+    value, told = broadcast((value, _told(failure)))
+    _raise(failure, told)
     return value  # type: ignore[return-value]
+
+
+def together(make: Callable[[], None]) -> None:
+    """``make()`` on every rank; where one fails, all do.
+
+    Raises:
+        UserError: or RuntimeError, as `from_first`.
+    """
+    if world_size() == 1:
+        return make()
+    failure = None
+    try:
+        make()
+    except Exception as error:
+        failure = error
+    every: list[tuple[bool, str] | None] = [None] * world_size()
+    dist.all_gather_object(every, _told(failure))
+    _raise(failure, next(filter(None, every), None))
+    return None
+
+
+def _told(failure: Exception | None) -> tuple[bool, str] | None:
+    return None if failure is None else (isinstance(failure, UserError), str(failure) or type(failure).__name__)
+
+
+def _raise(failure: Exception | None, told: tuple[bool, str] | None) -> None:
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise UserError(told[1]) if told[0] else RuntimeError(f"another rank failed: {told[1]}")

@@ -99,3 +99,8 @@ def seed_global(seed: int, step: int, rank: int) -> None:
     the world size.
     """
     torch.manual_seed(key(seed, "global", step, rank) >> 1)
+
+
+def seed_block(seed: int, block: int) -> None:
+    """Seed torch's global generators for one evaluation block, for networks that draw noise of their own."""
+    torch.manual_seed(key(seed, "block", index=block) >> 1)

@@ -56,6 +56,7 @@ def lit_gen(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 TINY = (
     "--config=gan_mlp.yaml",
     "--trainer.logger.TensorBoardLogger=false",
+    "--trainer.callbacks.FID=false",
     "--trainer.log_every_n_steps=2",
     "--model.generator.width=16",
     "--model.discriminator.width=16",

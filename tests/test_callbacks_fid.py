@@ -194,12 +194,12 @@ def test_features_of_real_images_are_kept_and_damage_is_mended(tmp_path, capfd, 
     first, again = (FID(Mean(), count=64, reference="val") for _ in range(2))
     train(tmp_path / "a", first)
     train(tmp_path / "b", again)
-    assert counted == [1000, 64], "the held-out images and as many training images, once"
+    assert counted == [1000, 64, 64, 64], "the held-out images and 64 training images once, then a block of each"
     assert first.latest.values == again.latest.values
     (kept,) = (p for p in Path(tmp_path, "cache", "features").iterdir() if p.stat().st_size > 10_000)
     kept.write_bytes(kept.read_bytes()[:5000])
     train(tmp_path / "c", third := FID(Mean(), count=64, reference="val", every=1))
-    assert counted == [1000, 64, 1000]
+    assert counted[4:] == [1000, 64]
     assert third.latest.values == first.latest.values
     assert capfd.readouterr().err.count("is cut short or damaged") == 1
 
@@ -232,6 +232,111 @@ def test_an_unwritable_cache_is_said_and_survived(tmp_path, capfd, monkeypatch):
     assert "cannot be kept in" in capfd.readouterr().err
 
 
+class Power(nn.Module):
+    """Its power is in no weight: nothing but its features tells two of them apart."""
+
+    def __init__(self, power):
+        super().__init__()
+        self.power = power
+
+    def forward(self, images):
+        return Mean()(images) ** self.power
+
+
+def test_another_program_under_the_same_name_is_found_out(tmp_path, capfd):
+    found = {}
+    for cache, powers in (("shared", (1, 2)), ("alone", (2,))):
+        for power in powers:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LIT_GEN_CACHE", str(tmp_path / cache))
+                callback = FID(Power(power), count=64, reference="val")
+                train(tmp_path / f"{cache}{power}", callback)
+            found[cache, power] = (callback.latest.values, callback.latest.floors)
+    assert found["shared", 2] == found["alone", 2]
+    assert found["shared", 1] != found["shared", 2]
+    assert "is of another program or machine" in capfd.readouterr().err
+
+
+def test_what_is_kept_is_named_by_all_that_makes_it(tmp_path):
+    from lit_gen.metrics.reference import real_reference
+
+    images, cpu = digits().split("val").images[:100], torch.device("cpu")
+    extractor = load_extractor(Mean())
+    real_reference(extractor, images, cpu, {})
+    for attribute in ("name", "weights", "preprocessing"):
+        before = getattr(extractor, attribute)
+        setattr(extractor, attribute, "another")
+        real_reference(extractor, images, cpu, {})
+        setattr(extractor, attribute, before)
+    real_reference(extractor, images[:99], cpu, {})
+    real_reference(extractor, images, cpu, {})
+    assert len(list(Path(tmp_path, "cache", "features").iterdir())) == 5
+
+
+def test_a_callback_used_twice_begins_anew(tmp_path):
+    import numpy as np
+
+    from lit_gen.data.tensors import TensorSet
+
+    noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "noise.npz", images=noise)
+    other = TensorSet(str(tmp_path / "noise.npz"), val_size=100, batch_size=8)
+    callback, alone = (FID(Mean(), count=64, reference="val") for _ in range(2))
+    train(tmp_path / "a", callback)
+    train(tmp_path / "b", callback, data=other)
+    train(tmp_path / "c", alone, data=other)
+    assert callback.latest.values == alone.latest.values
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(tmp_path):
+    """Killed after the step was saved and before it was measured, as at the end of an epoch."""
+    options = {"count": 64, "reference": "val"}
+    data = digits()
+    data.batch_size = 1000
+    callback = FID(Mean(), every_epochs=1, **options)
+    model = build(shape=SHAPE)
+    fit(model, 4, tmp_path, [callback], data=data)
+    (record,) = (tmp_path / "eval").glob("*.json")
+    value = callback.latest.values
+    record.unlink()
+    data = digits()
+    data.batch_size = 1000
+    again = FID(Mean(), every_epochs=1, at_end=False, **options)
+    fit(build(shape=SHAPE), 5, tmp_path, [again], data=data, ckpt_path=tmp_path / "checkpoints/step=00000004.ckpt")
+    assert json.loads(record.read_text(encoding="utf-8"))["values"] == value
+
+
+def test_a_stopped_run_is_not_measured_at_its_end(tmp_path):
+    from lit_gen.callbacks.stop import Stop
+
+    class StopsAt2(Stop):
+        def on_train_batch_end(self, trainer, *arguments):
+            self._asked = trainer.global_step == 2
+            super().on_train_batch_end(trainer, *arguments)
+
+    callback = FID(Mean(), count=64, reference="val")
+    fit(build(shape=SHAPE), 9, tmp_path, [StopsAt2(), callback], data=digits())
+    assert callback.latest is None
+
+
+def test_a_generator_with_noise_of_its_own_draws_by_index():
+    class Noisy(nn.Module):
+        latent_dim = 3
+
+        def forward(self, z, labels=None):
+            return z.sum(1).view(-1, 1, 1, 1) + torch.randn(len(z), 1, 28, 28)
+
+    model = build(shape=SHAPE, ema_decay=None)
+    model.generator = Noisy()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    whole = model.sample(torch.arange(130))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(model.sample(torch.tensor([129, 3])), whole[[129, 3]])
+    assert not torch.equal(whole[0] - whole[0].mean(), whole[64] - whole[64].mean())
+
+
 # ---- what is refused
 
 
@@ -251,6 +356,7 @@ def test_an_unwritable_cache_is_said_and_survived(tmp_path, capfd, monkeypatch):
         ({"count": 200_000, "metrics": ["fid", "kid"]}, "kid need all features at once; streaming mode has fid alone"),
         ({"reference": "nowhere.npz"}, "reference: nowhere.npz does not exist"),
         ({"per_class": 100}, "FID.per_class: the model is unconditional"),
+        ({"per_class": 1}, "FID.per_class: 1 was found, 0, or at least 2 images, is expected"),
         ({"extractor_hash": "abc"}, "weights have the SHA-256 .*, but abc is expected"),
         ({"extractor_weights": "x.pth"}, "extractor_weights: a file was given, but only inception-v3-compat takes one"),
         ({"extractor": "inception-v3-compat"}, "LIT_GEN_OFFLINE=1 forbids downloading them"),
@@ -277,6 +383,27 @@ def test_data_that_does_not_fit(tmp_path):
         fit(build(shape=(3, 28, 28)), 1, tmp_path, [FID("lenet-mnist", count=64)], data=color)
     with pytest.raises(UserError, match=r"FID.reference: the data set has no val split"):
         fit(build(shape=(3, 28, 28)), 1, tmp_path, [FID(Mean(), count=64, reference="val")], data=color)
+
+
+def test_statistics_of_another_extractor_are_refused_before_the_first_step(tmp_path):
+    import numpy as np
+
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(7), sigma=np.eye(7))
+    with pytest.raises(UserError, match=r"stats.npz holds statistics of 7 features, the extractor gives 84"):
+        train(tmp_path, FID("lenet-mnist", count=64, reference=str(tmp_path / "stats.npz")))
+
+
+def test_two_evaluations_of_one_name_are_refused(tmp_path):
+    pair = [FID(Mean(), count=64, reference=split) for split in ("val", "train")]
+    with pytest.raises(UserError, match="two evaluations are called Mean-64"):
+        fit(build(shape=SHAPE), 1, tmp_path, pair, data=digits())
+    fit(build(shape=SHAPE), 1, tmp_path, [pair[0], FID(Mean(), count=64, weights="raw")], data=digits())
+
+
+def test_what_is_recorded_of_a_run_without_an_average(tmp_path):
+    train(tmp_path, FID(Mean(), count=64, reference="val"), model=build(shape=SHAPE, ema_decay=None))
+    (record,) = records(tmp_path).values()
+    assert record["protocol"]["weights"] == "raw (the run keeps no average)"
 
 
 def test_fewer_images_than_features_is_said(tmp_path, capfd):
@@ -313,7 +440,8 @@ def test_validate_and_test_find_the_number_of_training_and_a_resumed_run_logs_th
     for command, split in (("validate", "val"), ("test", "test")):
         code, out, err = lit_gen(command, f"--ckpt_path={run}", "--trainer.accelerator=cpu", "--repeats=2")
         assert code == 0, err
-        record = json.loads((run / f"eval/step=00000040-{split}-lenet-mnist-128.json").read_text(encoding="utf-8"))
+        written = run / f"eval/step=00000040-{command}-lenet-mnist-128.json"
+        record = json.loads(written.read_text(encoding="utf-8"))
         assert record["protocol"]["repeats"][0]["fd128_lenet-mnist"] == float(logged[40])
         assert f"{split}/fd128_lenet-mnist_min2" in out
     code, _, err = lit_gen("fit", *options, "--trainer.max_steps=20", "--run_id=half", "--checkpoint.every=20")

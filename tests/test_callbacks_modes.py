@@ -18,7 +18,7 @@ from lit_gen.pictures import quantize
 
 def test_modes_of_a_mixture(tmp_path):
     callback = Modes(count=300, every=2)
-    model, data = build(), Toy2D(size=1000, batch_size=16)
+    model, data = build(), Toy2D(size=4000, batch_size=16)
     fit(model, 3, tmp_path, [callback], data=data)
     points = model.sample(torch.arange(300))
     modes, good, kl = mixture_coverage(points, data.centres, data.sigma)

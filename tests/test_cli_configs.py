@@ -53,6 +53,8 @@ def test_one_list_may_hold_a_class_twice():
     twice = [{"class_path": "p.Early", "init_args": {"monitor": m}} for m in "ab"]
     merged = configs.merge({}, {"trainer": {"callbacks": twice}})
     assert merged["trainer"]["callbacks"] == twice
+    over = configs.merge({"trainer": {"callbacks": [{"class_path": "p.Early", "init_args": {"x": 1}}]}}, merged)
+    assert [e["init_args"] for e in over["trainer"]["callbacks"]] == [{"x": 1, "monitor": "a"}, {"monitor": "b"}]
 
 
 def test_a_list_given_on_the_command_line_adds():

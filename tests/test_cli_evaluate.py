@@ -92,7 +92,7 @@ def test_a_run_is_scored_as_in_training(lit_gen, run):
     )
     assert code == 0, err
     assert "fd128_lenet-mnist_mean2" in out
-    written = record(run / "eval/step=00000030-lenet-mnist-128-mnist-5k-val.json")
+    written = record(run / "eval/step=00000030-lenet-mnist-128-ema-mnist-5k-val.json")
     assert written["protocol"]["reference"]["data"] == "mnist-5k"
     assert written["protocol"]["floor"]["split"] == "train"
     one = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 128, reference: val}}"
@@ -100,7 +100,7 @@ def test_a_run_is_scored_as_in_training(lit_gen, run):
         "validate", f"--ckpt_path={run}", f"--trainer.callbacks={one}", "--trainer.accelerator=cpu"
     )
     assert code == 0, err
-    validated = record(run / "eval/step=00000030-val-lenet-mnist-128.json")
+    validated = record(run / "eval/step=00000030-validate-lenet-mnist-128.json")
     assert validated["values"]["val/fd128_lenet-mnist"] == written["protocol"]["repeats"][0]["fd128_lenet-mnist"]
     assert validated["floors"]["val/fd128_lenet-mnist"] == written["floors"]["fd128_lenet-mnist"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from lit_gen.errors import UserError
 from lit_gen.metrics.extract import exact_math, extract, extract_block
-from lit_gen.metrics.features import INCEPTION, Wrapped, check_shape, hash_of_tensors, load_extractor
+from lit_gen.metrics.features import INCEPTION, PUBLISHED, Wrapped, check_shape, hash_of_tensors, load_extractor
 from lit_gen.metrics.lenet import SHIPPED
 from lit_gen.metrics.scores import public_name, thousands
 from lit_gen.protocols import FeatureExtractor, Features
@@ -92,6 +92,20 @@ def test_outputs_of_other_shapes_are_refused(made):
         Wrapped(Odd(), "Odd")(pictures())
 
 
+@pytest.mark.parametrize("name", ["lenet-mnist", INCEPTION, "inception-v3-01234567"])
+def test_names_of_the_packages_extractors_are_taken(name):
+    network = Small()
+    network.name = name
+    with pytest.raises(UserError, match=f"the name {name} belongs to another network"):
+        load_extractor(network)
+
+
+def test_names_fit_into_file_names():
+    network = Small()
+    network.name = "timm/vit base"
+    assert load_extractor(network).name == "timm-vit-base"
+
+
 def test_shapes_are_checked_before_an_image_is_drawn():
     for name in SHIPPED:
         check_shape(load_extractor(name), (1, 28, 28))
@@ -108,27 +122,39 @@ def test_a_block_is_padded_and_its_rows_do_not_feel_it():
     assert torch.equal(extract(extractor, torch.cat([digits, digits[:5]])).features[64:], whole.features[:5])
 
 
-def test_measuring_leaves_precision_and_random_states_as_they_were():
-    before = torch.get_rng_state()
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
+@pytest.mark.parametrize("switch", ["legacy", "new", "none"])
+def test_measuring_leaves_precision_and_random_states_as_they_were(switch):
+    backends = torch.backends
+    units = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    before, random = [unit.fp32_precision for unit in units], torch.get_rng_state()
     try:
+        if switch == "legacy":
+            torch.set_float32_matmul_precision("high")
+        elif switch == "new":
+            for unit in units:
+                unit.fp32_precision = "tf32"
+        backends.cudnn.benchmark = True
+        chosen = [unit.fp32_precision for unit in units]
         with torch.autocast("cpu", torch.bfloat16), exact_math(torch.device("cpu")):
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert not torch.backends.cudnn.benchmark
+            assert {unit.fp32_precision for unit in units} == {"ieee"}
+            assert (backends.cudnn.benchmark, backends.cudnn.deterministic) == (False, True)
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
             torch.randn(3)
-        assert torch.get_float32_matmul_precision() == "high"
-        assert torch.backends.cudnn.benchmark
+        assert [unit.fp32_precision for unit in units] == chosen
+        assert (backends.cudnn.benchmark, backends.cudnn.deterministic) == (True, False)
+        if switch == "legacy":
+            assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.benchmark = False
-    assert torch.equal(torch.get_rng_state(), before)
+        for unit, precision in zip(units, before, strict=True):
+            unit.fp32_precision = precision
+        backends.cudnn.benchmark = False
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 class Named:
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, weights=PUBLISHED):
+        self.name, self.weights = name, weights
 
 
 def test_names_say_count_and_extractor_and_only_inception_is_called_fid():
@@ -137,6 +163,7 @@ def test_names_say_count_and_extractor_and_only_inception_is_called_fid():
     assert public_name("kd_std", 5000, Named(INCEPTION)) == "kid5k_std"
     assert public_name("cs", 5000, Named(INCEPTION)) == "is5k"
     assert public_name("precision", 5000, Named(INCEPTION)) == "precision5k_inception-v3-compat"
+    assert public_name("fd", 1000, Named(INCEPTION, "0" * 64)) == "fd1k_inception-v3-compat"
     assert public_name("fd", 1000, Named("lenet-mnist")) == "fd1k_lenet-mnist"
     assert public_name("fd", 1000, Named("inception-v3-01234567")) == "fd1k_inception-v3-01234567"
 
@@ -192,6 +219,9 @@ def test_inception_files_that_are_none(tmp_path):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "other.pth").read_bytes()[:200])
     with pytest.raises(UserError, match=r"cut.pth is truncated"):
         load_extractor(INCEPTION, str(tmp_path / "cut.pth"))
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(UserError, match=r"empty.pth is truncated"):
+        load_extractor(INCEPTION, str(tmp_path / "empty.pth"))
 
 
 class Evil:

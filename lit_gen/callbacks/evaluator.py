@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from torch import Tensor
 
 from lit_gen import parallel, pictures
 from lit_gen.callbacks.stop import Stop
@@ -30,15 +29,11 @@ class Result:
         values: the numbers by their public names, without the split.
         floors: for some of them, what real images score.
         protocol: how they came about.
-        title: tells this evaluation from others of the same step; part of file names.
-        images: uint8 (n, C, H, W), the first generated images, on rank 0; None for no picture.
     """
 
     values: dict[str, float]
     floors: dict[str, float]
     protocol: dict[str, Any]
-    title: str
-    images: Tensor | None = None
 
 
 class Evaluator(Callback):
@@ -69,6 +64,7 @@ class Evaluator(Callback):
             raise UserError(f"{self.option}.batch_size: {batch_size} was found, a multiple of {BLOCK} is expected")
         self.every, self.every_epochs, self.at_end = every, every_epochs, at_end
         self.weights, self.count, self.batch_size = weights, count, batch_size
+        self.title = ""  # tells this evaluation from others of one run; set in `prepare`
         self.latest: Result | None = None
         self._latest_step = -1
 
@@ -93,7 +89,18 @@ class Evaluator(Callback):
             return
         if not isinstance(pl_module, ImageGenerator):
             raise UserError(f"{self.option}: {type(pl_module).__name__} does not draw images")
+        self.latest, self._latest_step = None, -1
         self.prepare(trainer, pl_module)
+        others = [c for c in trainer.callbacks if isinstance(c, Evaluator) and c is not self]  # type: ignore[attr-defined]
+        if any(c.title == self.title for c in others):
+            raise UserError(f"{self.option}: two evaluations are called {self.title}; their numbers would be mixed up")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make up for an evaluation of a resumed run's step that was cut off after the step was saved."""
+        step, per_epoch = trainer.global_step, trainer.num_training_batches
+        by_epoch = self.every_epochs and step % per_epoch == 0 and step // per_epoch % self.every_epochs == 0
+        if step and ((self.every and step % self.every == 0) or by_epoch):
+            self._evaluate(trainer, pl_module, "val", step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Evaluate when the step is due."""
@@ -122,8 +129,15 @@ class Evaluator(Callback):
         self._evaluate(trainer, pl_module, "test", _step_of_checkpoint(trainer))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember where the resumed run stands: that step was evaluated before it was saved."""
-        self._latest_step = int(checkpoint["global_step"])
+        """Remember where the resumed run stands, if that step was evaluated: its record is written last."""
+        step = int(checkpoint["global_step"])
+        record = self._record(trainer, "val", step)
+        if record.with_name(f"{record.name}.json").is_file():
+            self._latest_step = step
+
+    def _record(self, trainer: Trainer, prefix: str, step: int) -> Path:
+        """The evaluation's record, without its suffix."""
+        return Path(trainer.default_root_dir) / "eval" / f"step={step:08d}-{prefix}-{self.title}"
 
     def _evaluate(self, trainer: Trainer, module: LightningModule, split: str, step: int) -> None:
         if trainer.sanity_checking or (trainer.state.fn == "fit" and step == self._latest_step):
@@ -133,15 +147,16 @@ class Evaluator(Callback):
         # statistics of batch norm differ between ranks; those of rank 0 are in the checkpoint
         parallel.broadcast_buffers(module)
         with exact_math(module.device):
-            result = self.measure(trainer, module, Drawing(module, self.weights, module.device, self.batch_size))
+            drawing = Drawing(module, self.weights, module.device, self.batch_size)
+            result = self.measure(trainer, module, drawing)
         values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (result.values, result.floors))
-        self.latest = Result(values, floors, result.protocol, result.title)
+        self.latest = Result(values, floors, result.protocol)
         log_scalars(module, values | {f"{name}_floor": value for name, value in floors.items()})
         if trainer.is_global_zero:
-            path = Path(trainer.default_root_dir) / "eval" / f"step={step:08d}-{split}-{result.title}"
+            path = self._record(trainer, "validate" if trainer.state.fn == "validate" else split, step)
+            if drawing.shown is not None and drawing.shown.shape[1] in (1, 3):
+                pictures.save_png(pictures.grid(drawing.shown[: self.count]), path.with_name(f"{path.name}.png"))
             save_record(path, {"step": step, "values": values, "floors": floors, "protocol": result.protocol})
-            if result.images is not None:
-                pictures.save_png(pictures.grid(result.images), path.parent / f"{path.name}.png")
 
 
 def tables(callbacks: Iterable[Callback]) -> str:
@@ -151,7 +166,7 @@ def tables(callbacks: Iterable[Callback]) -> str:
 
 def table(result: Result) -> str:
     """A line for each number of an evaluation, with what real images score."""
-    one_set = {name: re.sub(r"_(mean|min)\d+$", "", name) for name in result.values}  # as floors are called
+    one_set = {name: re.sub(r"(_raw)?(_(mean|min)\d+)?$", "", name) for name in result.values}  # as floors are called
     rows = [(name, f"{value:.5g}", result.floors.get(one_set[name])) for name, value in result.values.items()]
     rows += [(name, "", value) for name, value in result.floors.items() if name not in one_set.values()]
     lines = (f"{n:32} {v:10}" + ("" if f is None else f"  real images {f:.5g}") for n, v, f in rows)

@@ -19,7 +19,7 @@ from lit_gen.metrics.drawing import EXACT, Drawing, first_index
 from lit_gen.metrics.extract import Extracted, extract
 from lit_gen.metrics.features import check_shape, load_extractor
 from lit_gen.metrics.frechet import Gaussian
-from lit_gen.metrics.reals import SPLITS, Images, Reals
+from lit_gen.metrics.reals import SPLITS, Reals
 from lit_gen.metrics.reference import Reference, published_statistics
 from lit_gen.metrics.scores import (
     METRICS,
@@ -83,7 +83,8 @@ class FID(Evaluator):
         super().__init__(every, every_epochs, at_end, weights, count, batch_size)
         for option, value, least in (("repeats", repeats, 1), ("per_class", per_class, 0)):
             if value < least or (option, value) == ("per_class", 1):
-                raise UserError(f"{self.option}.{option}: {value} was found, at least {max(least, 2)} are expected")
+                expected = "0, or at least 2 images," if option == "per_class" else "a whole number of at least 1"
+                raise UserError(f"{self.option}.{option}: {value} was found, {expected} is expected")
         self.streaming = count > EXACT if streaming is None else streaming
         self.metrics = [m for m in METRICS if m in metrics]
         with under(f"{self.option}."):
@@ -100,8 +101,10 @@ class FID(Evaluator):
         """Load the extractor, and check it and the options against model and data."""
         with under(f"{self.option}."):
             parallel.from_first(self._load)  # one process downloads
-            self._load()
+            parallel.together(self._load)
         assert self._extractor is not None
+        self.title = f"{self._extractor.name}-{thousands(self.count)}" + ("-raw" if self.weights == "raw" else "")
+        self._reals = None
         data: Any = getattr(trainer, "datamodule", None)
         hint = f"; --{self.option} false leaves this evaluation out"
         shape = getattr(data, "shape", None)
@@ -122,23 +125,33 @@ class FID(Evaluator):
                 raise UserError(f"{self.option}.per_class: {self.reference} holds statistics of all classes together")
         elif not hasattr(data, "split"):
             raise UserError(f"{self.option}.reference: the data module has no splits; name an .npz with mu and sigma")
-        elif not len(data.split(self.reference)):
-            raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
-        if shape is not None and not self._extractor.name.startswith("inception"):  # one block of it takes a minute
+        else:
+            self._check_splits(data, hint)
+        if shape is not None:
             self._try_out(torch.zeros(2, *shape, dtype=torch.uint8))
+
+    def _check_splits(self, data: Any, hint: str) -> None:
+        real = data.split(self.reference)
+        if not len(real):
+            raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
+        if self.per_class and (real.labels is None or int(torch.bincount(real.labels).min()) < 2):
+            raise UserError(f"{self.option}.per_class: two real images of each class are expected, with labels")
+        if "memorization" in self.metrics:
+            others = ("val", "test") if self.reference == "train" else ("train",)
+            if not any(len(data.split(name)) for name in others):
+                raise UserError(f"{self.option}.metrics: memorization needs a train split and a held-out one{hint}")
 
     def _try_out(self, images: Tensor) -> None:
         """Find out before the first step whether the extractor gives what the metrics need."""
         assert self._extractor is not None
-        made = extract(self._extractor, images)
-        if "is" in self.metrics and made.logits is None:
+        known = getattr(self._extractor, "dim", None)  # a block of Inception takes a minute on a CPU
+        made = None if known else extract(self._extractor, images)
+        if "is" in self.metrics and made is not None and made.logits is None:
             raise UserError(f"{self.option}.metrics: is needs a classifier, but the extractor gives no logits")
-        expected = len(self._published.gaussian.mean) if self._published else made.features.shape[1]
-        if made.features.shape[1] != expected:
-            found = f"statistics of {expected} features"
-            raise UserError(
-                f"{self.option}.reference: {self.reference} holds {found}, the extractor gives {made.features.shape[1]}"
-            )
+        given = known if made is None else made.features.shape[1]
+        if self._published is not None and len(self._published.gaussian.mean) != given:
+            found = f"statistics of {len(self._published.gaussian.mean)} features"
+            raise UserError(f"{self.option}.reference: {self.reference} holds {found}, the extractor gives {given}")
 
     def _load(self) -> None:
         if self._extractor is None:
@@ -151,9 +164,8 @@ class FID(Evaluator):
         assert self._extractor is not None
         if self._reals is None and self._published is None:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            splits: dict[str, Images] = {split: data.split(split) for split in SPLITS}
             name = getattr(data, "name", None) or type(data).__name__
-            self._reals = Reals(splits, self.reference, name, self._extractor, module.device)
+            self._reals = Reals(data.split, self.reference, name, self._extractor, module.device)
         suffix, sets = "_raw" if self.weights == "raw" else "", []
         for repeat in range(self.repeats):
             first = first_index(repeat, self.count)
@@ -161,9 +173,7 @@ class FID(Evaluator):
             scores = parallel.from_first(functools.partial(self._compare, generated))
             sets.append(named(scores, self.count, self._extractor, suffix))
         classes = self._per_class(drawing, module.num_classes) if self.per_class else []  # type: ignore[arg-type]
-        values, floors, record = parallel.from_first(lambda: self._result(module, sets, classes))
-        title = f"{self._extractor.name}-{thousands(self.count)}" + ("-raw" if self.weights == "raw" else "")
-        return Result(values, floors, record, title, drawing.shown)
+        return parallel.from_first(lambda: self._result(drawing, sets, classes))
 
     def _compare(self, generated: Extracted | Gaussian | None) -> dict[str, float]:
         assert generated is not None
@@ -189,9 +199,7 @@ class FID(Evaluator):
         assert self._reals is not None
         return compare(generated, self._reals.reference(label), ["fid"])["fd"]
 
-    def _result(
-        self, module: LightningModule, sets: list[dict[str, float]], classes: list[float]
-    ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    def _result(self, drawing: Drawing, sets: list[dict[str, float]], classes: list[float]) -> Result:
         """Public names and values, their floors, and the protocol."""
         assert self._extractor is not None
         extractor = self._extractor
@@ -200,16 +208,11 @@ class FID(Evaluator):
         assert reference is not None
         record = protocol(extractor, reference, self.metrics, self.count) | {
             "first_indices": [first_index(r, self.count) for r in range(self.repeats)],
-            "seed": getattr(module, "seed", None),
-            "weights": self.weights,
             "features_kept": "sums (streaming)" if self.streaming else "all (exact)",
-            "device": torch.cuda.get_device_name() if module.device.type == "cuda" else module.device.type,
+            **drawing.record,
         }
-        if getattr(module, "num_classes", None) is not None:
-            counts = getattr(module, "label_counts", torch.empty(0)).tolist()
-            record["labels"] = {"drawn": "by index from the training set's distribution", "training_images": counts}
         if classes:
-            name = f"intra_{public_name('fd', self.per_class, extractor)}"
+            name = f"intra_{public_name('fd', self.per_class, extractor)}" + ("_raw" if self.weights == "raw" else "")
             values = values | {name: sum(classes) / len(classes)}
             record["per_class"] = {"count": self.per_class, "distances": classes}
         if self.repeats > 1:
@@ -218,4 +221,4 @@ class FID(Evaluator):
         if self.floor and self._reals is not None:
             scores, record["floor"] = self._reals.floor(self.metrics, self.count)
             floors = named(scores, record["floor"]["count"], extractor) if scores else {}
-        return values, floors, record
+        return Result(values, floors, record)

@@ -12,6 +12,7 @@ from lit_gen.errors import UserError, under
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.metrics.extract import place
 from lit_gen.metrics.features import load_extractor
+from lit_gen.metrics.lenet import SHIPPED
 from lit_gen.metrics.modes import class_coverage, mixture_coverage, stacked_classes
 from lit_gen.metrics.scores import thousands, versions
 from lit_gen.pictures import quantize
@@ -51,6 +52,8 @@ class Modes(Evaluator):
         super().__init__(every, every_epochs, at_end, weights, count, batch_size)
         self.classifier = classifier
         self._extractor: FeatureExtractor | None = None
+        self._suffix = ""
+        self._floors: dict[str, float] | None = None
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Load the classifier where one is needed.
@@ -58,6 +61,9 @@ class Modes(Evaluator):
         Raises:
             UserError: for data without modes that can be counted.
         """
+        self._suffix = "_raw" if self.weights == "raw" else ""
+        self.title = f"modes-{thousands(self.count)}" + self._suffix.replace("_", "-")
+        self._floors = None
         data: Any = getattr(trainer, "datamodule", None)
         if _is_mixture(data):
             return
@@ -67,7 +73,7 @@ class Modes(Evaluator):
             )
         with under(f"{self.option}.classifier: "):
             parallel.from_first(self._load)  # one process downloads
-            self._load()
+            parallel.together(self._load)
 
     def _load(self) -> None:
         if self._extractor is None:
@@ -79,21 +85,22 @@ class Modes(Evaluator):
         place(self._extractor, module.device)
         samples = drawing.gathered(self._rows, 0, self.count)
         real = data.split("val").images[: self.count]
-        values = parallel.from_first(lambda: self._coverage(data, samples))
-        floors = parallel.from_first(lambda: self._coverage(data, self._rows(real.to(module.device)).cpu()))
+        values = parallel.from_first(lambda: self._coverage(data, samples, self._suffix))
+        if self._floors is None:
+            self._floors = parallel.from_first(lambda: self._coverage(data, self._rows(real.to(module.device)).cpu()))
         record: dict[str, Any] = {
             "metrics": {"modes": {}},
             "count": self.count,
             "real_count": len(real),
-            "seed": getattr(module, "seed", None),
-            "weights": self.weights,
+            **drawing.record,
             "reference": getattr(data, "protocol", {"data": type(data).__name__, "modes": "equal shares"}),
             "versions": versions(),
         }
         if self._extractor is not None:
             record["classifier"] = {"name": self._extractor.name, "weights_sha256": self._extractor.weights}
-        shown = None if _is_mixture(data) else drawing.shown
-        return Result(values, floors, record, f"modes-{thousands(self.count)}", shown)
+            if self._extractor.name in SHIPPED:
+                record["classifier"]["accuracy"] = SHIPPED[self._extractor.name].accuracy
+        return Result(values, self._floors, record)
 
     def _rows(self, images: Tensor) -> Tensor:
         """Points as they are; the class of stacked digits, -1 for images that are not finite."""
@@ -103,14 +110,16 @@ class Modes(Evaluator):
             return stacked_classes(images, self._extractor)
         return stacked_classes(quantize(images), self._extractor).where(images.flatten(1).isfinite().all(1), -1)
 
-    def _coverage(self, data: Any, samples: Tensor | None) -> dict[str, float]:
+    def _coverage(self, data: Any, samples: Tensor | None, suffix: str = "") -> dict[str, float]:
         assert samples is not None
         n = thousands(len(samples))
         if self._extractor is None:
             modes, high_quality, reverse_kl = mixture_coverage(samples, data.centres, data.sigma)
-            return {f"modes{n}": float(modes), f"high_quality{n}": high_quality, f"reverse_kl{n}": reverse_kl}
-        found = class_coverage(samples, data.num_classes)
-        return {f"modes{n}_{self._extractor.name}": float(found.modes), f"kl{n}_{self._extractor.name}": found.kl}
+            values = {f"modes{n}": float(modes), f"high_quality{n}": high_quality, f"reverse_kl{n}": reverse_kl}
+        else:
+            found, name = class_coverage(samples, data.num_classes), self._extractor.name
+            values = {f"modes{n}_{name}": float(found.modes), f"kl{n}_{name}": found.kl}
+        return {f"{key}{suffix}": value for key, value in values.items()}
 
 
 def _is_mixture(data: Any) -> bool:

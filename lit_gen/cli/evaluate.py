@@ -27,7 +27,7 @@ from lit_gen.metrics.features import INCEPTION, load_extractor
 from lit_gen.metrics.reals import SPLITS, Reals
 from lit_gen.metrics.reference import Reference, fingerprint, published_statistics
 from lit_gen.metrics.scores import METRICS, check_metrics, compare, named, protocol, summary, thousands
-from lit_gen.protocols import FeatureExtractor
+from lit_gen.protocols import FeatureExtractor, ImageGenerator
 
 SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
     "mnist": (lambda root: MNIST(root=root, val_size=0), "lenet-mnist"),
@@ -48,7 +48,8 @@ def run(arguments: list[str]) -> int:
             raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
     where = usable_device(options.device)
     with under("--"):
-        check_metrics(options.metrics, False, None)
+        is_run = _is_run(Path(options.source))
+        check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
         name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
         reference = _reference(options, extractor, where)
@@ -58,7 +59,8 @@ def run(arguments: list[str]) -> int:
     out = Path(options.out) if options.out else None
     if out is None and isinstance(source, Run):
         against = re.sub(r"[^\w.-]+", "-", options.reference)
-        out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{result.title}-{against}"
+        what = f"{extractor.name}-{thousands(result.protocol['count'])}-{options.weights}-{against}"
+        out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{what}"
     if out is not None:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
         content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
@@ -91,12 +93,16 @@ def _parser() -> argparse.ArgumentParser:
 # ---- the two sides
 
 
+def _is_run(path: Path) -> bool:
+    checkpoint = path.is_file() and path.suffix != ".npz"
+    return checkpoint or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
+
+
 def _source(path: Path, extractor: FeatureExtractor) -> Tensor | Run:
     """Images uint8 (n, C, H, W), or a run to draw from."""
     if path.suffix == ".npz" and path.is_file():
         return images_of(read_npz(path), path).images
-    is_run = path.is_file() or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
-    if is_run:
+    if _is_run(path):
         return load(path)
     if not path.is_dir():
         raise UserError(f"{path} does not exist; a folder or .npz of images, a run or a checkpoint is expected")
@@ -109,10 +115,10 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
     if name in SETS:
         data = SETS[name][0](options.root)
         data.prepare_data()
-        splits: dict[str, ImageSet] = {s: whole for s in SPLITS if len(whole := data.split(s))}
+        splits = [s for s in SPLITS if len(data.split(s))]
         if (split or "train") not in splits:
             raise UserError(f"reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
-        return Reals(splits, split or "train", name, extractor, where)
+        return Reals(data.split, split or "train", name, extractor, where)  # type: ignore[arg-type]
     path = Path(options.reference)
     if path.suffix == ".npz" and path.is_file():
         arrays = read_npz(path)
@@ -126,7 +132,9 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
     else:
         known = f"expected a folder, an .npz or one of {', '.join(SETS)}"
         raise UserError(f"reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
-    return Reals({"train": ImageSet(images)}, "train", path.name, extractor, where)
+    return Reals(
+        lambda split: ImageSet(images[: None if split == "train" else 0]), "train", path.name, extractor, where
+    )
 
 
 # ---- scoring
@@ -144,22 +152,20 @@ def _score(
     if isinstance(source, Run):
         count = options.count or 10_000
         model: Any = source.model.to(where)
+        if not isinstance(model, ImageGenerator):
+            raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images")
         drawing = Drawing(model, options.weights, where)
         firsts = [first_index(r, count) for r in range(options.repeats)]
         with exact_math(where):
             drawn: list[Any] = [drawing.features(extractor, first, count, None, count > EXACT) for first in firsts]
-        record = {
-            "source": str(source.checkpoint), "first_indices": firsts, "weights": options.weights,
-            "seed": getattr(model, "seed", None),
-        }  # fmt: skip
-        shown = drawing.shown
+        record = {"source": str(source.checkpoint), "first_indices": firsts} | drawing.record
     else:
         if options.repeats > 1:
             raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
         if options.count is not None and options.count > len(source):
             raise UserError(f"--count: {options.count} was found, but there are {len(source)} images")
         images = source[: options.count]
-        count, drawn, shown = len(images), [extract(extractor, images, where)], None
+        count, drawn = len(images), [extract(extractor, images, where)]
         record = {"source": options.source, "fingerprint": fingerprint(images)}
     raw = "_raw" if options.weights == "raw" else ""
     sets = [named(compare(g, reference, options.metrics, held_out), count, extractor, raw) for g in drawn]
@@ -170,5 +176,4 @@ def _score(
         floors = named(scores, record["floor"]["count"], extractor) if scores else {}
     if len(sets) > 1:
         record["repeats"] = sets
-    title = f"{extractor.name}-{thousands(count)}{raw.replace('_', '-')}"
-    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record, title, shown)
+    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record)

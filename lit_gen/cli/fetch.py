@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lightning import LightningDataModule
@@ -29,7 +30,7 @@ def run(arguments: list[str]) -> int:
         config = configs.merge(config, configs.read(configs.resolve(file)))
     quiet()
     paths = fetched(_datamodule(config.get("data"), rest))
-    if any(INCEPTION in str(element) for element in (config.get("trainer") or {}).get("callbacks") or []):
+    if any(_needs_inception(element) for element in (config.get("trainer") or {}).get("callbacks") or []):
         from lit_gen.metrics.inception import published_file  # imports torch-fidelity: two seconds
 
         paths.append(published_file())
@@ -38,6 +39,15 @@ def run(arguments: list[str]) -> int:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         print(f"sha256 {digest}  {path.stat().st_size:>12,}  {path}")
     return 0
+
+
+def _needs_inception(callback: object) -> bool:
+    """Whether a callback of a config looks through Inception's published weights, as FID does by default."""
+    options: Any = callback if isinstance(callback, dict) else {"class_path": callback}
+    if str(options.get("class_path")).rsplit(".", 1)[-1] != "FID":
+        return False
+    arguments = options.get("init_args") or {}
+    return arguments.get("extractor", INCEPTION) == INCEPTION and not arguments.get("extractor_weights")
 
 
 def _datamodule(config: object, options: list[str]) -> LightningDataModule:

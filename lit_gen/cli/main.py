@@ -221,7 +221,7 @@ class LitGenCLI(LightningCLI):
             return
         print(f"from {self.checkpoint}, on {type(self.datamodule).__name__}")
         if not self.trainer.callback_metrics:
-            print("nothing was measured: this data set has no such split, or the model no metric for it")
+            print("nothing was measured: this data set has no such split (lit-gen evaluate scores a run without it)")
         for name, value in sorted(self.trainer.callback_metrics.items()):
             print(f"{name:24} {float(value):.6g}")
 

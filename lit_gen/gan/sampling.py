@@ -102,7 +102,7 @@ def sample(
         if labels is not None:
             classes[position] = labels.cpu()
     z = randomness.latents(seed, rows, _latent_dim(generator))
-    return _decode(generator, z, classes, where)[position.to(where)]
+    return _decode(generator, z, classes, where, [(seed, int(block)) for block in blocks[0]])[position.to(where)]
 
 
 def interpolate(
@@ -123,7 +123,8 @@ def interpolate(
     classes = None
     if counts is not None:
         classes = (labels_of(seed, ends[0], counts) if labels is None else labels.cpu()).repeat_interleave(steps)
-    paths: Tensor = _decode(generator, path, classes, where).unflatten(0, (len(a), steps))
+    names = [(seed, block) for block in range(-(-len(path) // BLOCK))]
+    paths: Tensor = _decode(generator, path, classes, where, names).unflatten(0, (len(a), steps))
     return paths
 
 
@@ -181,15 +182,22 @@ def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 
 @torch.no_grad()
-def _decode(generator: nn.Module, z: Tensor, labels: Tensor | None, where: torch.device) -> Tensor:
-    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its mode is left as it was."""
+def _decode(
+    generator: nn.Module, z: Tensor, labels: Tensor | None, where: torch.device, names: list[tuple[int, int]]
+) -> Tensor:
+    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its mode is left as it was.
+
+    What it draws for itself is seeded anew for each block, by (seed, block number), and no random state is moved.
+    """
     was_training = generator.training
     generator.eval()
+    images = []
     try:
-        images = [
-            call(generator, _padded(z, first).to(where), None if labels is None else _padded(labels, first).to(where))
-            for first in range(0, len(z), BLOCK)
-        ]
+        with torch.random.fork_rng([where] if where.type == "cuda" else []):
+            for i, (seed, block) in enumerate(names):
+                randomness.seed_block(seed, block)
+                given = None if labels is None else _padded(labels, i * BLOCK).to(where)
+                images.append(call(generator, _padded(z, i * BLOCK).to(where), given))
     finally:
         generator.train(was_training)
     return torch.cat(images)[: len(z)]  # type: ignore[arg-type]  # a generator returns no Logits

@@ -1,6 +1,7 @@
 """Drawing generated images for a metric: in fixed blocks of global indices, over any number of processes."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,23 @@ class Drawing:
     def __init__(self, model: ImageGenerator, weights: Weights, where: torch.device, batch_size: int = 256) -> None:
         self.model, self.weights, self.where, self.batch_size = model, weights, where, batch_size
         self.shown: Tensor | None = None
+
+    @property
+    def weights_used(self) -> str:
+        """Which weights were drawn with, in words: a run may keep no moving average."""
+        missing = self.weights == "ema" and getattr(self.model, "ema_generator", self) is None
+        return "raw (the run keeps no average)" if missing else self.weights
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Where the images come from, for a protocol."""
+        model: Any = self.model
+        record: dict[str, Any] = {"seed": getattr(model, "seed", None), "weights": self.weights_used}
+        record["device"] = torch.cuda.get_device_name(self.where) if self.where.type == "cuda" else self.where.type
+        if getattr(model, "num_classes", None) is not None:
+            counts = getattr(model, "label_counts", torch.empty(0)).tolist()
+            record["labels"] = {"drawn": "by index from the training set's distribution", "training_images": counts}
+        return record
 
     def blocks(self, first: int, count: int, labels: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's blocks of images ``first`` to ``first + count``.

@@ -44,19 +44,24 @@ class Extracted:
 @contextmanager
 def exact_math(where: torch.device) -> Iterator[None]:
     """Measure without gradients, autocast, TF32 or algorithms chosen by timing, and leave all random states alone."""
-    matmul = torch.get_float32_matmul_precision()
-    cudnn = torch.backends.cudnn
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]  # type: ignore[attr-defined]
+    before = [unit.fp32_precision for unit in units]
+    chosen = cudnn.benchmark, cudnn.deterministic
     with (
         torch.no_grad(),
         torch.autocast(where.type, enabled=False),
         torch.random.fork_rng([where] if where.type == "cuda" else []),
-        cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False),
     ):
-        torch.set_float32_matmul_precision("highest")
+        for unit in units:
+            unit.fp32_precision = "ieee"
+        cudnn.benchmark, cudnn.deterministic = False, True
         try:
             yield
         finally:
-            torch.set_float32_matmul_precision(matmul)
+            cudnn.benchmark, cudnn.deterministic = chosen
+            for unit, precision in zip(units, before, strict=True):
+                unit.fp32_precision = precision
 
 
 def place(extractor: object, where: torch.device) -> None:

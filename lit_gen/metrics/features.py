@@ -9,6 +9,7 @@
 
 import contextlib
 import hashlib
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from lit_gen.metrics.lenet import SHIPPED, load_lenet
 from lit_gen.protocols import FeatureExtractor, Features
 
 INCEPTION = "inception-v3-compat"
+PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""SHA-256 of Inception's published weights; only numbers made with them are called FID, KID and IS."""
 
 
 class Wrapped(nn.Module):
@@ -38,7 +41,7 @@ class Wrapped(nn.Module):
         self.network = network
         for parameter in network.parameters():
             parameter.requires_grad_(False)
-        self.name = str(getattr(network, "name", name))
+        self.name = _own_name(str(getattr(network, "name", name)))
         self.weights = weights or hash_of_tensors(network.state_dict())
         self.preprocessing = str(getattr(network, "preprocessing", "the network's own, from levels 0 to 255"))
         self.channels: int | None = getattr(network, "channels", None)
@@ -120,6 +123,7 @@ def load_extractor(
     if isinstance(extractor, nn.Module):
         # one that keeps to the protocol checks for itself
         made = extractor if isinstance(extractor, FeatureExtractor) else Wrapped(extractor, type(extractor).__name__)
+        _own_name(made.name)
         extractor.eval()
     elif extractor in SHIPPED:
         made = load_lenet(extractor)
@@ -140,6 +144,18 @@ def load_extractor(
             f"extractor {made.name}: its weights have the SHA-256 {made.weights}, but {expected_hash} is expected"
         )
     return made
+
+
+def _own_name(name: str) -> str:
+    """A name for metric names and files; those of the extractors that come with the package are taken.
+
+    Raises:
+        UserError: for such a name.
+    """
+    clean = re.sub(r"[^\w.-]+", "-", name)
+    if clean in SHIPPED or clean.startswith("inception-v3"):
+        raise UserError(f"extractor: the name {clean} belongs to another network; rename the file or the class")
+    return clean
 
 
 def hash_of_file(path: Path) -> str:

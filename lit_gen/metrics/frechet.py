@@ -90,14 +90,13 @@ class Moments:
         return moments
 
     def add(self, features: Tensor) -> None:
-        """Add ``features`` (n, d), any n.
+        """Add ``features`` (n, d), any n. What is not finite is found in the sums: another process may wait for these.
 
         Raises:
-            UserError: as `check_features`, and for another d.
+            UserError: for another d.
         """
-        check_features(features)
-        if features.shape[1] != self.dim:
-            raise UserError(f"found {features.shape[1]} features per sample after {self.dim} in earlier batches")
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise UserError(f"found features {tuple(features.shape)}, expected (n, {self.dim})")
         for chunk in features.split(CHUNK):
             x = chunk.cpu().double()
             self.flat[0] += len(x)
@@ -108,8 +107,12 @@ class Moments:
         """The Gaussian of all that was added.
 
         Raises:
-            UserError: for fewer than 2 samples.
+            UserError: for fewer than 2 samples, or a feature that was not finite.
         """
+        if not self.flat.isfinite().all():
+            raise UserError(
+                f"found NaN or infinity in the features of {int(self.flat[0])} rows, expected finite numbers"
+            )
         n = int(self.flat[0])
         if n < 2:
             raise UserError(f"found {n} samples, expected at least 2")

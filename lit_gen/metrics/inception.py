@@ -13,11 +13,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 
 from lit_gen.cache import offline
 from lit_gen.errors import UserError
-from lit_gen.metrics.features import INCEPTION, check_images, hash_of_file
+from lit_gen.metrics.features import INCEPTION, PUBLISHED, check_images, hash_of_file
 from lit_gen.protocols import Features
-
-PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""SHA-256 of the published weights; only numbers made with them are called FID, KID and IS."""
 
 
 class Inception(nn.Module):
@@ -34,6 +31,7 @@ class Inception(nn.Module):
     preprocessing = "grey repeated to RGB; TensorFlow 1 bilinear to 299x299; (levels - 128) / 128"
     channels: int | None = None
     size: tuple[int, int] | None = None
+    dim = 2048
 
     def __init__(self, path: Path, sha256: str) -> None:
         super().__init__()
@@ -71,7 +69,7 @@ def load_inception(path: str | None = None) -> Inception:
         torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity would run the code of a pickle
         return Inception(file, hash_of_file(file)).eval()
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, AttributeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise UserError(
             f"extractor_weights: {file} is truncated or no state dict of torch-fidelity's Inception ({reason})"
         ) from None

@@ -1,6 +1,6 @@
 """The real side of an evaluation of a data set: its reference, the floor beside each number, single classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -29,7 +29,7 @@ class Reals:
     """Real images as generated ones are compared with them.
 
     Args:
-        splits: the splits of a data set, by name; only those that are asked for are read.
+        split_of: reads a split of a data set by its name, empty where there is none; only what is needed is read.
         split: which one is the reference.
         name: what the data set is called in protocols.
         extractor: of the features.
@@ -37,17 +37,23 @@ class Reals:
     """
 
     def __init__(
-        self, splits: Mapping[str, Images], split: str, name: str, extractor: FeatureExtractor, where: torch.device
+        self,
+        split_of: Callable[[str], Images],
+        split: str,
+        name: str,
+        extractor: FeatureExtractor,
+        where: torch.device,
     ) -> None:
-        self.splits, self.split, self.name, self.extractor, self.where = splits, split, name, extractor, where
+        self.split_of, self.split, self.name, self.extractor, self.where = split_of, split, name, extractor, where
         self._references: dict[int | None, Reference] = {}
+        self._other: Reference | None = None
         self._floors: dict[tuple[tuple[str, ...], int], tuple[dict[str, float], dict[str, Any]]] = {}
 
     @property
     def other_split(self) -> str | None:
         """The split whose images are new to the reference: held-out ones for ``train``, else the training images."""
         others = ("val", "test") if self.split == "train" else ("train",)
-        return next((name for name in others if name in self.splits and len(self.splits[name])), None)
+        return next((name for name in others if len(self.split_of(name))), None)
 
     def reference(self, label: int | None = None) -> Reference:
         """All images of the reference's split, or those of one class.
@@ -56,8 +62,11 @@ class Reals:
             UserError: if fewer than two have that label.
         """
         if label not in self._references:
-            images, labels = self.splits[self.split].images, self.splits[self.split].labels
-            if label is not None and labels is not None:
+            whole = self.split_of(self.split)
+            images, labels = whole.images, whole.labels
+            if label is not None:
+                if labels is None:
+                    raise UserError("per_class: the data set has no labels")
                 images = images[labels == label]
                 if len(images) < 2:
                     raise UserError(f"per_class: {len(images)} real images of class {label} were found, 2 are expected")
@@ -75,7 +84,7 @@ class Reals:
             return {}, None
         wanted = (tuple(m for m in metrics if m != "memorization"), count)
         if wanted not in self._floors:
-            others = self._of(chosen(self.splits[split].images, count), split)
+            others = self._of(chosen(self.split_of(split).images, count), split)
             assert others.extracted is not None
             self._floors[wanted] = compare(others.extracted, self.reference(), wanted[0]), others.record
         return self._floors[wanted]
@@ -89,11 +98,12 @@ class Reals:
         other = self.other_split
         if other is None or "train" not in (self.split, other):
             raise UserError("metrics: memorization needs a train split and a held-out one")
-        pair = ("train", other if self.split == "train" else self.split)
-        train, held_out = (self._of(self.splits[name].images, name).extracted for name in pair)
-        assert train is not None
-        assert held_out is not None
-        return train, held_out
+        if self._other is None:
+            self._other = self._of(self.split_of(other).images, other)
+        here, there = self.reference().extracted, self._other.extracted
+        assert here is not None
+        assert there is not None
+        return (here, there) if self.split == "train" else (there, here)
 
     def _of(self, images: Tensor, split: str) -> Reference:
         return real_reference(self.extractor, images, self.where, {"data": self.name, "split": split})

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from lit_gen.metrics.extract import Extracted, extract
 from lit_gen.metrics.frechet import Gaussian
 from lit_gen.pictures import replace
 from lit_gen.protocols import FeatureExtractor
+from lit_gen.randomness import BLOCK
 
 VERSION = 1  # of what is kept: another number makes all of it be computed anew
 
@@ -65,7 +68,8 @@ def real_reference(
     """The reference that real images make.
 
     Their features are kept in the cache folder under a name made of the images, the extractor, its weights and
-    preprocessing, and the kind of device: features that any of these changes are never taken for others.
+    preprocessing, and the kind of device. What such a name cannot say (the code of a user's module, another machine) is
+    found out: the first block is computed again, and all of it where a bit differs.
 
     Args:
         extractor: of the features.
@@ -74,10 +78,15 @@ def real_reference(
         record: what the images are, for the protocol.
     """
     pixels = fingerprint(images)
-    parts = [VERSION, pixels, extractor.name, extractor.weights, extractor.preprocessing, where.type, randomness.BLOCK]
+    parts = [VERSION, pixels, extractor.name, extractor.weights, extractor.preprocessing, where.type, BLOCK]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{extractor.name}-{name}.safetensors"
     extracted = _read(path, len(images))
+    if extracted is not None and not _equal(
+        extract(extractor, images[:BLOCK], where), extracted[: min(BLOCK, len(images))]
+    ):
+        note(f"{path} is of another program or machine; the features of the real images are computed anew")
+        extracted = None
     if extracted is None:
         extracted = extract(extractor, images, where)
         _write(path, extracted)
@@ -108,6 +117,13 @@ def published_statistics(path: Path) -> Reference:
     return Reference(Gaussian(mean, covariance, None), None, record)
 
 
+def _equal(a: Extracted, b: Extracted) -> bool:
+    same_logits = (
+        torch.equal(a.logits, b.logits) if a.logits is not None and b.logits is not None else a.logits is b.logits
+    )
+    return torch.equal(a.features, b.features) and same_logits
+
+
 def _read(path: Path, count: int) -> Extracted | None:
     if not path.is_file():
         return None
@@ -126,7 +142,7 @@ def _write(path: Path, extracted: Extracted) -> None:
     tensors = {"features": extracted.features.contiguous()}
     if extracted.logits is not None:
         tensors["logits"] = extracted.logits.contiguous()
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.partial")  # several jobs may share a cache
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(save(tensors))

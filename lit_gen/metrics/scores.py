@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -12,7 +13,7 @@ from lit_gen import __version__
 from lit_gen.errors import UserError, nearest, note
 from lit_gen.metrics import kernel, manifold, score
 from lit_gen.metrics.extract import Extracted
-from lit_gen.metrics.features import INCEPTION
+from lit_gen.metrics.features import INCEPTION, PUBLISHED
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.metrics.reference import Reference
 from lit_gen.protocols import FeatureExtractor
@@ -112,7 +113,7 @@ def summary(sets: Sequence[dict[str, float]]) -> dict[str, float]:
     for name in sets[0]:
         drawn = [s[name] for s in sets]
         values[f"{name}_mean{len(sets)}"] = math.fsum(drawn) / len(drawn)
-        if name.startswith(("fid", "fd", "kid", "kd")) and "_std" not in name:
+        if name.startswith(("fid", "fd", "kid", "kd")) and not re.search(r"_std(_raw)?$", name):
             values[f"{name}_min{len(sets)}"] = min(drawn)
     return values
 
@@ -120,7 +121,7 @@ def summary(sets: Sequence[dict[str, float]]) -> dict[str, float]:
 def public_name(key: str, count: int, extractor: FeatureExtractor) -> str:
     """See `named`."""
     short, _, std = key.partition("_")
-    if extractor.name == INCEPTION and short in PUBLISHED_NAMES:
+    if (extractor.name, extractor.weights) == (INCEPTION, PUBLISHED) and short in PUBLISHED_NAMES:
         name = f"{PUBLISHED_NAMES[short]}{thousands(count)}"
     else:
         name = f"{short}{thousands(count)}_{extractor.name}"

@@ -38,6 +38,13 @@ def test_streaming_is_the_same_to_a_billionth(found):
         assert found[world]["streaming"]["fd"] == pytest.approx(found[1]["exact"]["fd"], rel=1e-9)
 
 
+def test_an_image_that_is_not_finite_is_found_and_no_rank_waits_for_ever(found):
+    for world in (1, 2, 3):
+        exact, streaming = found[world]["not finite"]
+        assert "NaN or infinity in 1 of 301 rows" in exact
+        assert "NaN or infinity in the features of 301 rows" in streaming
+
+
 def test_controls_differ(found):
     """A sampler that pads changes the number a million times more than rounding does; other blocks change bits."""
     assert [found[world]["repeated"] for world in (1, 2, 3)] == [0, 1, 2]
