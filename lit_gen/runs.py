@@ -3,6 +3,7 @@
 config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
 run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
 uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
+                                                  eval/          numbers with their protocol, and what was scored
 """
 
 import contextlib

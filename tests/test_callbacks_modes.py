@@ -30,6 +30,15 @@ def test_modes_of_a_mixture(tmp_path):
     ]  # fmt: skip
 
 
+def test_raw_weights_have_their_name(tmp_path):
+    callback = Modes(count=128, weights="raw")
+    model, data = build(), Toy2D(size=4000, batch_size=16)
+    fit(model, 3, tmp_path, [callback], data=data)
+    points = model.sample(torch.arange(128), weights="raw")
+    assert callback.latest.values["val/reverse_kl128_raw"] == mixture_coverage(points, data.centres, data.sigma)[2]
+    assert (tmp_path / "eval/step=00000003-val-modes-128-raw.json").is_file()
+
+
 def test_modes_of_stacked_digits(tmp_path):
     callback = Modes(count=70)
     model, data = build(shape=(3, 28, 28)), StackedMNIST(embedded=True, size=700, batch_size=8)

@@ -95,6 +95,7 @@ def test_a_run_is_scored_as_in_training(lit_gen, run):
     written = record(run / "eval/step=00000030-lenet-mnist-128-ema-mnist-5k-val.json")
     assert written["protocol"]["reference"]["data"] == "mnist-5k"
     assert written["protocol"]["floor"]["split"] == "train"
+    assert (run / "eval/step=00000030-lenet-mnist-128-ema-mnist-5k-val.png").is_file()
     one = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 128, reference: val}}"
     code, out, err = lit_gen(
         "validate", f"--ckpt_path={run}", f"--trainer.callbacks={one}", "--trainer.accelerator=cpu"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_gen import pictures
 from lit_gen.arrays import images_of, read_npz
 from lit_gen.callbacks.evaluator import Result, save_record, table
 from lit_gen.cli.errors import ArgumentParser
@@ -54,7 +55,7 @@ def run(arguments: list[str]) -> int:
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
         reference = _reference(options, extractor, where)
     source = _source(Path(options.source), extractor)
-    result = _score(options, extractor, reference, source, where)
+    result, shown = _score(options, extractor, reference, source, where)
     print(table(result), end="")
     out = Path(options.out) if options.out else None
     if out is None and isinstance(source, Run):
@@ -64,7 +65,10 @@ def run(arguments: list[str]) -> int:
     if out is not None:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
         content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
-        print(f"{'record':32} {save_record(out, content)}")
+        record = save_record(out, content)
+        print(f"{'record':32} {record}")
+        if shown is not None:
+            pictures.save_png(pictures.grid(shown[: result.protocol["count"]]), record.with_suffix(".png"))
     return 0
 
 
@@ -81,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--extractor", help="a name, a .pt2 or TorchScript file (default: what suits the reference)")
     parser.add_argument("--extractor_weights", help=f"file with the weights of {INCEPTION} (default: downloaded)")
     parser.add_argument("--extractor_hash", help="SHA-256 that its weights must have, or the first digits")
-    parser.add_argument("--count", type=int, help="how many images (default: all of a folder, 10,000 of a run)")
+    parser.add_argument(
+        "--count", type=int, help="how many images (default: all of a folder, which come by path; 10,000 of a run)"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="of a run: sets of images; their mean and minimum")
     parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="of a run (default ema)")
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
@@ -146,7 +152,9 @@ def _score(
     real: Reals | Reference,
     source: Tensor | Run,
     where: torch.device,
-) -> Result:
+) -> tuple[Result, Tensor | None]:
+    """The numbers, and the first images of a run."""
+    shown = None
     reference = real.reference() if isinstance(real, Reals) else real
     held_out = real.train_and_held_out() if "memorization" in options.metrics and isinstance(real, Reals) else None
     if isinstance(source, Run):
@@ -158,7 +166,7 @@ def _score(
         firsts = [first_index(r, count) for r in range(options.repeats)]
         with exact_math(where):
             drawn: list[Any] = [drawing.features(extractor, first, count, None, count > EXACT) for first in firsts]
-        record = {"source": str(source.checkpoint), "first_indices": firsts} | drawing.record
+        record, shown = {"source": str(source.checkpoint), "first_indices": firsts} | drawing.record, drawing.shown
     else:
         if options.repeats > 1:
             raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
@@ -176,4 +184,4 @@ def _score(
         floors = named(scores, record["floor"]["count"], extractor) if scores else {}
     if len(sets) > 1:
         record["repeats"] = sets
-    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record)
+    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record), shown
