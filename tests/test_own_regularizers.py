@@ -47,7 +47,7 @@ class Anchor(Regularizer):
 OPTIONS = (
     "--config=gan_mlp.yaml", "--config=own.yaml", "--trainer.logger.TensorBoardLogger=false", "--samples.enabled=false",
     "--model.generator.width=16", "--model.discriminator.width=16", "--data.batch_size=16", "--run_name=r",
-    "--trainer.log_every_n_steps=3", "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=3", "--trainer.accelerator=cpu", "--trainer.callbacks.FID=false",
 )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from lit_gen.gan import losses
 
 LOSSES = [name for name in losses.__all__ if name not in ("AdversarialLoss", "Logits")]
 OPTIONS = (
-    "--config=gan_mlp.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
+    "--config=gan_mlp.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.callbacks.FID=false",
+    "--trainer.accelerator=cpu",
     "--trainer.max_steps=20", "--trainer.log_every_n_steps=5", "--trainer.val_check_interval=10",
     "--samples.enabled=false", "--model.generator.width=32", "--model.discriminator.width=32",
     "--model.discriminator.dropout=0", "--run_name=r",
