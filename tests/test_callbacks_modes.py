@@ -50,6 +50,7 @@ def test_modes_of_stacked_digits(tmp_path):
     record = json.loads((tmp_path / "eval/step=00000001-val-modes-70.json").read_text(encoding="utf-8"))
     assert record["protocol"]["reference"]["name"] == "stacked-mnist-5k"
     assert record["protocol"]["classifier"]["weights_sha256"] == lenet.weights
+    assert record["protocol"]["classifier"]["accuracy"] == 0.9874
     assert (tmp_path / "eval/step=00000001-val-modes-70.png").is_file()
 
 

@@ -1,5 +1,7 @@
 """What only a CUDA device can show; skipped, and said so, where there is none."""
 
+import json
+
 import pytest
 import torch
 from conftest import TINY
@@ -20,3 +22,16 @@ def test_trains_and_resumes_on_the_device(lit_gen, tmp_path, precision):
     assert lit_gen("fit", "--resume", str(tmp_path / "runs/r/half"), "--trainer.max_steps=8")[0] == 0
     whole, half = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000008.ckpt") for i in ("whole", "half"))
     assert all(torch.equal(whole["state_dict"][k], half["state_dict"][k]) for k in whole["state_dict"])
+
+
+def test_numbers_of_the_device_are_those_of_the_host_and_repeat(lit_gen, tmp_path):
+    code, _, err = lit_gen("fit", *TINY, "--trainer.accelerator=cpu", "--trainer.max_steps=8", "--run_id=a")
+    assert code == 0, err
+    values = []
+    for i, device in enumerate(("cpu", "cuda", "cuda")):
+        options = ("--reference=mnist-5k:val", "--count=300", "--metrics=fid,kid,prc", f"--device={device}")
+        code, _, err = lit_gen("evaluate", "runs/gan_mlp/a", *options, f"--out={i}.json")
+        assert code == 0, err
+        values.append(json.loads((tmp_path / f"{i}.json").read_text(encoding="utf-8"))["values"])
+    assert values[1] == values[2]
+    assert values[1] == pytest.approx(values[0], rel=1e-3, abs=1e-3)
