@@ -423,6 +423,24 @@ def test_a_model_that_draws_nan_is_named(tmp_path):
 
 # ---- on the command line
 
+
+def test_a_set_without_that_split_is_measured_all_the_same(lit_gen):
+    import numpy as np
+
+    np.savez("some.npz", images=MNIST(embedded=True).split("val").images[:, 0].numpy())
+    fid = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 128, reference: train}}"
+    options = ("--data=TensorSet", "--data.source=some.npz", f"--trainer.callbacks={fid}", "--trainer.accelerator=cpu")
+    code, _, err = lit_gen("fit", *TINY, *options, "--trainer.max_steps=5", "--run_id=a", "--run_name=r")
+    assert code == 0, err
+    logged = json.loads(Path("runs/r/a/eval/step=00000005-val-lenet-mnist-128.json").read_text(encoding="utf-8"))
+    for command, split in (("validate", "val"), ("test", "test")):
+        code, out, err = lit_gen(command, "--ckpt_path=runs/r/a", "--trainer.accelerator=cpu")
+        assert code == 0, err
+        record = json.loads(Path(f"runs/r/a/eval/step=00000005-{command}-lenet-mnist-128.json").read_text("utf-8"))
+        assert record["values"] == {f"{split}/fd128_lenet-mnist": logged["values"]["val/fd128_lenet-mnist"]}
+        assert f"{split}/fd128_lenet-mnist" in out
+
+
 FIDS = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 128, every: 20, reference: val}}"
 
 

@@ -128,6 +128,13 @@ class Evaluator(Callback):
         """Evaluate in ``test``."""
         self._evaluate(trainer, pl_module, "test", _step_of_checkpoint(trainer))
 
+    def make_up(self, trainer: Trainer, module: LightningModule) -> None:
+        """Evaluate after ``validate`` or ``test`` of a data set without that split, whose hooks lightning skips."""
+        if self.latest is None:
+            module.to(trainer.strategy.root_device)
+            split = "val" if trainer.state.fn == "validate" else "test"
+            self._evaluate(trainer, module, split, _step_of_checkpoint(trainer))
+
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remember where the resumed run stands, if that step was evaluated: its record is written last."""
         step = int(checkpoint["global_step"])

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lit_gen import loading, record, runs
 from lit_gen.callbacks import fid, modes  # noqa: F401  short names: --trainer.callbacks FID
 from lit_gen.callbacks.checkpoint import Checkpoint
-from lit_gen.callbacks.evaluator import tables
+from lit_gen.callbacks.evaluator import Evaluator, tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
@@ -30,7 +30,7 @@ from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
 from lit_gen.gan import penalties, regularizers  # noqa: F401  --model.regularizers R1
 
 C = TypeVar("C")
-RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes")
+RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
 
 
 def run(arguments: list[str]) -> int:
@@ -98,6 +98,7 @@ class LitGenCLI(LightningCLI):
         parser.add_argument("--run_name", type=str | None, default=None, help="default: the first config's name")
         parser.add_argument("--run_id", type=str | None, default=None, help="default: the SLURM job's id or the time")
         parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
+        parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
         parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -217,11 +218,14 @@ class LitGenCLI(LightningCLI):
         return found
 
     def _print_metrics(self) -> None:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Evaluator):
+                callback.make_up(self.trainer, self.model)
         if not self.trainer.is_global_zero:
             return
         print(f"from {self.checkpoint}, on {type(self.datamodule).__name__}")
         if not self.trainer.callback_metrics:
-            print("nothing was measured: this data set has no such split (lit-gen evaluate scores a run without it)")
+            print("nothing was measured: this data set has no such split, or the model no metric for it")
         for name, value in sorted(self.trainer.callback_metrics.items()):
             print(f"{name:24} {float(value):.6g}")
 
