@@ -54,6 +54,15 @@ def test_modes_of_stacked_digits(tmp_path):
     assert (tmp_path / "eval/step=00000001-val-modes-70.png").is_file()
 
 
+def test_stacked_images_that_are_not_finite_are_named(tmp_path):
+    model, data = build(shape=(3, 28, 28)), StackedMNIST(embedded=True, size=700, batch_size=8)
+    with torch.no_grad():
+        model.ema_generator.layers[0].weight[:] = torch.nan
+    model.ema_decay = None  # leaves the average as it is
+    with pytest.raises(UserError, match="Modes: 70 of 70 generated images are NaN or infinite"):
+        fit(model, 1, tmp_path, [Modes(count=70)], data=data)
+
+
 def test_data_without_modes_is_refused(tmp_path):
     with pytest.raises(UserError, match="Modes: MNIST has no modes to count; Toy2D or StackedMNIST is expected"):
         fit(build(shape=(1, 28, 28)), 1, tmp_path, [Modes()], data=MNIST(embedded=True, batch_size=8))

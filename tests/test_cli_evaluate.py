@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch_fidelity
 from conftest import TINY
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from offline import Offline
 
 from lit_gen.data.mnist import MNIST
 from lit_gen.metrics.extract import extract
@@ -16,28 +16,12 @@ from lit_gen.metrics.features import load_extractor
 from lit_gen.pictures import save_png
 
 
-class Registered(FeatureExtractorBase):
+class Registered(Offline):
     """lenet-mnist as torch-fidelity's own pipeline calls it: on what it reads from PNG files, grey as RGB."""
 
-    def __init__(self, name, features_list, **kwargs):
-        super().__init__(name, features_list)
-        self.network = load_extractor("lenet-mnist")
-
-    @staticmethod
-    def get_provided_features_list():
-        return "features", "logits"
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric):
-        return "logits" if metric == "isc" else "features"
-
-    @staticmethod
-    def can_be_compiled():
-        return False
-
-    def forward(self, images):
-        made = self.network(images[:, :1].contiguous())
-        return tuple({"features": made.features, "logits": made.logits}[name] for name in self.features_list)
+    def compute(self, images):
+        made = load_extractor("lenet-mnist")(images[:, :1].contiguous())
+        return {"features": made.features, "logits": made.logits}
 
 
 @pytest.fixture(scope="module")

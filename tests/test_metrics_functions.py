@@ -39,30 +39,14 @@ def _small_blocks():
 def offline():
     """Images, their features and logits, and what torch-fidelity finds for the same images and network."""
     import torch_fidelity
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from offline import Offline
 
     weight = torch.randn(64, 12, generator=torch.Generator().manual_seed(0)) / 128
 
-    class Projection(FeatureExtractorBase):
-        def __init__(self, name, features_list, **options):
-            super().__init__(name, features_list)
-
-        @staticmethod
-        def get_provided_features_list():
-            return "features", "logits"
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric):
-            return "logits" if metric == "isc" else "features"
-
-        @staticmethod
-        def can_be_compiled():
-            return False
-
-        def forward(self, images):
+    class Projection(Offline):
+        def compute(self, images):
             features = (images.flatten(1).float() - 127.5) @ weight
-            found = {"features": features.tanh(), "logits": features[:, :5]}
-            return tuple(found[name] for name in self.features_list)
+            return {"features": features.tanh(), "logits": features[:, :5]}
 
     class Images(torch.utils.data.Dataset):
         def __init__(self, images):

@@ -112,6 +112,8 @@ class Modes(Evaluator):
 
     def _coverage(self, data: Any, samples: Tensor | None, suffix: str = "") -> dict[str, float]:
         assert samples is not None
+        if self._extractor is not None and (bad := int((samples < 0).sum())):
+            raise UserError(f"{self.option}: {bad} of {len(samples)} generated images are NaN or infinite")
         n = thousands(len(samples))
         if self._extractor is None:
             modes, high_quality, reverse_kl = mixture_coverage(samples, data.centres, data.sigma)

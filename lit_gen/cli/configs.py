@@ -153,9 +153,8 @@ def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
                 option = f"{path.replace('.init_args', '')}.{name}"
                 raise UserError(f"{option}: {change!r} was found, false or options by name are expected")
         return merged
-    for element in _as_list(
-        value
-    ):  # one list may name a class twice: the first changes what was there, the next is new
+    # one list may name a class twice: the first changes what was there, the next is new
+    for element in _as_list(value):
         element = _as_class(element)
         if _name(element) in names:
             at = names.index(_name(element))

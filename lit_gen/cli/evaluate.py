@@ -175,7 +175,7 @@ def _score(
         images = source[: options.count]
         count, drawn = len(images), [extract(extractor, images, where)]
         record = {"source": options.source, "fingerprint": fingerprint(images)}
-    raw = "_raw" if options.weights == "raw" else ""
+    raw = "_raw" if isinstance(source, Run) and options.weights == "raw" else ""
     sets = [named(compare(g, reference, options.metrics, held_out), count, extractor, raw) for g in drawn]
     record = protocol(extractor, reference, options.metrics, count) | record
     floors: dict[str, float] = {}

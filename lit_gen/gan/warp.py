@@ -5,7 +5,7 @@ those of the input. Applying transform 1, then 2, is therefore ``compose(inverse
 A matrix of colors (B, 4, 4) maps the input's homogeneous (R, G, B, 1) to the output's: ``compose(color_2, color_1)``.
 
 Matrices are multiplied entry by entry: a matmul would run in TF32 or under autocast in bfloat16 on a GPU,
-whose relative error of about 1e-3 to 1e-2 moves the far corners of large images noticeably.
+whose 11 and 8 significant bits would place a corner 128 pixels from the center to 0.06 and 0.5 of a pixel.
 """
 
 import math

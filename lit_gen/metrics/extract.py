@@ -37,7 +37,7 @@ class Extracted:
         """Mean and covariance of the features."""
         return Gaussian.of(self.features)
 
-    def __getitem__(self, rows: Tensor | slice) -> "Extracted":
+    def __getitem__(self, rows: slice) -> "Extracted":
         return Extracted(self.features[rows], None if self.logits is None else self.logits[rows])
 
 
