@@ -1,5 +1,7 @@
 """``python -m lit_gen`` and ``lit-gen``: both put the working folder first on the path, then run the command line."""
 
+import atexit
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +13,16 @@ def main() -> None:
         sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name
     from lit_gen.cli.entry import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        # An error left collectives behind: to wait for their threads may hang, and to take the interpreter down under
+        # them aborts and loses the exit code.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The few collectives that training and evaluation need. With one process each is the identity and costs nothing."""
 
+import gc
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -97,6 +98,17 @@ def total(x: Tensor, where: torch.device) -> Tensor:
     summed = x.to(where, copy=True)
     dist.all_reduce(summed)
     return summed.cpu()
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, while the interpreter still runs.
+
+    Gloo's threads hold the tensors of the last collectives; one that lets go of them while the interpreter is being
+    taken down aborts the process, after all work is done (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a wrapped model that only a cycle keeps alive would keep the group alive
+        dist.destroy_process_group()
 
 
 def agree(flag: bool, where: torch.device) -> bool:

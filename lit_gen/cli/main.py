@@ -10,7 +10,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_gen import loading, record, runs
+from lit_gen import loading, parallel, record, runs
 from lit_gen.callbacks import fid, modes  # noqa: F401  short names: --trainer.callbacks FID
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluator import Evaluator, tables
@@ -43,7 +43,10 @@ def run(arguments: list[str]) -> int:
     finally:
         if not launched:
             runs.remove_if_empty(os.environ.pop(runs.ENVIRONMENT, None))
-    return cli.exit_code
+    code = cli.exit_code
+    del cli
+    parallel.leave()
+    return code
 
 
 class LitGenCLI(LightningCLI):

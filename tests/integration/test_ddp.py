@@ -126,6 +126,40 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path):
     assert "the loss of the discriminator became NaN or infinite at step 5" in done.stderr
 
 
+WATCH = """
+import atexit, os, torch.distributed as dist
+from pathlib import Path
+from lightning.pytorch import Callback
+from lit_gen.errors import UserError
+
+def told():
+    Path("still-" + os.environ.get("LOCAL_RANK", "0")).write_text(str(dist.is_initialized()))
+
+class Watch(Callback):
+    def setup(self, trainer, pl_module, stage):
+        atexit.register(told)
+
+class Fail(Watch):
+    def on_train_batch_end(self, *args):
+        raise UserError("a mistake")
+"""
+
+
+def test_both_ranks_have_left_the_process_group_when_the_interpreter_goes_down(tmp_path):
+    """Gloo aborts a process now and then whose last tensors it lets go of too late: -6 after all work is done."""
+    (tmp_path / "own_watch.py").write_text(WATCH, encoding="utf-8")
+    done = fit("--trainer.callbacks+=own_watch.Watch", "--trainer.max_steps=2", world=2)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"still-{rank}").read_text(encoding="utf-8") for rank in (0, 1)] == ["False", "False"]
+
+
+def test_an_error_of_two_ranks_keeps_its_exit_code_and_what_runs_at_exit(tmp_path):
+    (tmp_path / "own_watch.py").write_text(WATCH, encoding="utf-8")
+    done = fit("--trainer.callbacks+=own_watch.Fail", "--trainer.max_steps=2", world=2)
+    assert done.returncode == 2, done.stderr
+    assert (tmp_path / "still-0").is_file()
+
+
 def test_ranks_started_by_torchrun_share_one_run_directory():
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
     launch = [
