@@ -135,14 +135,20 @@ def write_config(run: Path, text: str) -> None:
     replace(partial, path)
 
 
-def log_scalars(module: LightningModule, scalars: Mapping[str, float]) -> None:
-    """Send scalars to every logger against the one step counter; keep them for the progress bar and monitors."""
+def log_scalars(module: LightningModule, scalars: Mapping[str, float], step: int | None = None) -> None:
+    """Send scalars to every logger against the one step counter; keep them for the progress bar and monitors.
+
+    Args:
+        module: whose trainer has the loggers.
+        scalars: values by name.
+        step: the step that they belong to; None for the trainer's.
+    """
     trainer = module.trainer
     if trainer.sanity_checking:
         return
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
     for logger in trainer.loggers:
-        logger.log_metrics(dict(scalars), step=trainer.global_step)
+        logger.log_metrics(dict(scalars), step=trainer.global_step if step is None else step)
         logger.save()
 
 

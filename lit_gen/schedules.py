@@ -17,7 +17,7 @@ from torch import nn
 from lit_gen.errors import UserError, nearest
 from lit_gen.hparams import constructor_arguments
 
-__all__ = ["Cosine", "Linear", "Schedule", "setter"]
+__all__ = ["Cosine", "Cyclical", "Linear", "Schedule", "WarmupStableDecay", "setter"]
 
 
 class Schedule:
@@ -73,6 +73,69 @@ class Cosine(Schedule):
     def at(self, progress: float) -> float:
         """See `Schedule`."""
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Cyclical(Schedule):
+    """Cycles of a straight line from ``start`` to ``end``, each followed by a rest at ``end``.
+
+    Fu et al., 2019, https://arxiv.org/abs/1903.10145: there beta goes from 0 to 1 in 4 cycles, half of each a rise.
+
+    Args:
+        start: value at the beginning of each cycle.
+        end: value that each cycle reaches, and the last one.
+        steps: how many steps all cycles take, not counting the warm-up.
+        warmup: steps in which the value first rises to ``start``.
+        cycles: their number, at least 1.
+        ratio: share of each cycle that the line takes, in (0, 1].
+
+    Raises:
+        UserError: for ``cycles`` or ``ratio`` out of range, and as `Schedule`.
+    """
+
+    def __init__(
+        self, start: float, end: float, steps: int, warmup: int = 0, cycles: int = 4, ratio: float = 0.5
+    ) -> None:
+        super().__init__(start, end, steps, warmup)
+        if cycles < 1 or not 0 < ratio <= 1:
+            raise UserError(
+                f"model.schedules: Cyclical with cycles {cycles} and ratio {ratio} was found, at least 1 and a number "
+                f"in (0, 1] are expected"
+            )
+        self.cycles, self.ratio = cycles, ratio
+
+    def at(self, progress: float) -> float:
+        """See `Schedule`."""
+        if progress == 1:
+            return self.end
+        of_cycle = round(progress * self.cycles, 9) % 1  # 1 / 49 * 49 is less than 1: that cycle would begin at its end
+        return self.start + (self.end - self.start) * min(of_cycle / self.ratio, 1.0)
+
+
+class WarmupStableDecay(Schedule):
+    """``start`` all the way, then a straight line to ``end`` over the last ``decay`` share of the steps.
+
+    Hu et al., 2024 (MiniCPM), https://arxiv.org/abs/2404.06395.
+
+    Args:
+        start: value after the warm-up.
+        end: last value.
+        steps: how many steps until ``end``, not counting the warm-up.
+        warmup: steps in which the value first rises to ``start``.
+        decay: share of ``steps``, in (0, 1].
+
+    Raises:
+        UserError: for ``decay`` out of range, and as `Schedule`.
+    """
+
+    def __init__(self, start: float, end: float, steps: int, warmup: int = 0, decay: float = 0.2) -> None:
+        super().__init__(start, end, steps, warmup)
+        if not 0 < decay <= 1:
+            raise UserError(f"model.schedule: WarmupStableDecay with decay {decay} was found, in (0, 1] is expected")
+        self.decay = decay
+
+    def at(self, progress: float) -> float:
+        """See `Schedule`."""
+        return self.start + (self.end - self.start) * max(0.0, progress - (1 - self.decay)) / self.decay
 
 
 def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:

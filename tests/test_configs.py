@@ -5,21 +5,27 @@ import io
 import tarfile
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
+import tokenizers
 import yaml
 
 from lit_gen.cli import configs
 from lit_gen.data import cifar, files
+from lit_gen.data.grammar import ENGLISH
 from lit_gen.data.mnist import MNIST, FashionMNIST
 
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml"}
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan")}
+LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
+TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
 
 @pytest.fixture
 def small_sets(tmp_path, monkeypatch):
-    """MNIST, Fashion-MNIST and CIFAR-10 of 200 training and 100 test images under LIT_GEN_DATA."""
+    """MNIST, Fashion-MNIST and CIFAR-10 of 200 training and 100 test images, and short texts, under LIT_GEN_DATA."""
     rng = np.random.default_rng(0)
     root = tmp_path / "data"
     for cls, folder in ((MNIST, "mnist"), (FashionMNIST, "fashion-mnist")):
@@ -41,6 +47,15 @@ def small_sets(tmp_path, monkeypatch):
             info.size = table.size
             tar.addfile(info, io.BytesIO(table.tobytes()))
     monkeypatch.setattr(cifar, "MD5", files.md5(root / cifar.ARCHIVE))
+    texts = [ENGLISH.text(3000, seed) for seed in range(3)]
+    (root / "tinyshakespeare").mkdir()
+    (root / "tinyshakespeare/input.txt").write_text("".join(texts), encoding="utf-8")
+    (root / "fineweb").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), root / "fineweb/000.parquet")
+    (root / "gpt2").mkdir()
+    learned = tokenizers.ByteLevelBPETokenizer()
+    learned.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
+    learned.save_model(str(root / "gpt2"))
     monkeypatch.setenv("LIT_GEN_DATA", str(root))
 
 
@@ -49,18 +64,22 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
     small = ["--config", "smoke.yaml", "--trainer.max_steps=2", "--run_name=r", "--run_id=one"]
     if name.startswith("dcgan") and "cifar" not in name:
         small.append("--data.val_size=20")
+    if name in LARGE & TEXTS:
+        small += ["--data.block_size=64", "--trainer.precision=32-true", "--model.compiled=false"]
+        small += ["--data.val_fraction=0.3"]
     code, _, err = lit_gen("fit", "--config", name, *small)
     assert code == 0, err
     run = tmp_path / "runs/r/one"
     assert (run / "checkpoints/step=00000002.ckpt").is_file()
-    assert (run / "samples/step=00000002.png").is_file()
+    assert (run / f"samples/step=00000002.{'txt' if name in TEXTS else 'png'}").is_file()
     assert (run / "metrics.csv").read_text(encoding="utf-8").count("\n") >= 2
 
 
 @pytest.mark.parametrize("name", sorted(LARGE))
 def test_large_networks_are_built(lit_gen, small_sets, name):
     """Their two steps are among the slow tests."""
-    code, out, err = lit_gen("fit", "--config", name, "--config=smoke.yaml", "--trainer.max_steps=0")
+    text = ["--data.val_fraction=0.3", "--model.compiled=false"] if name in TEXTS else []
+    code, out, err = lit_gen("fit", "--config", name, "--config=smoke.yaml", "--trainer.max_steps=0", *text)
     assert code == 0, err
     assert "nothing was left to train" in out
 

@@ -1,10 +1,11 @@
 """A committed loss curve: a refactor reproduces it exactly where it was recorded, and nearly elsewhere.
 
-Record anew, after a change that is meant to change the numbers:  python tests/test_golden.py
+Record anew, after a change that is meant to change the numbers:  python tests/test_golden.py gan
 """
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ import torch
 from lit_gen.cli import entry
 
 GOLDEN = Path(__file__).parent / "golden"
+TEXT = [
+    "fit", "--config=gpt.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
+    "--trainer.max_steps=40", "--trainer.log_every_n_steps=1", "--samples.enabled=false", "--checkpoint.enabled=false",
+    "--trainer.callbacks.Perplexity.every=0", "--data.path=grammar", "--data.grammar_characters=50000",
+    "--data.block_size=32", "--data.batch_size=8", "--run_root=golden-run", "--run_name=r", "--run_id=text",
+]  # fmt: skip
 OPTIONS = [
     "fit", "--config=gan_mlp.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
     "--trainer.max_steps=40", "--trainer.log_every_n_steps=1", "--samples.enabled=false", "--checkpoint.enabled=false",
@@ -21,24 +28,27 @@ OPTIONS = [
     "--run_name=r", "--run_id=one",
 ]  # fmt: skip
 COLUMNS = ("train/discriminator_loss", "train/generator_loss", "train/real_logit", "train/fake_logit")
+CURVES = {"gan": (OPTIONS, "one", COLUMNS), "gpt": (TEXT, "text", ("train/loss", "train/gradient_norm"))}
 
 
 def machine():
     return {"torch": str(torch.__version__).split("+")[0], "cpu": torch.backends.cpu.get_cpu_capability(), "threads": 1}
 
 
-def record():
+def record(name):
+    options, identifier, columns = CURVES[name]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    assert entry.run(OPTIONS) == 0
+    assert entry.run(options) == 0
     torch.set_num_threads(threads)
-    with Path("golden-run/r/one/metrics.csv").open(encoding="utf-8") as file:
-        return [[float(row[c]) for c in COLUMNS] for row in csv.DictReader(file) if row[COLUMNS[0]]]
+    with Path(f"golden-run/r/{identifier}/metrics.csv").open(encoding="utf-8") as file:
+        return [[float(row[c]) for c in columns] for row in csv.DictReader(file) if row[columns[0]]]
 
 
-def test_gan_curve():
-    golden = json.loads((GOLDEN / "gan.json").read_text(encoding="utf-8"))
-    found = record()
+@pytest.mark.parametrize("name", CURVES)
+def test_curve(name):
+    golden = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    found = record(name)
     if golden["machine"] == machine():
         assert found == golden["curve"]
     for step, (a, b) in enumerate(zip(found[:20], golden["curve"][:20], strict=True)):
@@ -48,5 +58,6 @@ def test_gan_curve():
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    text = json.dumps({"machine": machine(), "columns": COLUMNS, "curve": record()}, indent=0)
-    (GOLDEN / "gan.json").write_text(text + "\n", encoding="utf-8")
+    for name in sys.argv[1:] or CURVES:
+        curve = {"machine": machine(), "columns": CURVES[name][2], "curve": record(name)}
+        (GOLDEN / f"{name}.json").write_text(json.dumps(curve, indent=0) + "\n", encoding="utf-8")

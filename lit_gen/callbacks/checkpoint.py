@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
 from lit_gen import runs
+from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.pictures import replace
 
@@ -32,9 +33,13 @@ class Checkpoint(callbacks.Checkpoint):
         self.latest: Path | None = None
         self._latest_step = -1
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save when the step is due, and at the last step: later the loops have already closed the epoch."""
         step = trainer.global_step
+        if not completes_step(trainer, batch_idx):
+            return
         if (self.every and step % self.every == 0) or step == trainer.max_steps:
             self.save(trainer)
 

@@ -1,23 +1,22 @@
-"""What every evaluation of generated images shares: when it is due, drawing in fixed blocks, and where results go."""
+"""What every evaluation shares: when it is due, that it happens once, and where results go."""
 
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from torch import Tensor
 
 from lit_gen import parallel, pictures
+from lit_gen.callbacks.steps import completes_step
 from lit_gen.callbacks.stop import Stop
 from lit_gen.errors import UserError
-from lit_gen.metrics.drawing import Drawing
 from lit_gen.metrics.extract import exact_math
-from lit_gen.protocols import ImageGenerator, Weights
-from lit_gen.randomness import BLOCK
 from lit_gen.runs import log_scalars
 
 
@@ -27,43 +26,35 @@ class Result:
 
     Attributes:
         values: the numbers by their public names, without the split.
-        floors: for some of them, what real images score.
+        floors: for some of them, what a perfect model would score.
         protocol: how they came about.
+        perfect: what the floors are measured on.
+        picture: uint8 (C, H, W), what was evaluated; None where there is nothing to show.
     """
 
     values: dict[str, float]
     floors: dict[str, float]
     protocol: dict[str, Any]
+    perfect: str = "real images"
+    picture: Tensor | None = None
 
 
 class Evaluator(Callback):
-    """Base of the callbacks that measure generated images: a subclass says what, in `prepare` and `measure`.
+    """Base of the callbacks that measure a model: a subclass says what, in `prepare` and `evaluate`.
 
     Args:
         every: steps between two evaluations; 0 for none by steps.
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
-        weights: the moving average, or the raw weights.
-        count: generated images.
-        batch_size: images that are drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
 
     Raises:
         UserError: for a number out of range.
     """
 
-    def __init__(
-        self, every: int, every_epochs: int, at_end: bool, weights: Weights, count: int, batch_size: int
-    ) -> None:
+    def __init__(self, every: int, every_epochs: int, at_end: bool) -> None:
         self.option = f"trainer.callbacks.{type(self).__name__}"
-        for option, value, least in (("every", every, 0), ("every_epochs", every_epochs, 0), ("count", count, 2)):
-            if value < least:
-                raise UserError(
-                    f"{self.option}.{option}: {value} was found, a whole number of at least {least} is expected"
-                )
-        if batch_size < BLOCK or batch_size % BLOCK:
-            raise UserError(f"{self.option}.batch_size: {batch_size} was found, a multiple of {BLOCK} is expected")
+        self.at_least(0, every=every, every_epochs=every_epochs)
         self.every, self.every_epochs, self.at_end = every, every_epochs, at_end
-        self.weights, self.count, self.batch_size = weights, count, batch_size
         self.title = ""  # tells this evaluation from others of one run; set in `prepare`
         self.latest: Result | None = None
         self._latest_step = -1
@@ -73,22 +64,24 @@ class Evaluator(Callback):
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Check options against model and data, before the first step."""
 
-    def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
-        """Evaluate; called on every rank, and its result is the same on each."""
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+        """Evaluate ``val`` or ``test``; called on every rank, and its result is the same on each."""
         raise NotImplementedError
+
+    def at_least(self, least: int, **options: int) -> None:
+        """Refuse options below ``least``, by name."""
+        for option, value in options.items():
+            if value < least:
+                raise UserError(
+                    f"{self.option}.{option}: {value} was found, a whole number of at least {least} is expected"
+                )
 
     # ---- when
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find what cannot work before the first step.
-
-        Raises:
-            UserError: if the model draws no images.
-        """
+        """Find what cannot work before the first step."""
         if stage == "predict":
             return
-        if not isinstance(pl_module, ImageGenerator):
-            raise UserError(f"{self.option}: {type(pl_module).__name__} does not draw images")
         self.latest, self._latest_step = None, -1
         self.prepare(trainer, pl_module)
         others = [c for c in trainer.callbacks if isinstance(c, Evaluator) and c is not self]  # type: ignore[attr-defined]
@@ -102,9 +95,13 @@ class Evaluator(Callback):
         if step and ((self.every and step % self.every == 0) or by_epoch):
             self._evaluate(trainer, pl_module, "val", step)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Evaluate when the step is due."""
         step = trainer.global_step
+        if not completes_step(trainer, batch_idx):
+            return
         if (self.every and step % self.every == 0) or (self.at_end and step == trainer.max_steps):
             self._evaluate(trainer, pl_module, "val", step)
 
@@ -150,19 +147,17 @@ class Evaluator(Callback):
         if trainer.sanity_checking or (trainer.state.fn == "fit" and step == self._latest_step):
             return
         self._latest_step = step
-        assert isinstance(module, ImageGenerator)
         # statistics of batch norm differ between ranks; those of rank 0 are in the checkpoint
         parallel.broadcast_buffers(module)
         with exact_math(module.device):
-            drawing = Drawing(module, self.weights, module.device, self.batch_size)
-            result = self.measure(trainer, module, drawing)
+            result = self.evaluate(trainer, module, split)
         values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (result.values, result.floors))
-        self.latest = Result(values, floors, result.protocol)
+        self.latest = replace(result, values=values, floors=floors, picture=None)
         log_scalars(module, values | {f"{name}_floor": value for name, value in floors.items()})
         if trainer.is_global_zero:
             path = self._record(trainer, "validate" if trainer.state.fn == "validate" else split, step)
-            if drawing.shown is not None and drawing.shown.shape[1] in (1, 3):
-                pictures.save_png(pictures.grid(drawing.shown[: self.count]), path.with_name(f"{path.name}.png"))
+            if result.picture is not None:
+                pictures.save_png(result.picture, path.with_name(f"{path.name}.png"))
             save_record(path, {"step": step, "values": values, "floors": floors, "protocol": result.protocol})
 
 
@@ -172,11 +167,11 @@ def tables(callbacks: Iterable[Callback]) -> str:
 
 
 def table(result: Result) -> str:
-    """A line for each number of an evaluation, with what real images score."""
+    """A line for each number of an evaluation, with what a perfect model would score."""
     one_set = {name: re.sub(r"(_raw)?(_(mean|min)\d+)?$", "", name) for name in result.values}  # as floors are called
     rows = [(name, f"{value:.5g}", result.floors.get(one_set[name])) for name, value in result.values.items()]
     rows += [(name, "", value) for name, value in result.floors.items() if name not in one_set.values()]
-    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  real images {f:.5g}") for n, v, f in rows)
+    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  {result.perfect} {f:.5g}") for n, v, f in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 

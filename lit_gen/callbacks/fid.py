@@ -13,7 +13,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lit_gen import parallel
-from lit_gen.callbacks.evaluator import Evaluator, Result
+from lit_gen.callbacks.evaluator import Result
+from lit_gen.callbacks.image_evaluator import ImageEvaluator
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.drawing import EXACT, Drawing, first_index
 from lit_gen.metrics.extract import Extracted, extract
@@ -35,7 +36,7 @@ from lit_gen.metrics.scores import (
 from lit_gen.protocols import FeatureExtractor, Weights
 
 
-class FID(Evaluator):
+class FID(ImageEvaluator):
     """Frechet distance, and on request kernel distance, Inception Score, precision and recall, density and coverage.
 
     Named ``val/fid10k`` with the published Inception weights, ``val/fd10k_lenet-mnist`` with another extractor.

@@ -7,7 +7,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lit_gen import parallel
-from lit_gen.callbacks.evaluator import Evaluator, Result
+from lit_gen.callbacks.evaluator import Result
+from lit_gen.callbacks.image_evaluator import ImageEvaluator
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.metrics.extract import place
@@ -19,7 +20,7 @@ from lit_gen.pictures import quantize
 from lit_gen.protocols import FeatureExtractor, Weights
 
 
-class Modes(Evaluator):
+class Modes(ImageEvaluator):
     """Modes found, of a two-dimensional mixture or of stacked MNIST, as PacGAN counts them.
 
     For a mixture ``val/modes2500``, ``val/high_quality2500`` (the share of samples within 3 sigma of a mode) and

@@ -1,4 +1,4 @@
-"""The progress bar: step, images/s, both losses and the time left; plain lines where the output is no terminal."""
+"""The progress bar: step, images/s or tokens/s, the losses, the time left; plain lines where there is no terminal."""
 
 import math
 import sys
@@ -26,7 +26,8 @@ class ProgressLine(ProgressBar):
         super().__init__()
         self.refresh, self.every, self.enabled = refresh, every, enabled
         self.rate = 0.0
-        """Images per second over the whole run so far, pictures, checkpoints and validation included."""
+        """Images or tokens per second over the whole run so far, pictures, checkpoints and validation included."""
+        self.unit = "images"
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._next = 0.0
@@ -90,14 +91,18 @@ class ProgressLine(ProgressBar):
         self._bar.update(self._task, completed=step, description=_step(trainer), text=text, refresh=True)
 
     def _measure(self, trainer: Trainer, now: float) -> None:
-        per_step = getattr(getattr(trainer, "datamodule", None), "images_per_step", 0)
+        data = getattr(trainer, "datamodule", None)
+        self.unit = "tokens" if hasattr(data, "tokens_per_step") else "images"
+        per_step = getattr(data, f"{self.unit}_per_step", 0)
         self.rate = (trainer.global_step - self._first_step) * per_step / max(1e-9, now - self._began)
 
     def _text(self, trainer: Trainer) -> str:
-        parts = [f"{self.rate:,.0f} images/s"]
+        parts = [f"{self.rate:,.0f} {self.unit}/s"]
         for name, value in trainer.callback_metrics.items():
             if name.startswith("train/") and name.endswith("loss"):
                 parts.append(f"{name.removeprefix('train/').removesuffix('_loss')} {float(value):.3f}")
+            elif name.startswith("val/") and name.endswith("loss"):
+                parts.append(f"{name} {float(value):.3f}")
         passed, done = time.monotonic() - self._began, trainer.global_step - self._first_step
         remaining = (_total(trainer) or 0) - trainer.global_step
         if done:

@@ -1,4 +1,4 @@
-"""Pictures while training: the same latents every time, so that one watches the model and not the noise."""
+"""Samples while training: the same latents or draws every time, so that one watches the model and not the noise."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_gen import pictures
-from lit_gen.errors import UserError
-from lit_gen.protocols import ImageGenerator
+from lit_gen.callbacks.steps import completes_step
+from lit_gen.errors import UserError, under
+from lit_gen.protocols import ImageGenerator, TextGenerator
 
+SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
 MOST_COLUMNS = 20  # of a grid with a class per column
 
 
@@ -19,25 +21,38 @@ class Samples(Callback):
     """Write ``samples/step=00000200.png`` every so many steps and at the last one, and send it to the loggers.
 
     Images are laid out in a grid, of a conditional model with one class per column; points of a two-dimensional set
-    in a scatter plot over the data.
+    in a scatter plot over the data. A language model's texts go into ``samples/step=00000200.txt``, and the first of
+    them is printed.
 
     Args:
         every: steps between pictures; 0 for the last step only.
-        count: samples per picture.
+        count: samples per picture, or texts.
+        prompt: what texts continue.
+        max_new_tokens: most tokens of a text.
         enabled: false writes none at all.
     """
 
-    def __init__(self, every: int = 200, count: int = 64, enabled: bool = True) -> None:
-        for option, value, least in (("every", every, 0), ("count", count, 1)):
+    def __init__(
+        self,
+        every: int = 200,
+        count: int = 64,
+        prompt: str = "",
+        max_new_tokens: int = 200,
+        enabled: bool = True,
+    ) -> None:
+        for option, value, least in (("every", every, 0), ("count", count, 1), ("max_new_tokens", max_new_tokens, 1)):
             if value < least:
                 raise UserError(f"samples.{option}: {value} was found, a whole number of at least {least} is expected")
         self.every, self.count, self.enabled = every, count, enabled
+        self.prompt, self.max_new_tokens = prompt, max_new_tokens
         self.latest: Path | None = None
         self._latest_step = -1
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Draw when the step is due."""
-        if self.every and trainer.global_step % self.every == 0:
+        if self.every and completes_step(trainer, batch_idx) and trainer.global_step % self.every == 0:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,9 +77,13 @@ class Samples(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
         due = self.enabled and step != self._latest_step
-        if not (due and trainer.is_global_zero and isinstance(pl_module, ImageGenerator)):
+        if not (due and trainer.is_global_zero):
             return
         self._latest_step = step
+        if isinstance(pl_module, TextGenerator):
+            self._write(trainer, pl_module)
+        if not isinstance(pl_module, ImageGenerator):
+            return
         path = Path(trainer.default_root_dir) / "samples" / f"step={step:08d}.png"
         classes: int | None = getattr(pl_module, "num_classes", None)
         labels = None if classes is None else torch.arange(self.count) % classes
@@ -80,4 +99,23 @@ class Samples(Callback):
                 writer = getattr(logger, "experiment", None)
                 if writer is not None and hasattr(writer, "add_image"):  # TensorBoard
                     writer.add_image("samples", whole, step)
+        self.latest = path
+
+    def _write(self, trainer: Trainer, module: TextGenerator) -> None:
+        """Write texts, the first on the terminal too."""
+        if module.tokenizer is None:
+            return
+        with under("samples.prompt: "):
+            (texts,) = module.write([self.prompt], n=self.count, max_new_tokens=self.max_new_tokens)
+        texts = [self.prompt + text for text in texts]
+        path = Path(trainer.default_root_dir) / "samples" / f"step={trainer.global_step:08d}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(SEPARATOR.join(texts) + "\n", encoding="utf-8")
+        pictures.replace(partial, path)
+        for logger in trainer.loggers:
+            writer = getattr(logger, "experiment", None)
+            if writer is not None and hasattr(writer, "add_text"):  # TensorBoard
+                writer.add_text("samples", "\n\n---\n\n".join(f"```\n{t}\n```" for t in texts), trainer.global_step)
+        print(f"--- step {trainer.global_step}\n{texts[0]}\n---", flush=True)
         self.latest = path

@@ -12,6 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
 from lit_gen import parallel
+from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import UserError
 
 Handler = Callable[[int, types.FrameType | None], Any] | int | None
@@ -51,8 +52,12 @@ class Stop(Callback):
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print("\nfinishing the step and saving; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop here if any rank was asked to."""
+        if not completes_step(trainer, batch_idx):
+            return
         if trainer.world_size > 1 and trainer.global_step % self.agree_every:
             return
         if parallel.agree(self._asked, trainer.strategy.root_device) and not self.stopped:

@@ -12,7 +12,7 @@ COMMANDS = {
     "validate": ("lit_gen.cli.main", "evaluate a checkpoint on the validation split"),
     "test": ("lit_gen.cli.main", "evaluate a checkpoint on the test split"),
     "predict": ("lit_gen.cli.main", "write one sample per test image"),
-    "sample": ("lit_gen.cli.sample", "draw from a run or a checkpoint: sample RUN --n 64 --out DIR"),
+    "sample": ("lit_gen.cli.sample", "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT"),
     "evaluate": ("lit_gen.cli.evaluate", "score images or a run: evaluate DIR --reference cifar10 --metrics fid,kid"),
     "export": (
         "lit_gen.cli.sample",

@@ -11,6 +11,7 @@ from lit_gen.cli import configs
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
 from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
+from lit_gen.data import text as _text  # noqa: F401  --data TextCorpus
 from lit_gen.errors import UserError
 from lit_gen.metrics.features import INCEPTION
 

@@ -1,4 +1,4 @@
-"""What the data tells the networks, where they ask for it: ``shape`` and ``num_classes``."""
+"""What the data tells the networks that ask for it: ``shape``, ``num_classes``, ``vocab_size``, ``block_size``."""
 
 import importlib
 import inspect
@@ -6,10 +6,16 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, _InstantiatorFn
 
+from lit_gen import loading
 from lit_gen.errors import UserError
 
-NETWORKS = ("generator", "discriminator", "encoder", "decoder", "network")
-FACTS = ("shape", "num_classes")
+FACTS = {
+    "generator": ("shape", "num_classes"),
+    "discriminator": ("shape", "num_classes"),
+    "encoder": ("shape", "num_classes"),
+    "decoder": ("shape", "num_classes"),
+    "network": ("vocab_size", "block_size"),
+}
 
 
 def add(parser: LightningArgumentParser) -> None:
@@ -17,12 +23,22 @@ def add(parser: LightningArgumentParser) -> None:
 
     A link whose target a class does not have is passed over: a user's own network need not take a shape.
     """
-    for network in NETWORKS:
-        for fact in FACTS:
+    for network, facts in FACTS.items():
+        for fact in facts:
             target = f"model.init_args.{network}.init_args.{fact}"
-            parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+            parser.link_arguments("data", target, compute_fn=_Fact(fact), apply_on="instantiate")
     parser.link_arguments("seed_everything", "model.init_args.seed")
     parser.link_arguments("seed_everything", "data.init_args.seed")
+
+
+class _Fact:
+    """What a data module says under a name, None where it says nothing: images have no vocabulary."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, data: object) -> Any:
+        return getattr(data, self.name, None)
 
 
 class Instantiator(_InstantiatorFn):
@@ -32,21 +48,35 @@ class Instantiator(_InstantiatorFn):
         """Instantiate ``class_type``, recording the links that its networks take.
 
         Raises:
-            UserError: if a network needs the number of classes of a data set without labels.
+            UserError: if a network needs what the data set cannot say, such as the number of classes.
         """
         self.cli._dump_config()
         taken = {}
         for target, value in applied_instantiation_links.items():
-            network, parameter = _parameter(self.cli.config_dump, target.split("."))
-            if parameter is None:
-                continue
-            if value is None and parameter.default is parameter.empty:
-                raise UserError(
-                    f"{target.removesuffix(f'.init_args.{parameter.name}').replace('.init_args', '')}: {network} needs "
-                    f"{parameter.name}, but the data set has no labels; choose a labelled set or another network"
-                )
-            taken[target] = value
-        return super().__call__(class_type, *args, applied_instantiation_links=taken, **kwargs)
+            _, parameter = _parameter(self.cli.config_dump, target.split("."))
+            if parameter is not None:
+                taken[target] = value
+        made: Any = super().__call__(class_type, *args, applied_instantiation_links=taken, **kwargs)
+        if self.key == "data":
+            self._before_the_model(made)
+        return made
+
+    def _before_the_model(self, data: Any) -> None:
+        """Give the data a checkpoint's tokenizer, and see that it can say what the networks need."""
+        checkpoint = getattr(self.cli, "checkpoint", None)  # of our own command line
+        text = loading.read(checkpoint).get("text") if checkpoint is not None else None
+        if text is not None and hasattr(data, "adopt"):
+            data.adopt(text["tokenizer"], text["sha256"])
+        for network, facts in FACTS.items():
+            for fact in facts:
+                name, parameter = _parameter(self.cli.config_dump, ["model", "init_args", network, "init_args", fact])
+                needed = parameter is not None and parameter.default is parameter.empty
+                if needed and getattr(data, fact, None) is None:
+                    kind = type(data).__name__
+                    lacks = "no labels; choose a labelled set or" if fact == "num_classes" else f"none ({kind}); choose"
+                    raise UserError(
+                        f"model.{network}: {name} needs {fact}, but the data set has {lacks} another network"
+                    )
 
 
 def _parameter(config: Any, target: list[str]) -> tuple[str, inspect.Parameter | None]:

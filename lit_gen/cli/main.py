@@ -4,20 +4,20 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_gen import loading, parallel, record, runs
-from lit_gen.callbacks import fid, modes  # noqa: F401  short names: --trainer.callbacks FID
+from lit_gen.callbacks import fid, modes, perplexity  # noqa: F401  short names: --trainer.callbacks FID
 from lit_gen.callbacks.checkpoint import Checkpoint
-from lit_gen.callbacks.evaluator import Evaluator, tables
+from lit_gen.callbacks.evaluator import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli import links, own_code, run_dir
+from lit_gen.cli import closing, links, own_code, run_dir
 from lit_gen.cli.assemble import Assembled, assemble
 from lit_gen.cli.changes import refuse_changes
 from lit_gen.cli.errors import STOPPED
@@ -25,11 +25,14 @@ from lit_gen.cli.hardware import refuse_unusable_gpu
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
 from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
+from lit_gen.data import text as _text  # noqa: F401  --data TextCorpus
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
 from lit_gen.gan import penalties, regularizers  # noqa: F401  --model.regularizers R1
+from lit_gen.lm import lstm, transformer  # noqa: F401  --model.network Transformer
+from lit_gen.lm import module as _lm  # noqa: F401  --model LanguageModel
+from lit_gen.protocols import ImageGenerator
 
-C = TypeVar("C")
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
 
 
@@ -186,6 +189,7 @@ class LitGenCLI(LightningCLI):
         if self.trainer.is_global_zero:
             runs.write_config(self.run_dir, self.dump)
             record.describe_environment(self.run_dir, self.command_line)
+            closing.which_text(self.datamodule)
         self.first_step = self.checkpoint_step
         if self.resumed is not None:
             for logger in self.trainer.loggers:
@@ -197,42 +201,36 @@ class LitGenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is, and how to continue a run that was stopped."""
-        stop = self._callback(Stop)
+        stop = closing.callback(self.trainer, Stop)
         step, last = self.trainer.global_step, self.trainer.max_steps
         stopped = stop.stopped and not 0 <= last <= step
         self.exit_code = STOPPED if stopped else 0
         if not self.trainer.is_global_zero:
             return
-        samples = self._callback(Samples)
-        progress = self._callback(ProgressLine)
-        print(f"run       {self.run_dir}")
-        if step == self.first_step and not stopped:
-            print(f"nothing was left to train: the run stands at step {step} (trainer.max_steps, trainer.max_epochs)")
-        if samples.latest is not None:
-            print(f"samples   {samples.latest}")
-        print(tables(self.trainer.callbacks), end="")  # type: ignore[attr-defined]
-        if progress.rate:
-            print(f"images/s  {progress.rate:,.0f}")
+        idle = step == self.first_step and not stopped
+        closing.what_came_of_it(self.run_dir, self.trainer, idle)
         if stopped:
             print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
-
-    def _callback(self, kind: type[C]) -> C:
-        found: C = next(c for c in self.trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
-        return found
 
     def _print_metrics(self) -> None:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Evaluator):
                 callback.make_up(self.trainer, self.model)
-        if not self.trainer.is_global_zero:
-            return
-        print(f"from {self.checkpoint}, on {type(self.datamodule).__name__}")
-        if not self.trainer.callback_metrics:
-            print("nothing was measured: this data set has no such split, or the model no metric for it")
-        for name, value in sorted(self.trainer.callback_metrics.items()):
-            print(f"{name:24} {float(value):.6g}")
+        if self.trainer.is_global_zero:
+            closing.numbers(self.checkpoint, self.trainer)
 
     after_validate = after_test = _print_metrics
+
+    def before_predict(self) -> None:
+        """Refuse models that draw no images.
+
+        Raises:
+            UserError: with the command for texts.
+        """
+        if not isinstance(self.model, ImageGenerator):
+            raise UserError(
+                f"predict: {type(self.model).__name__} draws no images; for texts: lit-gen sample RUN --prompt TEXT"
+            )
 
     def after_predict(self) -> None:
         """Say where the samples are."""

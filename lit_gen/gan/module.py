@@ -6,10 +6,10 @@ injected, and metrics and pictures live in callbacks: this file holds the step a
 """
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -17,7 +17,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from lit_gen import hparams, parallel, randomness, schedules
+from lit_gen import parallel, randomness, schedules
 from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.gan import checks, ema, layers
 from lit_gen.gan.ada import ADA
@@ -27,12 +27,13 @@ from lit_gen.gan.losses import Loss, non_saturating
 from lit_gen.gan.monitor import NETWORKS, HeldOut, Monitor, gradient_norm, log_names, named
 from lit_gen.gan.sampling import Sampler
 from lit_gen.gan.step import Fakes, Game, Place
+from lit_gen.hparams import Rebuildable
 from lit_gen.protocols import ImageBatch
 from lit_gen.runs import last_checkpoint_of, log_scalars
 from lit_gen.schedules import Schedule
 
 
-class GAN(LightningModule, Sampler):
+class GAN(Rebuildable, LightningModule, Sampler):
     """A generator and a discriminator trained in turn; Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661.
 
     Args:
@@ -92,12 +93,7 @@ class GAN(LightningModule, Sampler):
     ) -> None:
         super().__init__()
         checks.options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
-        with warnings.catch_warnings():
-            # Lightning advises to ignore the networks; a checkpoint of the command line could then not be loaded.
-            warnings.filterwarnings("ignore", message=".*is already saved during checkpointing.*")
-            self.save_hyperparameters(logger=False)
-        if "_instantiator" not in self.hparams:
-            self.hparams.clear()  # built in Python: objects, which no checkpoint can hold; see on_save_checkpoint
+        self.keep_arguments(inspect.currentframe())
         self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
@@ -121,7 +117,6 @@ class GAN(LightningModule, Sampler):
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self._held_out = HeldOut()
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
-        self.described: dict[str, Any] | None = None  # of a module that was loaded, by `lit_gen.loading`
 
     @property
     def batches_per_step(self) -> int:
@@ -154,7 +149,7 @@ class GAN(LightningModule, Sampler):
         data = getattr(self.trainer, "datamodule", None)
         checks.precision(self.trainer.precision)
         self._setters = {}
-        self._describe()  # now: schedules will change what it describes
+        self.describe()  # now: schedules will change what it describes
         checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
             checks.labels(side, getattr(getattr(self, side), "num_classes", None), data)
@@ -355,20 +350,6 @@ class GAN(LightningModule, Sampler):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """As many samples as the batch has images, by index, and by label where the generator is conditional."""
         return self.sample(batch.indices, labels=None if self.num_classes is None else batch.labels)
-
-    def _describe(self) -> None:
-        """Put a module built in Python into the words of the command line, so that a checkpoint alone rebuilds it."""
-        if "_instantiator" not in self.hparams and self.trainer.checkpoint_callbacks:
-            try:
-                self.described = hparams.module_hparams(self)
-            except UserError:
-                if self.described is None:  # else it was loaded from a checkpoint, which did describe it
-                    raise
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what rebuilds a module built in Python."""
-        if "_instantiator" not in checkpoint.get("hyper_parameters", {}):
-            checkpoint["hyper_parameters"] = self.described or hparams.module_hparams(self)
 
 
 @contextmanager

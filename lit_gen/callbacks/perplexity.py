@@ -1,0 +1,149 @@
+"""Perplexity and bits per byte, of every token once, the same at any world size and batch size."""
+
+import math
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+
+from lit_gen import parallel
+from lit_gen.callbacks.evaluator import Evaluator, Result
+from lit_gen.data.windows import TokenStream, WindowLoader
+from lit_gen.errors import UserError
+from lit_gen.metrics.scores import versions
+from lit_gen.protocols import TokenScorer
+
+TOKENS_AT_ONCE = 8192  # of one block of windows, unless its batch size says otherwise
+
+
+class Perplexity(Evaluator):
+    """The cost of the held-out text: ``val/loss``, ``val/perplexity``, ``val/bits_per_byte``.
+
+    ``loss`` is the mean nats per token, ``perplexity`` its exponential; both count ends of documents. ``bits_per_byte``
+    is the bits of the text's own tokens over the UTF-8 bytes of the original text: the one number that compares models
+    with different tokenizers. Sums are kept in float64 and added exactly, so that there is one division and one exp.
+
+    The text is covered by windows of ``context`` tokens, ``stride`` apart, in which every token is scored once: with
+    the default, disjoint windows of the data's block size; a smaller stride gives each token more context, a lower
+    number, and another name: ``val/perplexity_context256_stride64``. A first token that nothing precedes costs ln V.
+
+    Args:
+        every: steps between two evaluations; 0 for none by steps.
+        every_epochs: epochs between two evaluations; 0 for none by epochs.
+        at_end: evaluate after the last step too.
+        context: tokens that a window holds; null for the data's block size.
+        stride: tokens from one window to the next; null for disjoint windows.
+        batch_size: windows in one forward pass; null for 8,192 tokens.
+
+    Raises:
+        UserError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        every: int = 0,
+        every_epochs: int = 0,
+        at_end: bool = True,
+        context: int | None = None,
+        stride: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(every, every_epochs, at_end)
+        given = {"context": context, "stride": stride, "batch_size": batch_size}
+        self.at_least(1, **{name: value for name, value in given.items() if value is not None})
+        self.context, self.stride, self.batch_size = context, stride, batch_size
+        self._window = (0, 0)
+        self._suffix = ""
+
+    def prepare(self, trainer: Trainer, module: LightningModule) -> None:
+        """Settle context and stride, and the names that they give.
+
+        Raises:
+            UserError: for a model or data that have no tokens, or a context that the network does not take.
+        """
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(module, TokenScorer) or not hasattr(data, "stream"):
+            raise UserError(
+                f"{self.option}: a language model and a text are expected, {type(module).__name__} and "
+                f"{type(data).__name__} were found"
+            )
+        context = self.context or data.block_size
+        stride = self.stride or context
+        if stride > context:
+            raise UserError(f"{self.option}.stride: {stride} was found, at most the context of {context} is expected")
+        longest = getattr(getattr(module, "network", None), "block_size", None)
+        if longest is not None and context > longest:
+            raise UserError(
+                f"{self.option}.context: {context} was found, but the network takes at most {longest} tokens"
+            )
+        self._window = (context, stride)
+        standard = (context, stride) == (data.block_size, data.block_size)
+        self._suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
+        self.title = f"perplexity{self._suffix.replace('_', '-')}"
+
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+        """Score the split's windows, each on one rank, and add up."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        stream: TokenStream = data.stream(split)
+        context, stride = self._window
+        rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)
+        place: dict[str, Any] = {
+            "rank": trainer.global_rank,
+            "world": trainer.world_size,
+            "device": trainer.strategy.root_device,
+        }
+        loader = WindowLoader(stream, context, stride, rows, **place)
+        assert isinstance(module, TokenScorer)
+        nats, text_nats, count = score(module, loader, stream.end_of_text)
+        if stream.prefix is None:  # nothing precedes the first token
+            uniform = math.log(stream.vocab_size)
+            nats, text_nats, count = nats + uniform, text_nats + uniform, count + 1
+        if count != len(stream.tokens):
+            raise AssertionError(f"{count} of {len(stream.tokens)} tokens were scored")
+        loss = nats / count
+        values = {"loss": loss, "perplexity": _exp(loss)}
+        if stream.text_bytes:
+            values["bits_per_byte"] = text_nats / (math.log(2) * stream.text_bytes)
+        floors = {}
+        if data.entropy_bits_per_byte is not None:
+            floors["bits_per_byte"] = data.entropy_bits_per_byte
+        record = {
+            "metrics": {"perplexity": {"context": context, "stride": stride, "rows": rows}},
+            "tokens": count,
+            "text_bytes": stream.text_bytes,
+            "nats": nats,
+            "reference": data.protocol,
+            "versions": versions(),
+        }
+        named = [{f"{k}{self._suffix}": v for k, v in part.items()} for part in (values, floors)]
+        return Result(named[0], named[1], record, perfect="the source")
+
+
+@torch.no_grad()
+def score(module: TokenScorer, loader: WindowLoader, end_of_text: int | None) -> tuple[float, float, int]:
+    """Sums over all ranks: nats of all scored tokens, nats of those that are text, and how many were scored.
+
+    Args:
+        module: says each token's nats.
+        loader: this rank's windows.
+        end_of_text: the id that is no text.
+
+    Returns:
+        The sums, the same on every rank and for any number of ranks.
+    """
+    nats, text, count = [], [], 0
+    for batch in loader:
+        each = module.nll(batch.tokens).cpu().double()
+        scored = torch.ones(each.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
+        is_text = scored if end_of_text is None else scored & (batch.tokens[:, 1:].cpu() != end_of_text)
+        nats.append(float(each[scored].sum()))
+        text.append(float(each[is_text].sum()))
+        count += int(scored.sum())
+    whole = (math.fsum(parallel.gather(sums)) for sums in (nats, text, [float(count)]))
+    total, of_text, scored_tokens = whole
+    return total, of_text, int(scored_tokens)
+
+
+def _exp(x: float) -> float:
+    """exp, infinite where float64 ends."""
+    return math.exp(x) if x < 709 else math.inf

@@ -1,0 +1,117 @@
+"""From a part of a corpus to its tokens: which tokenizer it gets, and the cached token files.
+
+Everything lies under ``text/`` of the cache folder and is named by what it was made from: the text's SHA-256, the part
+of it, the tokenizer's SHA-256. A changed file or option makes other names, never a stale result.
+"""
+
+import importlib.metadata
+from pathlib import Path
+
+from lit_gen.cache import cache_folder, cached
+from lit_gen.data import token_file
+from lit_gen.data.bpe import BpeTokenizer, TextTokenizer, read_bpe, train_bpe
+from lit_gen.data.encoding import encode, shards
+from lit_gen.data.splits import Part
+from lit_gen.data.tokenizers import ByteTokenizer, CharTokenizer, from_json
+from lit_gen.data.windows import TokenStream
+from lit_gen.errors import UserError, nearest
+
+
+def check_tokenizer(spec: str, root: Path) -> None:
+    """Refuse a tokenizer that is neither a kind nor a file.
+
+    Raises:
+        UserError: with what is expected.
+    """
+    if spec not in ("char", "byte", "bpe") and _file(spec, root) is None:
+        raise UserError(
+            f"data.tokenizer: {spec} was found; char, byte, bpe, a tokenizer.json or a folder with GPT-2's vocab.json "
+            f"and merges.txt is expected{nearest(spec, ['char', 'byte', 'bpe'])}"
+        )
+
+
+def build_tokenizer(spec: str, train: Part, alphabet: str, bpe_vocab_size: int, root: Path) -> TextTokenizer:
+    """The tokenizer that a configuration names.
+
+    Args:
+        spec: char, byte, bpe (learned from the training part, once), or a file or folder.
+        train: the training part; the tokenizer has an end of text if it has documents.
+        alphabet: the characters of all splits, for char.
+        bpe_vocab_size: ids wanted, for bpe.
+        root: where relative paths are looked up that are not found as they are.
+
+    Raises:
+        UserError: if a file is damaged, or what it needs is not installed.
+    """
+    ends = train.source.documents
+    if spec == "char":
+        return CharTokenizer(alphabet, ends)
+    if spec == "byte":
+        return ByteTokenizer(ends)
+    if spec == "bpe":
+        return _learned(train, bpe_vocab_size)
+    check_tokenizer(spec, root)
+    return read_bpe(_file(spec, root) or Path(spec), ends)
+
+
+def _learned(train: Part, vocab_size: int) -> TextTokenizer:
+    ends = train.source.documents
+
+    def write(path: Path) -> None:
+        groups = shards(train.texts(), ends, "line")
+        learned = train_bpe((text for group in groups for text, _ in group), vocab_size, ends)
+        path.write_text(learned.to_json(), encoding="utf-8")
+
+    try:
+        version = importlib.metadata.version("tokenizers")  # another one may learn something else
+    except importlib.metadata.PackageNotFoundError:
+        version = "none"
+    name = f"bpe{vocab_size}-{train.begin}-{train.end}-tokenizers{version}.json"
+    path = cached(f"text/{train.scan.sha256[:16]}/{name}", write)
+    try:
+        tokenizer = from_json(path.read_text(encoding="utf-8"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}; delete it, then run the command again") from None
+    assert isinstance(tokenizer, BpeTokenizer)
+    return tokenizer
+
+
+def tokens(part: Part, tokenizer: TextTokenizer, workers: int) -> tuple[Path, token_file.TokenFile]:
+    """The token file of a part: opened, or made first.
+
+    Raises:
+        UserError: if the tokenizer cannot encode the text, or the file is damaged.
+    """
+    expected = token_file.Header(
+        tokenizer.vocab_size, tokenizer.name, tokenizer.sha256, part.scan.sha256, (part.begin, part.end)
+    )
+    path = cache_folder() / "text" / part.scan.sha256[:16] / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}.tokens"
+    if not path.is_file():
+        texts, documents = part.texts(), part.source.documents
+        encode(texts, documents, tokenizer, path, expected, characters=part.characters, workers=workers)
+    return path, token_file.load(path, expected)
+
+
+def stream(part: Part, file: token_file.TokenFile, tokenizer: TextTokenizer, before: int | None) -> TokenStream:
+    """The tokens of a part, with what precedes them.
+
+    Args:
+        part: the part.
+        file: its tokens.
+        tokenizer: what made them.
+        before: the token before it in a text without end, if there is one.
+
+    Raises:
+        UserError: if no token of it has another one before it.
+    """
+    end = tokenizer.end_of_text if part.source.documents else None
+    counts = file.header.text_bytes, file.header.characters, file.header.documents
+    found = TokenStream(file.tokens, end if part.source.documents else before, *counts, end, tokenizer.vocab_size)
+    if not found.targets:
+        raise UserError(f"data: a split of {part.source.name} has {len(found)} tokens, at least 2 are expected")
+    return found
+
+
+def _file(spec: str, root: Path) -> Path | None:
+    path = Path(spec).expanduser()
+    return next((p for p in (path, root / path) if p.exists()), None)

@@ -1,0 +1,107 @@
+"""Parameter groups of a language model, and Muon with AdamW as one optimizer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["MuonAdamW", "parameter_groups"]
+
+
+def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Every trainable parameter once, a tied weight too, in up to three groups.
+
+    ``matrices``: weights of two or more dimensions inside the network; ``embeddings``: embedding tables and the layer
+    that makes logits; ``vectors``: biases and the gains of norms, which are never decayed.
+
+    Args:
+        network: has ``vocab_size``, by which the layer that makes the logits is known.
+
+    Returns:
+        Groups as optimizers take them, with the keys ``params`` and ``name``, of vectors ``weight_decay: 0`` too.
+    """
+    tables = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, nn.Embedding)
+        or (isinstance(module, nn.Linear) and module.out_features == getattr(network, "vocab_size", None))
+    }
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
+    for parameter in network.parameters():  # a tied weight comes once
+        if parameter.requires_grad:
+            kind = "vectors" if parameter.ndim < 2 else "embeddings" if id(parameter) in tables else "matrices"
+            groups[kind].append(parameter)
+    undecayed: dict[str, Any] = {"weight_decay": 0.0}
+    return [
+        {"params": members, "name": name, **(undecayed if name == "vectors" else {})}
+        for name, members in groups.items()
+        if members
+    ]
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the matrices, AdamW for everything else: one optimizer, whose one update is one step.
+
+    Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) orthogonalizes the momentum of each matrix.
+    Its update is scaled by 0.2 sqrt(max(rows, columns)), which gives it the size of AdamW's (Liu et al., 2025,
+    https://arxiv.org/abs/2502.16982), so that one learning rate serves both.
+
+    Args:
+        params: groups as of `parameter_groups`; Muon takes those named ``matrices``.
+        lr: learning rate.
+        matrix_lr: of the matrices; None for ``lr``.
+        weight_decay: decoupled, of all groups that do not say their own.
+        betas: AdamW's.
+        eps: AdamW's.
+        momentum: Muon's.
+
+    Raises:
+        ValueError: for a number out of range, or a matrix of more than two dimensions.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        matrix_lr: float | None = None,
+        weight_decay: float = 0.1,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        momentum: float = 0.95,
+    ) -> None:
+        groups = [dict(group) for group in params]
+        matrices = [group for group in groups if group.get("name") == "matrices"]
+        others = [group for group in groups if group.get("name") != "matrices"]
+        self._parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            rate, scale = lr if matrix_lr is None else matrix_lr, "match_rms_adamw"
+            self._parts.append(
+                torch.optim.Muon(matrices, rate, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn=scale)
+            )
+        if others:
+            first, second = betas
+            self._parts.append(torch.optim.AdamW(others, lr, (first, second), eps, weight_decay))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss anew, with its gradients.
+
+        Returns:
+            The loss, of a closure.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            # state and groups are this optimizer's: loading a checkpoint replaces them
+            part.state = self.state
+            muon = isinstance(part, torch.optim.Muon)
+            part.param_groups = [g for g in self.param_groups if (g.get("name") == "matrices") == muon]
+            part.step()
+        return loss
