@@ -13,7 +13,12 @@ def main() -> None:
         sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name
     from lit_gen.cli.entry import run
 
-    code = run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, `head` say, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         # An error left collectives behind: to wait for their threads may hang, and to take the interpreter down under

@@ -4,6 +4,7 @@ import importlib
 import pickle
 import re
 from argparse import ArgumentError
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from lit_gen import runs
 from lit_gen.errors import UserError
 from lit_gen.pictures import replace
-from lit_gen.protocols import ImageGenerator, LatentInterpolator, Weights
+from lit_gen.protocols import ImageGenerator, LatentInterpolator, TextGenerator, Weights
 
 
 def resolve(path: Path) -> Path:
@@ -130,19 +131,27 @@ class Run:
         first = torch.arange(start, start + n)
         return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights)
 
-    def export(self, path: str | Path) -> None:
-        """Write the generator's averaged weights (raw where none were kept) as safetensors, to load without lightning.
+    def write(self, prompts: Sequence[str], **options: Any) -> list[list[str]]:
+        """Continue each prompt; the options and the result are those of `lit_gen.protocols.TextGenerator.write`."""
+        if not isinstance(self.model, TextGenerator):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not write texts")
+        return self.model.write(prompts, **options)
 
-        The keys are those of the generator's own state_dict; its class and arguments are in the file's metadata.
+    def export(self, path: str | Path) -> None:
+        """Write the network that draws or writes as safetensors, to load without lightning.
+
+        That is a GAN's generator (its averaged weights, raw where none were kept), a VAE's decoder, a language model's
+        network. The keys are those of its own state_dict; its class and arguments are in the file's metadata.
         """
-        generator = getattr(self.model, "ema_generator", None) or getattr(self.model, "generator", None)
-        if generator is None:
-            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no generator to export")
-        described = dict(self.model.hparams).get("generator", {})
+        found = [name for name in ("generator", "decoder", "network") if hasattr(self.model, name)]
+        if not found:
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
+        generator = getattr(self.model, f"ema_{found[0]}", None) or getattr(self.model, found[0])
+        described = dict(self.model.hparams).get(found[0], {})
         tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
-        metadata = {"generator": str(described), "checkpoint": self.checkpoint.name}
+        metadata = {found[0]: str(described), "checkpoint": self.checkpoint.name}
         partial.write_bytes(save(tensors, metadata))  # save_file would make it readable for its owner alone
         replace(partial, target)

@@ -12,6 +12,7 @@ from torchmetrics.text import Perplexity as Reference
 
 from lit_gen.callbacks.perplexity import Perplexity
 from lit_gen.data.text import TextCorpus
+from lit_gen.data.windows import WindowLoader
 from lit_gen.errors import UserError
 from lit_gen.lm.module import LanguageModel
 
@@ -19,7 +20,7 @@ from lit_gen.lm.module import LanguageModel
 class Uniform(nn.Module):
     """Every token equally likely, whatever came before."""
 
-    block_size = None
+    block_size, new_cache = None, print
 
     def __init__(self, vocab_size):
         super().__init__()
@@ -121,6 +122,29 @@ def test_the_batch_size_changes_nothing(tmp_path):
     values = [measure(model, data, Perplexity(batch_size=b), tmp_path) for b in (1, 7, 64, None)]
     for other in values[1:]:
         assert other == pytest.approx(values[0], rel=1e-7)
+
+
+def test_a_mean_of_the_blocks_perplexities_is_another_number(tmp_path):
+    """The control: what logging exp(loss) for each batch gives depends on the batches."""
+    data = corpus()
+    model = build(data)
+    fit(model, data, 20, tmp_path)
+    found = measure(model, data, Perplexity(), tmp_path)["val/perplexity"]
+    naive = []
+    for rows_at_once in (1, 7, 64):
+        loader = WindowLoader(data.stream("val"), 16, 16, rows_at_once)
+        each = [math.exp(model.nll(b.tokens)[b.scored].mean()) for b in loader]
+        naive.append(sum(each) / len(each))
+    assert len(data.stream("val").tokens) % 16  # a ragged tail
+    assert min(abs(n - found) for n in naive) > 1e-3
+    assert max(naive) - min(naive) > 1e-3
+
+
+def test_a_text_without_the_split_is_refused_before_the_first_step(tmp_path):
+    data = corpus(val_fraction=0)
+    with pytest.raises(UserError, match="no val split"):
+        fit(build(data), data, 3, tmp_path, [Perplexity()])
+    assert not (tmp_path / "metrics.csv").exists()
 
 
 def test_evaluates_on_schedule_once_and_leaves_training_alone(tmp_path):

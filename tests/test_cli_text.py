@@ -2,8 +2,10 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 GPT = (
     "--config=gpt.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
@@ -41,6 +43,53 @@ def test_a_run_prints_texts_and_numbers(lit_gen, tmp_path):
 def test_resuming_takes_the_checkpoints_tokenizer(lit_gen, run):
     code, _, err = lit_gen("fit", "--resume", run, "--trainer.max_steps=8")
     assert code == 0, err
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(lit_gen, run, tmp_path):
+    before = (tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8")
+    code, _, err = lit_gen("fit", "--resume", run, "--trainer.max_steps=8", "--trainer.accumulate_grad_batches=2")
+    assert code == 2
+    assert "accumulate_grad_batches" in err
+    assert (tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8") == before
+    assert lit_gen("fit", "--resume", run, "--trainer.max_steps=8")[0] == 0
+    assert "max_steps: 8" in (tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_run_with_the_default_optimizer_can_be_continued_and_sampled(lit_gen):
+    small = ("--trainer.accelerator=cpu", "--trainer.max_steps=2", "--run_name=d", "--run_id=one")
+    network = ("--model.network=lit_gen.lm.transformer.Transformer", "--model.network.n_layer=1")
+    narrow = ("--model.network.n_embd=16", "--model.network.n_head=2")
+    data = ("--data=TextCorpus", "--data.path=grammar", "--data.grammar_characters=20000", "--data.block_size=16")
+    code, _, err = lit_gen("fit", "--model=LanguageModel", *network, *narrow, *data, *small)
+    assert code == 0, err
+    assert lit_gen("sample", "runs/d/one", "--max_new_tokens", "3")[0] == 0
+    code, _, err = lit_gen("fit", "--resume", "runs/d/one", "--trainer.max_steps=3")
+    assert code == 0, err
+
+
+def test_a_prompt_for_samples_that_cannot_be_encoded_is_found_at_once(lit_gen, tmp_path):
+    code, _, err = lit_gen("fit", *GPT, "--samples.prompt=É", "--samples.every=0")
+    assert code == 2
+    assert "samples.prompt: " in err
+    assert not list((tmp_path / "runs").rglob("metrics.csv"))
+
+
+def test_the_network_is_exported(lit_gen, run, tmp_path):
+    code, _, err = lit_gen("export", run, "net.safetensors")
+    assert code == 0, err
+    assert "wte.weight" in load_file(tmp_path / "net.safetensors")
+
+
+def test_a_prompt_with_unusual_line_ends_is_one_prompt(lit_gen, run, tmp_path):
+    (tmp_path / "p.jsonl").write_text('\ufeff{"prompt": "a\u2028"}\r\n', encoding="utf-8")
+    code, _, err = lit_gen("sample", run, "--prompts", "p.jsonl")
+    assert code == 2
+    assert "U+2028" in err or "\\u2028" in err  # the vocabulary lacks it; the file was read
+
+
+def test_a_device_is_written_into_and_not_replaced(lit_gen, run):
+    assert lit_gen("sample", run, "--out", "/dev/null", "--max_new_tokens", "2")[0] == 0
+    assert Path("/dev/null").is_char_device()
 
 
 def test_continues_a_prompt_the_same_way_each_time(lit_gen, run):

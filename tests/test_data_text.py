@@ -1,3 +1,4 @@
+import errno
 import gzip
 import json
 import math
@@ -12,8 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning import LightningModule, Trainer
 
-from lit_gen.cache import cache_folder
+from lit_gen.cache import cache_folder, cached
 from lit_gen.data import encoding, token_file
 from lit_gen.data.crops import TrainCrops
 from lit_gen.data.documents import find, scan
@@ -21,7 +23,7 @@ from lit_gen.data.grammar import ENGLISH
 from lit_gen.data.text import TextCorpus
 from lit_gen.data.tokenizers import CharTokenizer
 from lit_gen.data.windows import TokenStream, WindowLoader, cover
-from lit_gen.errors import UserError
+from lit_gen.errors import UserError, note
 
 TEXT = "".join(f"Line {i} of a text that is not very long, with café no. {i * i % 97}.\n" for i in range(200))
 
@@ -261,11 +263,11 @@ class Failing(CharTokenizer):
         super().__init__(alphabet)
         self.left, self.done = pieces, 0
 
-    def encode_array(self, text):
+    def encode_array(self, text, begin=0):
         if self.done >= self.left:
             raise KeyboardInterrupt
         self.done += 1
-        return super().encode_array(text)
+        return super().encode_array(text, begin)
 
 
 def encode(target, tokenizer, **options):
@@ -651,21 +653,33 @@ def test_a_damaged_cache_is_refused_by_name(tmp_path):
 def test_a_character_that_is_missing_is_named_with_its_place(tmp_path):
     data = TextCorpus(put(tmp_path, "a.txt", "a" * 50 + "b" + "a" * 49))
     data.adopt(CharTokenizer("a").to_json(), "another text")
-    with pytest.raises(UserError, match=r"data\.path, a\.txt: from character 0 on, the text has 'b' at position 50"):
+    with pytest.raises(UserError, match=r"data\.path, a\.txt: the text has 'b' at position 50, which"):
         data.stream("test")
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_the_place_of_a_missing_character_is_that_in_the_whole_text(tmp_path, monkeypatch, documents):
+    monkeypatch.setattr(encoding.encode, "__kwdefaults__", encoding.encode.__kwdefaults__ | {"shard": 16})
+    paths = [put(tmp_path, "a.txt", "a" * 60), put(tmp_path, "b.txt", "a" * 35 + "b" + "a" * 4)]
+    text = put(tmp_path, "c.txt", "a" * 95 + "b" + "a" * 4)
+    data = TextCorpus(paths if documents else text, val_fraction=0.4)
+    data.adopt(CharTokenizer("a", end_of_text=documents).to_json(), data.text_sha256)
+    data.stream("train")
+    with pytest.raises(UserError, match=r"the text has 'b' at position 95, which is none of the 1 characters"):
+        data.stream("val")
 
 
 def test_an_adopted_tokenizer_is_used_and_another_text_is_tested_whole(tmp_path):
     path = put(tmp_path, "a.txt", TEXT)
     trained = TextCorpus(path, "bpe", bpe_vocab_size=300)
     stored = trained.tokenizer.to_json()
-    same = TextCorpus(path, "char")
+    same = TextCorpus(path, "bpe", bpe_vocab_size=256)
     same.adopt(stored, trained.text_sha256)
     assert same.tokenizer.sha256 == trained.tokenizer.sha256
     assert not same.foreign
     assert np.array_equal(same.stream("test").tokens, trained.stream("val").tokens)
-    other = TextCorpus(put(tmp_path, "b.txt", "something else\n" * 20), "char")
-    assert other.vocab_size == len(set("something else\n"))
+    other = TextCorpus(put(tmp_path, "b.txt", "something else\n" * 20), "bpe")
+    assert other.vocab_size < 300
     other.adopt(stored, trained.text_sha256)
     assert other.foreign
     other.prepare_data()
@@ -683,8 +697,13 @@ def test_another_text_needs_no_split(tmp_path):
     assert data.stream("test").tokens.tolist() == [0, 1, 0, 1, 2]
     assert data.val_dataloader() == []
     assert data.protocol["test"]["documents"] == 1
-    with pytest.raises(UserError, match=r"has no train split \(all of it is unseen in training\), test is expected"):
-        data.stream("train")
+    for split in ("train", "val"):
+        with pytest.raises(UserError) as refused:
+            data.stream(split)
+        assert str(refused.value) == (
+            f"data.path: a.txt is not the text that the model was trained on (sha256 another text then, "
+            f"{data.text_sha256[:12]} now); test scores it whole"
+        )
 
 
 def test_documents_without_an_end_in_the_adopted_tokenizer_run_on(tmp_path):
@@ -717,6 +736,8 @@ def test_a_tokenizer_of_a_file_under_the_root(tmp_path):
         ({"grammar_characters": 0}, r"data\.grammar_characters: 0 was found"),
         ({"bpe_vocab_size": 255}, r"data\.bpe_vocab_size: 255 was found, a whole number of at least 256"),
         ({"tokenizer": "bytes"}, r"data\.tokenizer: bytes was found; char, byte, bpe.*did you mean 'byte'"),
+        ({"path": ["nowhere.txt", "grammar"]}, r"data\.path: grammar was found in a list.* cannot stand in a list"),
+        ({"val_path": ["embedded"]}, r"data\.val_path: embedded was found in a list.* cannot stand in a list"),
         ({"path": "nowhere.txt"}, r"data\.path: nowhere\.txt was not found"),
         ({"val_path": "nowhere.txt"}, r"data\.val_path: nowhere\.txt was not found"),
         ({"test_path": "nowhere.txt"}, r"data\.test_path: nowhere\.txt was not found"),
@@ -725,3 +746,249 @@ def test_a_tokenizer_of_a_file_under_the_root(tmp_path):
 def test_wrong_options_are_refused_by_name(options, message):
     with pytest.raises(UserError, match=message):
         TextCorpus(**options)
+
+
+# ---- what is trained on and held out
+
+
+def test_documents_that_are_trained_on_are_not_held_out(tmp_path):
+    train = [put(tmp_path, f"t/{i}.txt", f"document {i} of the training text") for i in range(5)]
+    held = [put(tmp_path, f"h/{i}.txt", f"document {i} of the training text" + "!" * (i != 3)) for i in range(2, 5)]
+    message = (
+        r"1 of its 3 documents stand in the training text too, the first is 3\.txt, 'document 3 of the training text'"
+    )
+    for option in ("val_path", "test_path"):
+        with pytest.raises(UserError, match=rf"data\.{option}: {message}; documents that are not trained on"):
+            TextCorpus(train, **{option: held}).prepare_data()
+    records = put(tmp_path, "r.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in ["new", "a" * 50, "b"]))
+    again = put(tmp_path, "again.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in ["b", "a" * 50, "c"]))
+    with pytest.raises(UserError, match=r"val_path: 2 of its 3 .* the first is again\.jsonl, 'b'; "):
+        TextCorpus(records, val_path=again, column="text").prepare_data()
+    unseen = TextCorpus(train, val_path=[held[0], held[2]], test_path=held[2], block_size=8)
+    unseen.prepare_data()
+    assert unseen.stream("val").documents == 2
+
+
+def test_a_text_that_is_trained_on_is_not_held_out(tmp_path):
+    path, copy = put(tmp_path, "a.txt", TEXT), put(tmp_path, "copy.txt", TEXT)
+    for held in (path, copy):
+        for option in ("val_path", "test_path"):
+            with pytest.raises(UserError, match=rf"data\.{option}: .* stands in the training text too, as a whole"):
+                TextCorpus(path, **{option: held}).prepare_data()
+    with pytest.raises(
+        UserError, match=r"copy\.txt stands in the training text too, as a whole \(it begins with 'Line 0"
+    ):
+        TextCorpus([path, put(tmp_path, "b.txt", "b")], val_path=copy).prepare_data()
+    with pytest.raises(UserError, match=r"val_path: 1 of its 2 documents .*, the first is copy\.txt, 'Line 0"):
+        TextCorpus(path, val_path=[put(tmp_path, "b.txt", "b"), copy]).prepare_data()
+    TextCorpus(path, val_path=put(tmp_path, "c.txt", TEXT[:-1])).prepare_data()
+
+
+def test_documents_on_both_sides_of_a_split_are_counted_and_named_once(tmp_path, capsys):
+    note.cache_clear()
+    texts = ["one " * 9, "two " * 9, "three " * 9, "two " * 9, "four " * 9, "one " * 9]
+    paths = [put(tmp_path, f"{i}.txt", text) for i, text in enumerate(texts)]
+    for _ in range(2):  # the second time from what is kept
+        TextCorpus(paths, val_fraction=0.5).prepare_data()
+    said = capsys.readouterr().err
+    assert said == (
+        "note: 2 of the 3 held-out documents of "
+        f"{Path(paths[0]).name}+5 stand in the training part too, the first is 3.txt, {('two ' * 9)[:40]!r}\n"
+    )
+    TextCorpus(paths[:3], val_fraction=0.5).prepare_data()
+    TextCorpus(put(tmp_path, "a.txt", "ab" * 50), val_fraction=0.5).prepare_data()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_floor_is_that_of_the_split(tmp_path):
+    path = put(tmp_path, "a.txt", TEXT)
+    data = TextCorpus("grammar", grammar_characters=5000, test_path=path)
+    floor = ENGLISH.entropy_bits_per_char
+    assert [data.entropy(split) for split in ("train", "val", "test")] == [floor, floor, None]
+    data = TextCorpus(path, test_path="grammar", grammar_characters=5000)
+    assert [data.entropy(split) for split in ("train", "val", "test")] == [None, None, floor]
+
+
+# ---- damage and change
+
+
+def damage(path, place, value, width=2):
+    with path.open("r+b") as file:
+        file.seek(4096 + width * place)
+        file.write(value.to_bytes(width, "little"))
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_an_id_beyond_the_vocabulary_is_refused_with_the_file(tmp_path, on_device):
+    path = put(tmp_path, "a.txt", TEXT)
+    data = TextCorpus(path, block_size=32, batch_size=64, on_device=on_device)
+    _, train, val = data.files()
+    for place in range(0, 10_000, 100):
+        damage(train, place, 40_000)
+    damage(val, 0, data.vocab_size)
+    message = "less than {} .the size of the vocabulary. is expected; the file is damaged: delete it"
+    fresh = TextCorpus(path, block_size=32, batch_size=64, on_device=on_device)
+    with pytest.raises(UserError, match=rf"{train.name}: the id 40000 was found, {message.format(data.vocab_size)}"):
+        list(fresh.train_dataloader())
+    with pytest.raises(UserError, match=rf"{val.name}: the id {data.vocab_size} was found"):
+        list(fresh.val_dataloader())
+    damage(train, len(data.stream("train")) - 1, 40_000)  # the token before the held-out part
+    with pytest.raises(UserError, match=rf"{train.name}: the id 40000 was found"):
+        TextCorpus(path).stream("val")
+
+
+@pytest.mark.parametrize("when", ["the scan", "learning"])
+def test_a_text_that_changes_after_the_scan_is_not_kept_under_its_name(tmp_path, monkeypatch, when):
+    path = put(tmp_path, "a.txt", TEXT)
+    status = Path(path).stat()
+    data = TextCorpus(path, "byte" if when == "the scan" else "bpe", bpe_vocab_size=300)
+    assert data.text_sha256
+    put(tmp_path, "a.txt", TEXT.swapcase())  # of the same size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+    with pytest.raises(UserError, match=r"a\.txt has changed while it was read; run the command again"):
+        data.prepare_data()
+    assert not [p for p in cache_folder().rglob("*") if p.suffix in (".tokens", ".json", ".partial")]
+    put(tmp_path, "a.txt", TEXT)  # as it was: nothing of the other text is taken for it
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = TextCorpus(path, data.tokenizer_spec, bpe_vocab_size=300)
+    assert again.tokenizer.decode(again.stream("train").tokens.tolist()) == TEXT[: int(0.9 * len(TEXT))]
+
+
+def test_another_number_of_characters_than_was_scanned_is_refused(tmp_path):
+    with pytest.raises(UserError, match="characters were found, 7 are expected: the text has changed"):
+        encode(tmp_path / "t", CharTokenizer(TEXT), characters=7)
+    assert not (tmp_path / "t").exists()
+
+
+# ---- a checkpoint's tokenizer
+
+
+def test_a_tokenizer_that_is_not_the_checkpoints_is_refused(tmp_path):
+    path = put(tmp_path, "a.txt", TEXT)
+    learned = TextCorpus(path, "bpe", bpe_vocab_size=300)
+    stored = {"char": TextCorpus(path).tokenizer, "byte": TextCorpus(path, "byte").tokenizer, "bpe": learned.tokenizer}
+    for found in stored:
+        for kind, tokenizer in stored.items():
+            data = TextCorpus(path, found)
+            if found == kind:
+                data.adopt(tokenizer.to_json(), data.text_sha256)
+                continue
+            trained = "bpe300" if kind == "bpe" else kind
+            expected = rf"data\.tokenizer: {found} was found, but the checkpoint's model was trained with {trained}"
+            with pytest.raises(UserError, match=expected):
+                data.adopt(tokenizer.to_json(), data.text_sha256)
+    library = learned.tokenizer._library
+    library.save(put(tmp_path, "mine.json", ""))
+    for text in (path, [path]):  # of documents, with an end of text
+        mine = TextCorpus(text, "mine.json", val_fraction=0).tokenizer.to_json()
+        for other in (path, [path]):
+            TextCorpus(other, "mine.json").adopt(mine, "another text")
+    TextCorpus(path, "bpe", bpe_vocab_size=280).tokenizer._library.save(put(tmp_path, "other.json", ""))
+    for name in ("mine.json", "other.json"):
+        wrong = stored["char"] if name == "mine.json" else learned.tokenizer
+        with pytest.raises(
+            UserError, match=rf"data\.tokenizer: {name} was found \(sha256 .* was trained with \w+ \(sha"
+        ):
+            TextCorpus(path, name).adopt(wrong.to_json(), "another text")
+
+
+# ---- where training continues
+
+
+class Seen(LightningModule):
+    """Records which crops it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.tokens = torch.nn.Linear(1, 1), []
+
+    def training_step(self, batch, batch_idx):
+        self.tokens.append(batch.tokens.tolist())
+        return self.layer(torch.ones(1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fitted(data, epochs, checkpoint=None, save=None, **options):
+    module, quiet = Seen(), {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=epochs, accumulate_grad_batches=2, limit_val_batches=0,
+        enable_checkpointing=False, **quiet, **options,
+    )  # fmt: skip
+    trainer.fit(module, data, ckpt_path=checkpoint)
+    if save:
+        trainer.save_checkpoint(save)
+    return module.tokens
+
+
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::lightning.fabric.utilities.rank_zero.LightningDeprecationWarning"
+)
+@pytest.mark.parametrize("limit", [None, 4])
+def test_a_loader_that_is_made_anew_goes_on(tmp_path, limit):
+    path = put(tmp_path, "a.txt", TEXT)
+
+    def fresh():
+        return TextCorpus(path, block_size=128, batch_size=4)
+
+    expected = fitted(fresh(), 4, limit_train_batches=limit)
+    assert len(expected) == 4 * (limit or 20)
+    assert len({str(tokens) for tokens in expected}) == len(expected)
+    again = {"reload_dataloaders_every_n_epochs": 1, "limit_train_batches": limit}
+    assert fitted(fresh(), 4, **again) == expected
+    half, data = str(tmp_path / "half.ckpt"), fresh()
+    assert fitted(data, 2, save=half, **again) == expected[: len(expected) // 2]
+    for resumed in (fresh(), data):  # in the same process too
+        assert fitted(resumed, 4, checkpoint=half, **again) == expected[len(expected) // 2 :]
+    data.load_state_dict({"micro_batch": 2, "accumulate": 2, "tokens_per_step": 1024})  # as testing a checkpoint does
+    assert fitted(data, 1, limit_train_batches=limit) == expected[: len(expected) // 4]  # a new fit
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_text_that_has_changed_is_not_trained_on(tmp_path):
+    data = TextCorpus(put(tmp_path, "a.txt", TEXT), block_size=128, batch_size=4)
+    data.adopt(CharTokenizer("ab").to_json(), "another text")  # that lacks its characters
+    with pytest.raises(UserError, match=r"a\.txt is not the text that the model was trained on \(sha256 anot"):
+        fitted(data, 1)
+
+
+# ---- folders that cannot be written, patterns that are none
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/nope"])
+def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, place):
+    text = put(tmp_path, "a.txt", TEXT)
+    if place == "file":
+        place = put(tmp_path, "file", "")
+    elif sys.platform != "linux":
+        pytest.skip("needs /proc")
+    monkeypatch.setenv("LIT_GEN_CACHE", place)
+    message = rf"the cache folder {place} cannot be written \([A-Z].*\); set LIT_GEN_CACHE to one that can"
+    for make in (lambda: TextCorpus("grammar"), lambda: TextCorpus(text).prepare_data()):
+        with pytest.raises(UserError, match=message):
+            make()
+    with pytest.raises(UserError, match=message):  # also where the scan needs no cache
+        TextCorpus("embedded", "byte").prepare_data()
+
+
+def test_a_full_disk_is_named_and_other_errors_are_not_mistaken_for_it(tmp_path):
+    def fails(number):
+        def write(path):
+            raise OSError(number, os.strerror(number))
+
+        return write
+
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); set LIT_GEN_CACHE"):
+        cached("x", fails(errno.ENOSPC))
+    with pytest.raises(OSError, match="No such file"):
+        cached("x", fails(errno.ENOENT))
+    assert not list(cache_folder().iterdir())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="is a pattern there")
+def test_a_wrong_pattern_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"data\.path: t/\*\*x/\*\.txt is no pattern of files \(.*\), books/\*\*/\*\.txt is one"
+    ):
+        TextCorpus("t/**x/*.txt")

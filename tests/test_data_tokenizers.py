@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gen.data.bpe import END_OF_TEXT, BpeTokenizer, read_bpe, train_bpe
+from lit_gen.data import encoding
+from lit_gen.data.bpe import END_OF_TEXT, LONGEST_WORD, BpeTokenizer, _short_words, read_bpe, train_bpe
 from lit_gen.data.encoding import shards
 from lit_gen.data.tokenizers import ByteTokenizer, CharTokenizer, from_json
 from lit_gen.errors import UserError
@@ -252,3 +253,44 @@ def test_large_vocabularies():
     assert tokenizer.vocab_size > 2**16 - 2**12
     ids = tokenizer.encode_array(characters)
     assert np.array_equal(ids, np.arange(len(characters)))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("word", ["a" * 3_000_000, " " * 3_000_000, "!\x1c" * 1_500_000, "ab1" * 1_000_000])
+def test_one_huge_word_is_learned_from_and_encoded_in_seconds(word):
+    learned = train_bpe([word], 300, end_of_text=False)
+    assert learned.vocab_size > 256
+    ids = learned.encode(word)
+    assert len(ids) < len(word)
+    assert learned.decode(ids) == word
+    (piece,) = [piece for group in shards([word], False, learned.cut) for piece, _ in group]
+    assert piece == word
+
+
+def test_words_are_cut_for_learning_only_where_they_are_too_long():
+    short = "a" * LONGEST_WORD
+    for text in ("", TEXT, f"{short} {short}\n{short}", " " * LONGEST_WORD + "a"):
+        assert list(_short_words(text)) == [text]
+    for text in (f"x {short}{short}b y {short}", "x" + " " * 2500 + "y", "\x1c" * 1500 + " " + "-" * 1500):
+        parts = list(_short_words(text))
+        assert len(parts) == 3
+        assert "".join(parts) == text
+        assert all(len(word) <= LONGEST_WORD for part in parts for word in part.split(" "))
+
+
+def test_a_long_text_without_a_line_end_is_searched_once(monkeypatch):
+    searched = []
+
+    class Watched:
+        def search(self, text, begin):
+            searched.append(len(text) - begin)
+            return encoding_line_end.search(text, begin)
+
+    encoding_line_end = encoding._LINE_END
+    monkeypatch.setattr(encoding, "_LINE_END", Watched())
+    blocks = ["a" * 1000] * 100
+    assert [text for group in shards([*blocks, "a\n", "b"], False, "line", 50) for text, _ in group] == [
+        "a" * 100_001 + "\n",
+        "b",
+    ]
+    assert sum(searched) < 101_000

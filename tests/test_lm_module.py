@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from lightning import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch.utils.data import DataLoader
 
 import lit_gen.loading
 from lit_gen import schedules
@@ -19,6 +20,7 @@ from lit_gen.lm.lstm import LSTM
 from lit_gen.lm.module import LanguageModel
 from lit_gen.lm.optimizers import MuonAdamW
 from lit_gen.lm.transformer import Transformer
+from lit_gen.protocols import TokenBatch
 from lit_gen.runs import MetricsCSV
 
 ADAMW = functools.partial(torch.optim.AdamW, lr=3e-3)
@@ -170,22 +172,46 @@ def test_a_checkpoint_alone_rebuilds_the_model_and_its_tokenizer(tmp_path):
     data = corpus()
     model = build(data, dropout=0.1, schedule=schedules.Cosine(1.0, 0.1, steps=3))
     fit(model, data, 3, tmp_path)
-    opened = lit_gen.loading.load(tmp_path / "checkpoints/step=00000003.ckpt").model
+    run = lit_gen.loading.load(tmp_path / "checkpoints/step=00000003.ckpt")
+    opened = run.model
+    assert run.write(["the "], max_new_tokens=5) == opened.write(["the "], max_new_tokens=5)
+    with pytest.raises(UserError, match="does not draw images"):
+        run.sample(1)
     assert opened.tokenizer.sha256 == data.tokenizer.sha256
     assert opened.corpus == data.text_sha256
     assert opened.write(["the "], n=2, max_new_tokens=20) == model.write(["the "], n=2, max_new_tokens=20)
     assert isinstance(opened.schedule, schedules.Cosine)
 
 
-def test_the_validation_loop_gives_the_mean_over_all_tokens(tmp_path):
+@pytest.mark.parametrize("case", ["tail", "own file", "bf16"])
+def test_the_validation_loop_gives_what_the_callback_does(tmp_path, case):
+    (tmp_path / "other.txt").write_text("The dog sings.\n" * 40, encoding="utf-8")
+    options = {"val_path": str(tmp_path / "other.txt")} if case == "own file" else {}
+    loop = {"limit_val_batches": 1.0, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    if case == "bf16":
+        loop["precision"] = "bf16-mixed"
+    found = []
+    for folder, callbacks in (("loop", []), ("both", [Perplexity()])):
+        data = corpus(**options)
+        trainer = fit(build(data, dropout=0.5), data, 2, tmp_path / folder, callbacks, **loop)
+        found.append(float(trainer.callback_metrics["val/loss"]))
+        assert sum("val/loss" in row for row in rows(tmp_path / folder)) == 1
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_a_part_of_the_validation_text_has_another_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("lit_gen.data.text.BLOCK_TOKENS", 64)
     data = corpus()
-    model = build(data)
-    trainer = fit(model, data, 2, tmp_path, limit_val_batches=1.0, val_check_interval=2, check_val_every_n_epoch=None)
-    stream = data.stream("val")
-    tokens = torch.tensor([stream.prefix, *stream.tokens.tolist()])
-    nats = torch.cat([model.nll(tokens[None, i : i + 17])[0] for i in range(0, len(tokens) - 1, 16)])
-    assert len(nats) == len(stream.tokens)
-    assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(float(nats.mean()), rel=1e-5)
+    fit(build(data), data, 2, tmp_path, limit_val_batches=1, val_check_interval=2, check_val_every_n_epoch=None)
+    assert "val/loss_partial" in rows(tmp_path)[-1]
+    assert not any("val/loss" in row for row in rows(tmp_path))
+
+
+def test_early_stopping_hears_of_the_callbacks_loss(tmp_path):
+    data = corpus()
+    stop = EarlyStopping("val/loss", min_delta=100.0, patience=1)
+    loop = {"limit_val_batches": 1.0, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    assert fit(build(data), data, 20, tmp_path, [Perplexity(), stop], **loop).global_step == 4
 
 
 def test_mixed_precision_trains(tmp_path):
@@ -228,6 +254,57 @@ def test_a_context_that_the_network_cannot_take_is_refused(tmp_path):
         fit(build(data, network=network), data, 1, tmp_path)
 
 
+def test_an_epoch_that_ends_within_a_step_is_refused(tmp_path):
+    data = corpus()
+    with pytest.raises(UserError, match="accumulate_grad_batches: 2 was found, but an epoch has 3 batches"):
+        fit(build(data), data, 4, tmp_path, accumulate_grad_batches=2, limit_train_batches=3)
+
+
+def test_another_tokenizer_than_the_models_is_refused(tmp_path):
+    data = corpus()
+    model = build(data)
+    fit(model, data, 1, tmp_path / "one")
+    (tmp_path / "other.txt").write_text("".join(map(chr, range(200, 200 + data.vocab_size))) * 40, encoding="utf-8")
+    other = TextCorpus(str(tmp_path / "other.txt"), block_size=16, batch_size=2)
+    assert other.vocab_size == data.vocab_size
+    with pytest.raises(UserError, match="the model was trained with char"):
+        fit(model, other, 2, tmp_path / "two")
+    with pytest.raises(UserError, match="the model was trained with char"):
+        Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).validate(model, other, verbose=False)
+
+
+class Own(LightningDataModule):
+    """A data module of somebody else's."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def train_dataloader(self):
+        return DataLoader([self.batch] * 4, batch_size=None, collate_fn=lambda batch: batch)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_data_of_ones_own_need_only_batches_of_tokens(tmp_path):
+    tokens = torch.arange(34).view(2, 17) % 9
+    model = LanguageModel(Transformer(9, 16, n_layer=1, n_head=2, n_embd=16))
+    fit(model, Own(TokenBatch(tokens, None, torch.arange(2))), 4, tmp_path)
+    assert len(rows(tmp_path)) == 4
+    with pytest.raises(UserError, match="a Tensor was found"):
+        fit(model, Own(tokens), 8, tmp_path)
+    with pytest.raises(UserError, match="the token 9 was found, 0 to 8 are expected"):
+        fit(model, Own(TokenBatch(tokens + 1, None, torch.arange(2))), 8, tmp_path)
+
+
+def test_a_network_that_could_not_write_is_refused():
+    class Net(torch.nn.Linear):
+        vocab_size = 5
+
+    with pytest.raises(UserError, match="Net lacks block_size"):
+        LanguageModel(Net(1, 1))
+
+
 def test_a_network_without_a_vocabulary_is_refused():
     with pytest.raises(UserError, match="Linear has no whole number vocab_size"):
         LanguageModel(torch.nn.Linear(1, 1))
@@ -264,9 +341,7 @@ def test_a_markov_source_is_approached_and_never_undercut(tmp_path):
 
 def test_one_batch_is_learned_by_heart(tmp_path):
     (tmp_path / "short.txt").write_text("It was the best of times, it was the worst.", encoding="utf-8")
-    data = TextCorpus(
-        str(tmp_path / "short.txt"), block_size=16, batch_size=8, val_fraction=0, val_path=str(tmp_path / "short.txt")
-    )
+    data = TextCorpus(str(tmp_path / "short.txt"), block_size=16, batch_size=8, val_fraction=0)
     model = build(data, functools.partial(torch.optim.AdamW, lr=1e-2))
     fit(model, data, 300, tmp_path)
     text = torch.tensor([data.tokenizer.encode("It was the best o")])

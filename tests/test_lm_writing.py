@@ -49,6 +49,23 @@ def test_a_character_comes_out_whole():
     assert [p for p in pieces if p] == ["é", "→", "🙂"]
 
 
+@given(st.lists(st.integers(0, 255), max_size=60))
+def test_pieces_of_any_bytes_are_what_they_decode_to(tokens):
+    tokenizer = ByteTokenizer(end_of_text=False)
+    row = Row(tokenizer, [])
+    pieces = [row.add(token) for token in tokens]
+    assert "".join([*pieces, row.finish()]) == tokenizer.decode(tokens)
+
+
+def test_a_space_after_the_prompt_is_kept_where_a_token_depends_on_its_place():
+    class Words:  # as Metaspace does: a space before each word but the first
+        def decode(self, ids):
+            return " ".join(f"w{i}" for i in ids)
+
+    row = Row(Words(), [], prompt=[3])
+    assert [row.add(4), row.add(5), row.finish()] == [" w4", " w5", ""]
+
+
 def test_bytes_that_are_no_character_come_out_at_last():
     row = Row(ByteTokenizer(end_of_text=False), [])
     pieces = [row.add(b) for b in (0xFF, 0xFE, 0x41, 0x42)]
@@ -147,6 +164,7 @@ def test_keeps_the_contracts(model):
     ("options", "words"),
     [
         ({"n": 0}, "n: 0 was found"),
+        ({"max_new_tokens": 10**11}, "at most 10,000,000"),
         ({"max_new_tokens": 0}, "max_new_tokens: 0 was found"),
         ({"top_k": 0}, "top_k: 0 was found"),
         ({"top_p": 0.0}, "top_p: 0.0 was found"),
@@ -164,6 +182,11 @@ def test_options_out_of_range_are_refused(model, options, words):
 def test_a_prompt_that_cannot_be_encoded_is_refused(model):
     with pytest.raises(UserError, match="'z'"):
         model.write(["abz"])
+
+
+def test_one_prompt_is_a_list_too(model):
+    with pytest.raises(UserError, match="a list of strings is expected"):
+        model.write("ab")
 
 
 def test_a_model_without_a_tokenizer_writes_nothing():

@@ -16,6 +16,7 @@ from lit_gen import parallel, pictures
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.callbacks.stop import Stop
 from lit_gen.errors import UserError
+from lit_gen.evaluating import evaluation_mode
 from lit_gen.metrics.extract import exact_math
 from lit_gen.runs import log_scalars
 
@@ -90,7 +91,7 @@ class Evaluator(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make up for an evaluation of a resumed run's step that was cut off after the step was saved."""
-        step, per_epoch = trainer.global_step, trainer.num_training_batches
+        step, per_epoch = trainer.global_step, trainer.num_training_batches // trainer.accumulate_grad_batches
         by_epoch = self.every_epochs and step % per_epoch == 0 and step // per_epoch % self.every_epochs == 0
         if step and ((self.every and step % self.every == 0) or by_epoch):
             self._evaluate(trainer, pl_module, "val", step)
@@ -149,7 +150,7 @@ class Evaluator(Callback):
         self._latest_step = step
         # statistics of batch norm differ between ranks; those of rank 0 are in the checkpoint
         parallel.broadcast_buffers(module)
-        with exact_math(module.device):
+        with exact_math(module.device), evaluation_mode(module):
             result = self.evaluate(trainer, module, split)
         values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (result.values, result.floors))
         self.latest = replace(result, values=values, floors=floors, picture=None)

@@ -63,6 +63,9 @@ class FID(ImageEvaluator):
         UserError: for an option out of range.
     """
 
+    suffix = ""
+    """Put after the names of the numbers by a subclass whose images come from elsewhere."""
+
     def __init__(
         self,
         extractor: str | nn.Module = "inception-v3-compat",
@@ -104,7 +107,8 @@ class FID(ImageEvaluator):
             parallel.from_first(self._load)  # one process downloads
             parallel.together(self._load)
         assert self._extractor is not None
-        self.title = f"{self._extractor.name}-{thousands(self.count)}" + ("-raw" if self.weights == "raw" else "")
+        self.title = f"{self._extractor.name}-{thousands(self.count)}{self.suffix.replace('_', '-')}"
+        self.title += "-raw" if self.weights == "raw" else ""
         self._reals = None
         data: Any = getattr(trainer, "datamodule", None)
         hint = f"; --{self.option} false leaves this evaluation out"
@@ -167,7 +171,7 @@ class FID(ImageEvaluator):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             name = getattr(data, "name", None) or type(data).__name__
             self._reals = Reals(data.split, self.reference, name, self._extractor, module.device)
-        suffix, sets = "_raw" if self.weights == "raw" else "", []
+        suffix, sets = self.suffix + ("_raw" if self.weights == "raw" else ""), []
         for repeat in range(self.repeats):
             first = first_index(repeat, self.count)
             generated = drawing.features(self._extractor, first, self.count, None, self.streaming)
@@ -213,7 +217,8 @@ class FID(ImageEvaluator):
             **drawing.record,
         }
         if classes:
-            name = f"intra_{public_name('fd', self.per_class, extractor)}" + ("_raw" if self.weights == "raw" else "")
+            name = f"intra_{public_name('fd', self.per_class, extractor)}{self.suffix}"
+            name += "_raw" if self.weights == "raw" else ""
             values = values | {name: sum(classes) / len(classes)}
             record["per_class"] = {"count": self.per_class, "distances": classes}
         if self.repeats > 1:
@@ -221,5 +226,5 @@ class FID(ImageEvaluator):
         floors: dict[str, float] = {}
         if self.floor and self._reals is not None:
             scores, record["floor"] = self._reals.floor(self.metrics, self.count)
-            floors = named(scores, record["floor"]["count"], extractor) if scores else {}
+            floors = named(scores, record["floor"]["count"], extractor, self.suffix) if scores else {}
         return Result(values, floors, record)

@@ -38,6 +38,11 @@ class ImageEvaluator(Evaluator):
         """Evaluate; called on every rank, and its result is the same on each."""
         raise NotImplementedError
 
+    def generator(self, trainer: Trainer, module: LightningModule) -> ImageGenerator:
+        """What draws: the module itself, or in a subclass another source of images; called on every rank."""
+        assert isinstance(module, ImageGenerator)
+        return module
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find what cannot work before the first step.
 
@@ -50,8 +55,7 @@ class ImageEvaluator(Evaluator):
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
         """Draw and measure."""
-        assert isinstance(module, ImageGenerator)
-        drawing = Drawing(module, self.weights, module.device, self.batch_size)
+        drawing = Drawing(self.generator(trainer, module), self.weights, module.device, self.batch_size)
         result = self.measure(trainer, module, drawing)
         if drawing.shown is not None and drawing.shown.shape[1] in (1, 3):
             result.picture = pictures.grid(drawing.shown[: self.count])

@@ -76,10 +76,17 @@ class Perplexity(Evaluator):
             raise UserError(
                 f"{self.option}.context: {context} was found, but the network takes at most {longest} tokens"
             )
+        if trainer.state.fn in ("fit", "validate", "test"):  # else found when the first evaluation is due
+            data.stream("test" if trainer.state.fn == "test" else "val")
         self._window = (context, stride)
         standard = (context, stride) == (data.block_size, data.block_size)
         self._suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
         self.title = f"perplexity{self._suffix.replace('_', '-')}"
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate with lightning's validation loop too, for callbacks that monitor what it logs."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._evaluate(trainer, pl_module, "val", trainer.global_step)
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
         """Score the split's windows, each on one rank, and add up."""
@@ -105,8 +112,9 @@ class Perplexity(Evaluator):
         if stream.text_bytes:
             values["bits_per_byte"] = text_nats / (math.log(2) * stream.text_bytes)
         floors = {}
-        if data.entropy_bits_per_byte is not None:
-            floors["bits_per_byte"] = data.entropy_bits_per_byte
+        entropy = data.entropy(split) if hasattr(data, "entropy") else None
+        if entropy is not None:
+            floors["bits_per_byte"] = entropy
         record = {
             "metrics": {"perplexity": {"context": context, "stride": stride, "rows": rows}},
             "tokens": count,

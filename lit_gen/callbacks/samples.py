@@ -48,6 +48,12 @@ class Samples(Callback):
         self.latest: Path | None = None
         self._latest_step = -1
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find a prompt that cannot be encoded before the first step."""
+        if self.enabled and isinstance(pl_module, TextGenerator) and pl_module.tokenizer is not None:
+            with under("samples.prompt: "):
+                pl_module.tokenizer.encode(self.prompt)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

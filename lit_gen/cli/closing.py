@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightning import Trainer
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
 
+from lit_gen import runs
 from lit_gen.callbacks.evaluator import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
@@ -16,6 +18,22 @@ def callback(trainer: Trainer, kind: type[C]) -> C:
     """The callback of that kind, which every run has."""
     found: C = next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
     return found
+
+
+class WriteConfig(Callback):
+    """Write a resumed run's configuration once it was accepted.
+
+    Args:
+        run: the run directory.
+        text: the resolved configuration.
+    """
+
+    def __init__(self, run: Path, text: str) -> None:
+        self.run, self.text = run, text
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checkpoint and data fit together."""
+        runs.write_config(self.run, self.text)
 
 
 def which_text(data: Any) -> None:

@@ -16,6 +16,7 @@ _FILES = {
     errno.ENOSPC: f"the disk is full; {_WHOLE}",
     errno.EDQUOT: f"the disk quota is used up; {_WHOLE}",
     errno.EROFS: f"the disk is read-only; {_WHOLE}",
+    errno.ENOENT: "no such file, or no such folder to write into",
     errno.EACCES: "permission was denied",
     errno.EPERM: "permission was denied",
     errno.EEXIST: "a file is there, a folder is expected",

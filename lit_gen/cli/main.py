@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_gen import loading, parallel, record, runs
-from lit_gen.callbacks import fid, modes, perplexity  # noqa: F401  short names: --trainer.callbacks FID
+from lit_gen.callbacks import fid, latent_fid, latent_pictures, latents, likelihood, modes, perplexity  # noqa: F401
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluator import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
@@ -29,9 +30,12 @@ from lit_gen.data import text as _text  # noqa: F401  --data TextCorpus
 from lit_gen.errors import UserError
 from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
 from lit_gen.gan import penalties, regularizers  # noqa: F401  --model.regularizers R1
-from lit_gen.lm import lstm, transformer  # noqa: F401  --model.network Transformer
+from lit_gen.lm import lstm, transformer  # noqa: F401
 from lit_gen.lm import module as _lm  # noqa: F401  --model LanguageModel
 from lit_gen.protocols import ImageGenerator
+from lit_gen.vae import convolutional as _convolutional  # noqa: F401
+from lit_gen.vae import mlp as _mlp  # noqa: F401
+from lit_gen.vae import module as _vae  # noqa: F401  --model VAE
 
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
 
@@ -170,6 +174,11 @@ class LitGenCLI(LightningCLI):
         for option in (*RUN_OPTIONS, "ckpt_path", "config"):
             config.pop(option, None)
         text: str = self._parser(self.subcommand).dump(config, skip_validation=True, skip_none=False)
+        if lost := re.search(r"(\w+): .*Unable to serialize", text):
+            raise UserError(
+                f"{lost[1]}: its default is an object that no config can hold, so that the run could not be continued; "
+                f"say {lost[1]} in the config"
+            )
         return text
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -187,7 +196,10 @@ class LitGenCLI(LightningCLI):
     def before_fit(self) -> None:
         """Write the run's record; on resume cut the logs back to the checkpoint."""
         if self.trainer.is_global_zero:
-            runs.write_config(self.run_dir, self.dump)
+            if self.resumed is None:
+                runs.write_config(self.run_dir, self.dump)
+            else:  # options may still be refused when the data are loaded
+                self.trainer.callbacks.append(closing.WriteConfig(self.run_dir, self.dump))  # type: ignore[attr-defined]
             record.describe_environment(self.run_dir, self.command_line)
             closing.which_text(self.datamodule)
         self.first_step = self.checkpoint_step

@@ -18,6 +18,9 @@ from lit_gen.gan.augment import Augmentation
 from lit_gen.gan.context import Regularizer
 from lit_gen.hparams import constructor_arguments
 from lit_gen.schedules import Schedule
+from lit_gen.vae.bottleneck import Bottleneck
+from lit_gen.vae.likelihoods import Likelihood
+from lit_gen.vae.objectives import Objective
 
 
 class Parser(LightningArgumentParser):
@@ -152,6 +155,7 @@ def _class(path: Any) -> type | None:
 def _known_classes() -> Iterator[type]:
     lightnings = [LightningModule, LightningDataModule, Callback, Logger]
     queue: list[type] = [*lightnings, torch.optim.Optimizer, Regularizer, Augmentation, Schedule]
+    queue += [Likelihood, Bottleneck, Objective]
     while queue:
         found = queue.pop()
         yield found

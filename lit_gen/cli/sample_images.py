@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lit_gen import pictures
 from lit_gen.errors import UserError
-from lit_gen.gan.sampling import check_labels
 from lit_gen.loading import Run
 from lit_gen.randomness import BLOCK
+from lit_gen.sampling import check_labels
 
 MOST_SHOWN = 1024  # images in a grid
 

@@ -35,12 +35,12 @@ def read_prompts(path: Path) -> list[str]:
         UserError: if the file cannot be read, or holds none; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise UserError(f"--prompts: {path} does not exist") from None
     except UnicodeDecodeError as error:
         raise UserError(f"--prompts: {path}: byte {error.start} is not UTF-8 text") from None
-    found = [_prompt(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_prompt(line.removesuffix("\r"), number, path) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise UserError(f"--prompts: {path} holds no prompt")
     return found
@@ -70,19 +70,19 @@ def write(opened: Run, options: argparse.Namespace) -> None:
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder, a file is expected for texts")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
+    special = out.exists() and not out.is_file()  # /dev/stdout is not to be replaced
+    partial = out if special else out.with_name(f"{out.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts)):
             file.write(_formatted(options, prompt, index, text, first=i == 0))
-    replace(partial, out)
-    print(out)
+    if not special:
+        replace(partial, out)
+        print(out)
 
 
 def _print_all(opened: Run, options: argparse.Namespace, prompts: list[str]) -> None:
     """Print the first text as it comes, the others when they are there."""
     live = options.format != "jsonl"
-    if live:
-        print(prompts[0], end="", flush=True)
     for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts, live)):
         if i or not live:
             print(_formatted(options, prompt, index, text, first=i == 0), end="", flush=True)
@@ -113,12 +113,20 @@ def _texts(
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
+    begun = False
+
     def show(row: int, piece: str) -> None:
+        nonlocal begun
         if row == 0:
-            print(piece, end="", flush=True)
+            print(piece if begun else prompts[0] + piece, end="", flush=True)
+            begun = True
 
     for start in range(0, len(prompts), size):
         some = prompts[start : start + size]
         on_text = show if live and start == 0 else None
-        for prompt, written in zip(some, model.write(some, n=count, on_text=on_text, **given), strict=True):
+        texts = model.write(some, n=count, on_text=on_text, **given)
+        if live and not begun:  # not a single token
+            print(prompts[0], end="")
+            begun = True
+        for prompt, written in zip(some, texts, strict=True):
             yield from ((prompt, i, text) for i, text in enumerate(written))

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
+LONGEST_WORD = 1000
+"""Characters of a word, at most, that BPE learns from: the time to learn grows with the square of it."""
+_LONG = re.compile(  # runs of what the library takes for white space, which \x1c to \x1f are not, or of all else
+    r"(?<![\S\x1c-\x1f])[\S\x1c-\x1f]{N,}|(?<![^\S\x1c-\x1f])[^\S\x1c-\x1f]{N,}".replace("N", str(LONGEST_WORD + 1))
+)
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 """What published tokenizers call the end of a document; the first that is there is taken."""
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -61,19 +67,22 @@ class BpeTokenizer:
         Raises:
             UserError: if ``text`` holds half a surrogate pair.
         """
+        return self._ids(text, 0)
+
+    def encode_array(self, text: str, begin: int = 0) -> np.ndarray:
+        """The ids of ``text``, int64 (n,), which begins at character ``begin`` of a longer one."""
+        return np.array(self._ids(text, begin), dtype=np.int64)
+
+    def _ids(self, text: str, begin: int) -> list[int]:
         try:
             # the batch call is the one that frees the interpreter for other threads
             ids: list[int] = self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
         except (UnicodeEncodeError, TypeError):
-            position = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
+            position = begin + next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
             raise UserError(
-                f"the text has half a surrogate pair at position {position}, which is no character"
+                f"the text has half a surrogate pair at position {position:,}, which is no character"
             ) from None
         return ids
-
-    def encode_array(self, text: str) -> np.ndarray:
-        """The ids of ``text``, int64 (n,)."""
-        return np.array(self.encode(text), dtype=np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``; special tokens are dropped, bytes that are no UTF-8 become U+FFFD."""
@@ -92,6 +101,8 @@ TextTokenizer = CharTokenizer | ByteTokenizer | BpeTokenizer
 
 def train_bpe(texts: Iterable[str], vocab_size: int, end_of_text: bool) -> BpeTokenizer:
     """Learn byte-level BPE; the same texts give the same tokenizer, however they are cut at line ends.
+
+    More than `LONGEST_WORD` characters without white space, or of nothing but that, are learned from in pieces.
 
     Args:
         texts: what to learn from.
@@ -114,8 +125,17 @@ def train_bpe(texts: Iterable[str], vocab_size: int, end_of_text: bool) -> BpeTo
         special_tokens=[],  # the end of text gets the last id, when the tokenizer is built
         show_progress=False,
     )
-    learned.train_from_iterator(texts, trainer)
+    learned.train_from_iterator((part for text in texts for part in _short_words(text)), trainer)
     return BpeTokenizer(learned.to_str(), f"bpe{learned.get_vocab_size() + end_of_text}", end_of_text)
+
+
+def _short_words(text: str) -> Iterator[str]:
+    begin = 0
+    for run in _LONG.finditer(text):
+        for place in range(run.start() + LONGEST_WORD, run.end(), LONGEST_WORD):
+            yield text[begin:place]
+            begin = place
+    yield text[begin:]
 
 
 def read_bpe(path: Path, end_of_text: bool) -> BpeTokenizer:

@@ -5,9 +5,10 @@ of it, the tokenizer's SHA-256. A changed file or option makes other names, neve
 """
 
 import importlib.metadata
+import json
 from pathlib import Path
 
-from lit_gen.cache import cache_folder, cached
+from lit_gen.cache import cache_folder, cached, writing
 from lit_gen.data import token_file
 from lit_gen.data.bpe import BpeTokenizer, TextTokenizer, read_bpe, train_bpe
 from lit_gen.data.encoding import encode, shards
@@ -15,6 +16,20 @@ from lit_gen.data.splits import Part
 from lit_gen.data.tokenizers import ByteTokenizer, CharTokenizer, from_json
 from lit_gen.data.windows import TokenStream
 from lit_gen.errors import UserError, nearest
+
+
+def check_options(val_fraction: float, **counts: int) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        UserError: with the option.
+    """
+    for option, value in counts.items():
+        least = 256 if option == "bpe_vocab_size" else 1
+        if value < least:
+            raise UserError(f"data.{option}: {value} was found, a whole number of at least {least} is expected")
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"data.val_fraction: {val_fraction} was found, a number from 0 to below 1 is expected")
 
 
 def check_tokenizer(spec: str, root: Path) -> None:
@@ -54,12 +69,44 @@ def build_tokenizer(spec: str, train: Part, alphabet: str, bpe_vocab_size: int, 
     return read_bpe(_file(spec, root) or Path(spec), ends)
 
 
+def adopted(stored: str, spec: str, root: Path) -> TextTokenizer:
+    """A checkpoint's tokenizer, if it is what the configuration names.
+
+    Args:
+        stored: what its `to_json` gave.
+        spec: the configured tokenizer: of char, byte and bpe the kind is compared, of a file or folder what it gives.
+        root: where relative paths are looked up that are not found as they are.
+
+    Raises:
+        UserError: if it is damaged, or the configuration names another one.
+    """
+    found = from_json(stored)
+    kind = "bpe" if isinstance(found, BpeTokenizer) else found.name
+    if spec in ("char", "byte", "bpe"):
+        if spec != kind:
+            raise UserError(
+                f"data.tokenizer: {spec} was found, but the checkpoint's model was trained with {found.name}; "
+                f"{kind} is expected"
+            )
+        return found
+    check_tokenizer(spec, root)
+    ends = bool(json.loads(stored)["end_of_text"])  # of the text that the model was trained on
+    configured = read_bpe(_file(spec, root) or Path(spec), ends)
+    if configured.sha256 != found.sha256:
+        raise UserError(
+            f"data.tokenizer: {spec} was found (sha256 {configured.sha256[:12]}), but the checkpoint's model was "
+            f"trained with {found.name} (sha256 {found.sha256[:12]})"
+        )
+    return found
+
+
 def _learned(train: Part, vocab_size: int) -> TextTokenizer:
     ends = train.source.documents
 
     def write(path: Path) -> None:
         groups = shards(train.texts(), ends, "line")
         learned = train_bpe((text for group in groups for text, _ in group), vocab_size, ends)
+        train.check_unchanged()
         path.write_text(learned.to_json(), encoding="utf-8")
 
     try:
@@ -80,15 +127,18 @@ def tokens(part: Part, tokenizer: TextTokenizer, workers: int) -> tuple[Path, to
     """The token file of a part: opened, or made first.
 
     Raises:
-        UserError: if the tokenizer cannot encode the text, or the file is damaged.
+        UserError: if the tokenizer cannot encode the text, the text has changed since it was scanned, the cache folder
+            cannot be written, or the file is damaged.
     """
     expected = token_file.Header(
         tokenizer.vocab_size, tokenizer.name, tokenizer.sha256, part.scan.sha256, (part.begin, part.end)
     )
     path = cache_folder() / "text" / part.scan.sha256[:16] / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}.tokens"
-    if not path.is_file():
-        texts, documents = part.texts(), part.source.documents
-        encode(texts, documents, tokenizer, path, expected, characters=part.characters, workers=workers)
+    sizes = {"characters": part.characters, "begin": part.before, "workers": workers}
+    with writing():
+        if not path.is_file():
+            texts, documents = part.texts(), part.source.documents
+            encode(texts, documents, tokenizer, path, expected, **sizes, check=part.check_unchanged)
     return path, token_file.load(path, expected)
 
 
@@ -106,7 +156,8 @@ def stream(part: Part, file: token_file.TokenFile, tokenizer: TextTokenizer, bef
     """
     end = tokenizer.end_of_text if part.source.documents else None
     counts = file.header.text_bytes, file.header.characters, file.header.documents
-    found = TokenStream(file.tokens, end if part.source.documents else before, *counts, end, tokenizer.vocab_size)
+    prefix = end if part.source.documents else before
+    found = TokenStream(file.tokens, prefix, *counts, end, tokenizer.vocab_size, file.path)
     if not found.targets:
         raise UserError(f"data: a split of {part.source.name} has {len(found)} tokens, at least 2 are expected")
     return found

@@ -32,7 +32,7 @@ class TrainCrops:
         on_device: keep all tokens on ``device``, 2 or 4 bytes each.
 
     Raises:
-        UserError: if the text is shorter than one crop.
+        UserError: if the text is shorter than one crop; when a batch is made, if its tokens are damaged.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrainCrops:
         self._resident: torch.Tensor | None = None
         if on_device:
             dtype = np.int16 if stream.vocab_size <= 2**15 else np.int32
-            self._resident = torch.from_numpy(stream.tokens.astype(dtype)).to(self.device)
+            self._resident = torch.from_numpy(stream.at(slice(None)).astype(dtype)).to(self.device)
 
     def __len__(self) -> int:
         return max(1, len(self.stream) // self.tokens_per_step) * self.accumulate
@@ -119,6 +119,6 @@ class TrainCrops:
         if self._resident is not None:
             tokens = self._resident[torch.from_numpy(places).to(self.device)].long()
         else:
-            gathered = self.stream.tokens[places].astype(np.int64)
+            gathered = self.stream.at(places).astype(np.int64)
             tokens = torch.from_numpy(gathered).to(self.device, non_blocking=True)
         return TokenBatch(tokens, None, rows)

@@ -1,7 +1,7 @@
 """What a corpus is made of: one text without end, or documents; found, read in pieces, and named by its content.
 
-A fingerprint covers every byte of the text. It is kept with the files' paths, sizes and times of change, so that a
-large corpus is read for it once, and again only when one of those differs.
+A fingerprint covers every byte of the text, and a short digest each document. They are kept with the files' paths,
+sizes and times of change, so that a large corpus is read for them once, and again only when one of those differs.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import numpy as np
 
 from lit_gen.cache import cached
 from lit_gen.data.grammar import ENGLISH
-from lit_gen.data.readers import read_json_lines, read_parquet, read_text
+from lit_gen.data.readers import read_json_lines, read_parquet, read_text, reading
 from lit_gen.errors import UserError, nearest
 
 TEXT = (".txt", ".text", ".md", ".rst")
@@ -50,19 +50,40 @@ class Source:
 
     def texts(self) -> Iterator[str]:
         """The documents, empty ones left out; of one text without end, its pieces."""
+        yield from (text for _, text in self._named())
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        """As `texts`, each with the file or topic that it is from."""
         if self.embedded:
             topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
-            yield from (topics[name] for name in sorted(topics))
+            yield from ((f"topic {name}", topics[name]) for name in sorted(topics))
         for path in self.files:
-            name = path.name.lower()
-            if not self.documents:
-                yield from read_text(path)
-            elif name.endswith(JSON):
-                yield from filter(None, read_json_lines(path, self.column))
-            elif name.endswith(PARQUET):
-                yield from filter(None, read_parquet(path, self.column))
-            elif text := "".join(read_text(path)):
-                yield text
+            name, found = path.name.lower(), read_text(path)
+            if self.documents and name.endswith(JSON):
+                found = read_json_lines(path, self.column)
+            elif self.documents and name.endswith(PARQUET):
+                found = read_parquet(path, self.column)
+            elif self.documents:
+                found = iter(["".join(found)])
+            yield from ((path.name, text) for text in found if text)
+
+    def label(self, number: int) -> str:
+        """What a person can tell document ``number`` by: its file or topic, and how it begins."""
+        where, text = next(islice(self._named(), number, None))
+        return f"{where}, {text[:40]!r}" if self.documents else repr(text[:40])
+
+    def state(self) -> str:
+        """Names the files as they are now, by path, size and time of change.
+
+        Raises:
+            UserError: if one of them has gone.
+        """
+        status: list[tuple[str, int, int]] = []
+        for file in self.files:
+            with reading(file):
+                found = file.stat()
+            status.append((str(file.resolve()), found.st_size, found.st_mtime_ns))
+        return hashlib.sha256(json.dumps([2, self.documents, self.column, status]).encode()).hexdigest()[:24]
 
     def part(self, begin: int, end: int) -> Iterator[str]:
         """As `texts`, of the documents begin to end (exclusive), or of those characters of a text without end."""
@@ -87,12 +108,16 @@ class Scan:
         text_bytes: number of UTF-8 bytes.
         alphabet: the characters that occur, sorted.
         lengths: int64, characters of each document, or of the one text.
+        digests: uint64, names the content of each document, or of the one text.
+        state: the source's `state` before it was read.
     """
 
     sha256: str
     text_bytes: int
     alphabet: str
     lengths: np.ndarray
+    digests: np.ndarray
+    state: str
 
     @property
     def characters(self) -> int:
@@ -106,28 +131,31 @@ def scan(source: Source) -> Scan:
     Raises:
         UserError: if it cannot be read, or is empty.
     """
+    state = source.state()
     if source.embedded:
-        return _read(source)
-    status = [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in source.files]
-    key = hashlib.sha256(json.dumps([1, source.documents, source.column, status]).encode()).hexdigest()[:24]
+        return _read(source, state)
 
     def write(path: Path) -> None:
-        found = _read(source)
+        found = _read(source, state)
         facts = json.dumps([found.sha256, found.text_bytes, found.alphabet]).encode()
         with path.open("wb") as file:
-            np.savez(file, facts=np.frombuffer(facts, np.uint8), lengths=found.lengths)
+            np.savez(file, facts=np.frombuffer(facts, np.uint8), lengths=found.lengths, digests=found.digests)
 
-    with np.load(cached(f"text/scan-{key}.npz", write)) as archive:
+    with np.load(cached(f"text/scan-{state}.npz", write)) as archive:
         sha256, text_bytes, alphabet = json.loads(archive["facts"].tobytes())
-        return Scan(sha256, text_bytes, alphabet, archive["lengths"])
+        return Scan(sha256, text_bytes, alphabet, archive["lengths"], archive["digests"], state)
 
 
-def _read(source: Source) -> Scan:
+def _read(source: Source, state: str) -> Scan:
     digest, alphabet, lengths, text_bytes = hashlib.sha256(), set[str](), [], 0
+    short, digests = hashlib.blake2b(digest_size=8), bytearray()
     for text in source.texts():
         raw = text.encode("utf-8")
         if source.documents:
             digest.update(f"{len(raw)}\n".encode())
+            digests += hashlib.blake2b(raw, digest_size=8).digest()
+        else:
+            short.update(raw)
         digest.update(raw)
         alphabet.update(text)
         lengths.append(len(text))
@@ -135,7 +163,8 @@ def _read(source: Source) -> Scan:
     if not text_bytes:
         raise UserError(f"{', '.join(map(str, source.files[:3]))}: no text was found, the file or files are empty")
     counts = np.array(lengths if source.documents else [sum(lengths)], dtype=np.int64)
-    return Scan(digest.hexdigest(), text_bytes, "".join(sorted(alphabet)), counts)
+    names = np.frombuffer(bytes(digests) if source.documents else short.digest(), dtype="<u8")
+    return Scan(digest.hexdigest(), text_bytes, "".join(sorted(alphabet)), counts, names, state)
 
 
 def find(
@@ -162,6 +191,11 @@ def find(
     if not path:
         raise UserError(f"{option}: nothing was found, a file, folder, pattern, embedded or grammar is expected")
     named = [path] if isinstance(path, str) else list(path)
+    if alone := [name for name in named if name in (EMBEDDED, GRAMMAR)]:
+        raise UserError(
+            f"{option}: {alone[0]} was found in a list, where files, folders and patterns are expected; embedded and "
+            f"grammar cannot stand in a list (a file of that name is ./{alone[0]})"
+        )
     files = tuple(file for one in named for file in _files(one, option, root))
     single = isinstance(path, str) and files == (_existing(path, root),) and not _records(files[0])
     first = Path(named[0])
@@ -205,9 +239,12 @@ def _files(name: str, option: str, root: Path) -> list[Path]:
         path = Path(name).expanduser()
         bases = [Path(path.anchor)] if path.is_absolute() else [Path(), root]
         for base in bases:
-            fitting = base.glob(str(path.relative_to(path.anchor)))
-            if files := sorted(p for p in fitting if p.is_file()):
-                return files
+            try:
+                fitting = [p for p in base.glob(str(path.relative_to(path.anchor))) if p.is_file()]
+            except (ValueError, NotImplementedError, IndexError) as error:
+                raise UserError(f"{option}: {name} is no pattern of files ({error}), books/**/*.txt is one") from None
+            if fitting:
+                return sorted(fitting)
         raise UserError(f"{option}: no file fits the pattern {name}, here or under {root}")
     raise UserError(f"{option}: {name} was not found, here or under {root}{_suggestion(name, root)}")
 

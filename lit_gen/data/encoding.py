@@ -7,13 +7,14 @@ Any number of processes may do this at once: every file is written under a name 
 """
 
 import contextlib
+import hashlib
 import re
 import shutil
 import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from rich.progress import Progress
 from lit_gen.data import token_file
 from lit_gen.data.bpe import TextTokenizer
 from lit_gen.data.tokenizers import Cut
-from lit_gen.errors import under
+from lit_gen.errors import UserError
 from lit_gen.pictures import replace
 
 SHARD = 1 << 20
@@ -48,8 +49,10 @@ def encode(
     header: token_file.Header,
     *,
     characters: int = 0,
+    begin: int = 0,
     workers: int = 1,
     shard: int = SHARD,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Write the tokens of a text to ``target``.
 
@@ -59,12 +62,14 @@ def encode(
         tokenizer: from text to ids.
         target: the token file; shards lie in a folder beside it meanwhile, named after it.
         header: what the file says of itself; `token_file.write` fills in the counts.
-        characters: how many there are, for the progress bar.
+        characters: how many there should be; 0 where that is not known.
+        begin: number of its first character in the corpus, for messages.
         workers: threads.
         shard: characters of a shard, at least.
+        check: called when all is encoded, before it appears as ``target``; raises if it should not.
 
     Raises:
-        UserError: if the tokenizer cannot encode the text.
+        UserError: if the tokenizer cannot encode the text, or has met another number of characters.
     """
     folder = target.with_name(f"{target.name}.shards")
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,13 +77,20 @@ def encode(
     pool = ThreadPoolExecutor(workers)
 
     def jobs() -> Iterator[Future[Encoded]]:
-        begin = 0
+        place = begin
         for number, pieces in enumerate(shards(texts, documents, tokenizer.cut, shard)):
-            yield pool.submit(_shard, folder / f"{shard}-{number}.npy", pieces, tokenizer, begin)
-            begin += sum(len(text) for text, _ in pieces)
+            yield pool.submit(_shard, folder / f"{shard}-{number}", pieces, tokenizer, place)
+            place += sum(len(text) for text, _ in pieces)
 
     try:
-        token_file.write(mine, header, _shown(_ahead(jobs(), 2 * workers), characters))
+        written = token_file.write(mine, header, _shown(_ahead(jobs(), 2 * workers), characters))
+        if check is not None:
+            check()
+        if characters and written.characters != characters:
+            raise UserError(
+                f"{written.characters:,} characters were found, {characters:,} are expected: the text has changed "
+                f"while it was read; run the command again"
+            )
         _publish(mine, target)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -131,12 +143,13 @@ def _pieces(texts: Iterable[str], documents: bool, cut: Cut, size: int) -> Itera
 
 def _divided(blocks: Iterable[str], cut: Cut, size: int) -> Iterator[str]:
     """One text in pieces of at least ``size`` characters; the last one is what is left."""
-    rest = ""
+    rest, seen = "", 0  # nowhere before `seen` may the rest be cut
     for block in blocks:
         rest += block
-        while (place := _place(rest, cut, size)) is not None:
+        while (place := _place(rest, cut, max(size, seen))) is not None:
             yield rest[:place]
-            rest = rest[place:]
+            rest, seen = rest[place:], 0
+        seen = len(rest)
     if rest:
         yield rest
 
@@ -150,12 +163,14 @@ def _place(text: str, cut: Cut, size: int) -> int | None:
 
 
 def _shard(path: Path, pieces: list[Piece], tokenizer: TextTokenizer, begin: int) -> Encoded:
-    """The ids of a shard whose first character is number ``begin``: kept from before, or encoded and kept."""
-    counts = (
-        sum(len(text.encode("utf-8")) for text, _ in pieces),
-        sum(len(text) for text, _ in pieces),
-        sum(end for _, end in pieces),
-    )
+    """The ids of a shard whose first character is number ``begin``: kept from before, or encoded and kept.
+
+    What is kept is named by its text: the text may have changed since a run was killed.
+    """
+    raw, ends = "".join(text for text, _ in pieces).encode("utf-8"), [(len(text), end) for text, end in pieces]
+    counts = len(raw), sum(size for size, _ in ends), sum(end for _, end in ends)
+    name = hashlib.blake2b(raw + repr(ends).encode(), digest_size=8).hexdigest()
+    path = path.with_name(f"{path.name}-{name}.npy")
     with contextlib.suppress(OSError, ValueError, EOFError):
         return np.load(path), *counts
     ids = _ids(pieces, tokenizer, begin)
@@ -171,8 +186,7 @@ def _ids(pieces: list[Piece], tokenizer: TextTokenizer, begin: int) -> np.ndarra
     end = np.array([] if tokenizer.end_of_text is None else [tokenizer.end_of_text], dtype)
     parts: list[np.ndarray] = []
     for text, is_end in pieces:
-        with under(f"from character {begin:,} on, "):
-            parts.append(tokenizer.encode_array(text).astype(dtype))
+        parts.append(tokenizer.encode_array(text, begin).astype(dtype))
         if is_end:
             parts.append(end)
         begin += len(text)

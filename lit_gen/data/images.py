@@ -69,6 +69,10 @@ class ImageData(LightningDataModule):
         """Read one split; uint8 images (N, C, H, W) and int64 labels (N,) or None. Splits never overlap."""
         raise NotImplementedError
 
+    def drawn_anew(self) -> ImageSet | None:
+        """Training images whose pixels become black or white anew each time they are shown; None: none do."""
+        return None
+
     def prepare_data(self) -> None:
         """Fetch or build what `load` reads; called in one process before any `load`."""
 
@@ -97,7 +101,8 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches, one per step."""
-        data, place = self.split("train"), self._place()
+        probabilities, place = self.drawn_anew(), self._place()
+        data = self.split("train") if probabilities is None else probabilities
         if self.pad >= min(self.shape[1:]) > 1 or self.pad < 0:
             raise UserError(f"data.pad: {self.pad} was found, 0 to {min(self.shape[1:]) - 1} pixels are expected")
         if self.on_device and place:
@@ -109,8 +114,10 @@ class ImageData(LightningDataModule):
             self.batch_size,
             self.seed,
             micro_batches=micro_batches,
+            accumulate=getattr(self.trainer, "accumulate_grad_batches", 1),
             flip=self.flip,
             pad=self.pad,
+            binarize=probabilities is not None,
             **place,
         )
         self.images_per_step = loader.images_per_step

@@ -1,16 +1,18 @@
 """Batches from a data set that lies in memory as uint8: one gather, one flip, one conversion.
 
-No worker processes and no Python per image. What batch s holds is a function of ``(seed, s)``: the order, flips and
-crops are drawn for the global batch, and each rank takes its rows.
+No worker processes and no Python per image. What batch s holds is a function of ``(seed, s)``: the order, flips,
+crops and binary pixels are drawn for the global batch, and each rank takes its rows.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lit_gen import randomness
+from lit_gen.data.binarize import white
 from lit_gen.errors import UserError
 from lit_gen.protocols import ImageBatch
 
@@ -39,16 +41,18 @@ def to_float(images: Tensor) -> Tensor:
 class TrainLoader:
     """Shuffled batches, one for each step; its state is the number of the next step.
 
-    An epoch has ``len(loader)`` steps; the images that do not fill the last one are left out of that epoch, other ones
-    in each. Resume needs nothing but the step: order, flips and crops are keyed by it.
+    An epoch has whole steps only; the images that do not fill the last one are left out of that epoch, other ones in
+    each. Resume needs nothing but the step: order, flips, crops and binary pixels are keyed by it.
 
     Args:
         data: the training split; its tensors may already lie on the device.
         batch_size: images per rank and micro-batch.
-        seed: names the order, the flips and the crops.
+        seed: names the order, the flips, the crops and the binary pixels.
         micro_batches: batches that one step consumes; they come joined, (micro_batches * batch_size, C, H, W).
+        accumulate: batches that one step consumes one after the other, where lightning adds up their gradients.
         flip: mirror each image with probability 1/2.
         pad: crop at random from the image padded by that many pixels on each side (reflected).
+        binarize: make each pixel black or white, with its level as probability, anew each time it is shown.
         rank: this process's number.
         world: number of processes.
         device: where batches are put.
@@ -64,25 +68,33 @@ class TrainLoader:
         seed: int,
         *,
         micro_batches: int = 1,
+        accumulate: int = 1,
         flip: bool = False,
         pad: int = 0,
+        binarize: bool = False,
         rank: int = 0,
         world: int = 1,
         device: torch.device | None = None,
     ) -> None:
         self.data, self.batch_size, self.seed, self.micro_batches = data, batch_size, seed, micro_batches
-        self.flip, self.pad, self.rank, self.world = flip, pad, rank, world
+        self.flip, self.pad, self.binarize, self.rank, self.world = flip, pad, binarize, rank, world
         self.device = device or torch.device("cpu")
-        self.images_per_step = batch_size * world * micro_batches
-        self.step = 0
+        self.accumulate = accumulate
+        self.images_per_step = batch_size * world * micro_batches * accumulate
+        self.step, self._part = 0, 0
         if self.images_per_step > len(data):
             raise UserError(
                 f"data.batch_size: one step needs {self.images_per_step} images ({batch_size} x {world} ranks x "
-                f"{micro_batches} micro-batches), but the training split has {len(data)}"
+                f"{micro_batches * accumulate} micro-batches), but the training split has {len(data)}"
             )
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
         return len(self.data) // self.images_per_step
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
 
     def state_dict(self) -> dict[str, int]:
         """The next step; the same on every rank, and at any world size with the same global batch."""
@@ -90,19 +102,21 @@ class TrainLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at the step of ``state``."""
-        self.step = state["step"]
+        self.step, self._part = state["step"], 0
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        """The remaining steps of the epoch."""
-        epoch = self.step // len(self)
+        """The remaining batches of the epoch."""
+        epoch = self.step // self.steps
         order = torch.from_numpy(randomness.host(self.seed, "order", epoch).permutation(len(self.data)))
-        while self.step // len(self) == epoch:
-            start = self.step % len(self) * self.images_per_step
-            # rows of the global step: (micro-batch, rank, row) -> this rank's
-            rows = torch.arange(self.images_per_step).view(self.micro_batches, self.world, self.batch_size)
-            rows = rows[:, self.rank].flatten()
+        while self.step // self.steps == epoch:
+            start = self.step % self.steps * self.images_per_step
+            # rows of the global step: (part, micro-batch, rank, row) -> this rank's of this part
+            rows = torch.arange(self.images_per_step)
+            rows = rows.view(self.accumulate, self.micro_batches, self.world, self.batch_size)
+            rows = rows[self._part, :, self.rank].flatten()
             batch = self._gather(order[start + rows], rows, self.step)
-            self.step += 1
+            self._part = (self._part + 1) % self.accumulate
+            self.step += self._part == 0
             yield batch
 
     def _gather(self, indices: Tensor, rows: Tensor, step: int) -> ImageBatch:
@@ -114,6 +128,10 @@ class TrainLoader:
             draws = randomness.host(self.seed, "flip", step).random(self.images_per_step)
             mirrored = torch.from_numpy(draws < 0.5)[rows].to(self.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        if self.binarize:
+            shape = (self.images_per_step, *images.shape[1:])
+            drawn = randomness.host(self.seed, "binarize", step).integers(0, 255, shape, dtype=np.uint8)
+            images = white(images, torch.from_numpy(drawn)[rows].to(self.device))
         labels = None if self.data.labels is None else self.data.labels[where].to(self.device)
         return ImageBatch(to_float(images), labels, indices)
 

@@ -23,7 +23,7 @@ def read_text(path: Path) -> Iterator[str]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of what the decoder sees next: its rest of an unfinished character, then the block
-    with _reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         while True:
             block = file.read(BLOCK)
             try:
@@ -43,7 +43,7 @@ def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
     Raises:
         UserError: with the line's number: no JSON object, not UTF-8, or no string under ``column``.
     """
-    with _reading(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with reading(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         offset = 0
         for number, raw in enumerate(file, 1):
             try:
@@ -78,7 +78,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[str]:
     except ImportError:
         raise UserError(f"{path}: Parquet needs the package pyarrow, which is missing; pip install pyarrow") from None
     try:
-        with _reading(path), parquet.ParquetFile(path) as file:
+        with reading(path), parquet.ParquetFile(path) as file:
             _check_column(column, file.schema_arrow.names, str(path))
             row = 0
             for batch in file.iter_batches(batch_size=1024, columns=[column]):
@@ -111,7 +111,8 @@ def _not_utf8(path: Path, offset: int, byte: int) -> str:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be read into a sentence that names it."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:  # a wrong gzip is an OSError

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
 
+from lit_gen.cache import cached
 from lit_gen.data.documents import Scan, Source, scan
 from lit_gen.data.images import Split
-from lit_gen.errors import UserError
+from lit_gen.errors import UserError, note
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,25 @@ class Part:
         """Number of characters."""
         documents = self.source.documents
         return int(self.scan.lengths[self.begin : self.end].sum()) if documents else self.end - self.begin
+
+    @property
+    def before(self) -> int:
+        """Number of characters of the source that precede it."""
+        return int(self.scan.lengths[: self.begin].sum()) if self.source.documents else self.begin
+
+    @property
+    def digests(self) -> np.ndarray:
+        """Names the content of each of its documents; of a text without end, that of the whole text."""
+        return self.scan.digests[self.begin : self.end] if self.source.documents else self.scan.digests
+
+    def check_unchanged(self) -> None:
+        """Refuse what was just made of its texts if they are no longer what was scanned.
+
+        Raises:
+            UserError: if a file has changed.
+        """
+        if self.source.state() != self.scan.state:
+            raise UserError(f"{self.source.name} has changed while it was read; run the command again")
 
 
 def whole(source: Source) -> Part:
@@ -83,6 +105,9 @@ def plan(text: Part, val: Source | None, test: Source | None, held_out: float) -
         val: what to validate on instead of a part of the text.
         test: what to test on; None: what is validated on.
         held_out: share of the text that is held out where ``val`` is None; 0 for nothing.
+
+    Raises:
+        UserError: if one side of the split would be empty, or ``val`` or ``test`` holds what is trained on.
     """
     if val is not None:
         parts: dict[Split, Part] = {"train": text, "val": whole(val)}
@@ -98,4 +123,50 @@ def plan(text: Part, val: Source | None, test: Source | None, held_out: float) -
         parts["test"] = whole(test)
     elif "val" in parts:
         parts["test"] = parts["val"]
+    if val is not None:
+        _check_unseen("data.val_path", parts["train"], parts["val"])
+    elif "val" in parts and text.source.documents:
+        _note_repeated(parts["train"], parts["val"])
+    if test is not None:
+        _check_unseen("data.test_path", parts["train"], parts["test"])
     return parts, rule
+
+
+def _repeated(train: Part, held: Part) -> np.ndarray:
+    """The numbers of the documents of ``held``, counted from its first one, that stand in ``train`` too."""
+    low = np.uint64(2**24 - 1)
+    near = np.zeros(2**24, dtype=bool)
+    near[held.digests & low] = True  # sorting millions takes seconds: leave out at once most of what is not in `held`
+    return np.flatnonzero(np.isin(held.digests, train.digests[near[train.digests & low]]))
+
+
+def _check_unseen(option: str, train: Part, held: Part) -> None:
+    repeated, source = _repeated(train, held), held.source
+    if not len(repeated):
+        return
+    first = source.label(int(repeated[0]))
+    if not source.documents:
+        raise UserError(
+            f"{option}: {source.name} stands in the training text too, as a whole (it begins with {first}); a text "
+            f"that is not trained on is expected"
+        )
+    raise UserError(
+        f"{option}: {len(repeated):,} of its {len(held.digests):,} documents stand in the training text too, the first "
+        f"is {first}; documents that are not trained on are expected"
+    )
+
+
+def _note_repeated(train: Part, held: Part) -> None:
+    repeated, scan = _repeated(train, held), held.scan
+    if not len(repeated):
+        return
+    number = held.begin + int(repeated[0])
+
+    def write(path: Path) -> None:  # kept: the text is read up to there for it
+        path.write_text(held.source.label(number), encoding="utf-8")
+
+    first = cached(f"text/{scan.sha256[:16]}/label-{scan.state}-{number}.txt", write).read_text(encoding="utf-8")
+    rank_zero_only(note)(
+        f"{len(repeated):,} of the {len(held.digests):,} held-out documents of {held.source.name} stand in the "
+        f"training part too, the first is {first}"
+    )

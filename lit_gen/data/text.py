@@ -15,7 +15,6 @@ from lit_gen.data.documents import Source, find
 from lit_gen.data.images import Split, data_root
 from lit_gen.data.splits import Part, plan, whole
 from lit_gen.data.token_file import TokenFile
-from lit_gen.data.tokenizers import from_json
 from lit_gen.data.windows import TokenStream, WindowLoader
 from lit_gen.errors import UserError, under
 
@@ -69,16 +68,8 @@ class TextCorpus(LightningDataModule):
     ) -> None:
         super().__init__()
         counts = {"block_size": block_size, "batch_size": batch_size, "grammar_characters": grammar_characters}
-        for option, value in {
-            **counts,
-            "workers": 1 if workers is None else workers,
-            "bpe_vocab_size": bpe_vocab_size,
-        }.items():
-            least = 256 if option == "bpe_vocab_size" else 1
-            if value < least:
-                raise UserError(f"data.{option}: {value} was found, a whole number of at least {least} is expected")
-        if not 0 <= val_fraction < 1:
-            raise UserError(f"data.val_fraction: {val_fraction} was found, a number from 0 to below 1 is expected")
+        counts |= {"workers": 1 if workers is None else workers, "bpe_vocab_size": bpe_vocab_size}
+        corpus.check_options(val_fraction, **counts)
         self.root = data_root(root)
         corpus.check_tokenizer(tokenizer, self.root)
         self.tokenizer_spec, self.bpe_vocab_size = tokenizer, bpe_vocab_size
@@ -120,8 +111,12 @@ class TextCorpus(LightningDataModule):
 
     @property
     def entropy_bits_per_byte(self) -> float | None:
-        """The least bits per byte that any model can reach on average; None where nobody knows."""
+        """The least bits per byte that any model can reach on ``path`` on average; None where nobody knows."""
         return self._source.entropy_bits_per_byte
+
+    def entropy(self, split: Split) -> float | None:
+        """As `entropy_bits_per_byte`, of the text that a split is taken from."""
+        return self._part(split).source.entropy_bits_per_byte
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -147,10 +142,10 @@ class TextCorpus(LightningDataModule):
             text_sha256: the `text_sha256` of the training data.
 
         Raises:
-            UserError: if the tokenizer is damaged.
+            UserError: if the tokenizer is damaged, or another one than ``tokenizer`` says.
         """
         assert not self._streams, "adopt() after the text was encoded"
-        self._adopted = from_json(tokenizer_json), text_sha256
+        self._adopted = corpus.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
         for known in ("tokenizer", "_plan"):
             self.__dict__.pop(known, None)
 
@@ -168,7 +163,7 @@ class TextCorpus(LightningDataModule):
         if split not in self._streams:
             part, before = self._part(split), None
             if part.begin and not part.source.documents:  # the held-out end goes on where the training part stops
-                before = int(self._tokens("train")[1].tokens[-1])
+                before = int(self._tokens("train")[1].checked(slice(-1, None))[0])
             self._streams[split] = corpus.stream(part, self._tokens(split)[1], self.tokenizer, before)
         return self._streams[split]
 
@@ -185,6 +180,10 @@ class TextCorpus(LightningDataModule):
 
     def _part(self, split: Split) -> Part:
         parts, rule = self._plan
+        if split not in parts and self._adopted and self.foreign:
+            then, now = self._adopted[1][:12], self.text_sha256[:12]
+            what = f"is not the text that the model was trained on (sha256 {then} then, {now} now)"
+            raise UserError(f"data.path: {self.name} {what}; test scores it whole")
         if split not in parts:
             raise UserError(f"data: {self.name} has no {split} split ({rule}), {' or '.join(parts)} is expected")
         return parts[split]
@@ -198,7 +197,7 @@ class TextCorpus(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Read, fingerprint and encode the text, unless that was done before."""
-        for split in self._plan[0]:
+        for split in ["train", *self._plan[0]] if getattr(self.trainer, "training", False) else self._plan[0]:
             self._tokens(split)
 
     def files(self) -> list[Path]:
@@ -219,9 +218,11 @@ class TextCorpus(LightningDataModule):
             **self._place(),
         )
         self.tokens_per_step = loader.tokens_per_step
-        if self._position:
-            loader.resume(self._position, self.allow_changes)
-        self._loader = loader
+        # a new fit begins at 0, a resumed one where it was; lightning may ask for a new loader in between
+        reached = self._position or (self._loader.state_dict() if self._loader and self.trainer else {})
+        if reached and (self.trainer is None or self.trainer.global_step > 0):
+            loader.resume(reached, self.allow_changes)
+        self._loader, self._position = loader, {}
         return loader
 
     def state_dict(self) -> dict[str, int]:

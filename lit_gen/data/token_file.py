@@ -17,6 +17,7 @@ from lit_gen.errors import UserError
 MAGIC = b"lit_gen tokens\n"
 HEADER_BYTES = 4096
 VERSION = 1
+HINT = "delete it, then run the command again to encode the text anew"
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ class Header:
 
 @dataclass(frozen=True)
 class TokenFile:
-    """An open token file: its header, and its ids (tokens,) as a read-only memory map."""
+    """An open token file: its header, its ids (tokens,) as a read-only memory map, and where it lies."""
 
     header: Header
     tokens: np.ndarray
+    path: Path
+
+    def checked(self, places: slice) -> np.ndarray:
+        """The ids at ``places``, as `check_ids` gives them."""
+        return check_ids(self.tokens[places], self.header.vocab_size, self.path)
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
@@ -107,29 +113,45 @@ def load(path: Path, expected: Header | None = None) -> TokenFile:
     """
     with path.open("rb") as file:
         raw = file.read(HEADER_BYTES)
-    hint = "delete it, then run the command again to encode the text anew"
     if not raw.startswith(MAGIC):
-        raise UserError(f"{path} is no token file; {hint}")
+        raise UserError(f"{path} is no token file; {HINT}")
     try:
         found = json.loads(raw[len(MAGIC) :])
         header = Header(**found | {"part": tuple(found["part"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} has a damaged header ({error}); {hint}") from None
+        raise UserError(f"{path} has a damaged header ({error}); {HINT}") from None
     if header.version != VERSION or not header.complete:
         reason = "incomplete" if header.version == VERSION else f"of version {header.version}, {VERSION} is expected"
-        raise UserError(f"{path} is {reason}; {hint}")
+        raise UserError(f"{path} is {reason}; {HINT}")
     size, wanted = path.stat().st_size, HEADER_BYTES + header.tokens * header.dtype.itemsize
     if size != wanted:
-        raise UserError(f"{path} is truncated or damaged: it has {size} bytes, {wanted} are expected; {hint}")
+        raise UserError(f"{path} is truncated or damaged: it has {size} bytes, {wanted} are expected; {HINT}")
     for name in ("vocab_size", "tokenizer_sha256", "text_sha256", "part"):
         if expected is not None and getattr(header, name) != getattr(expected, name):
             raise UserError(
                 f"{path} was made from something else ({name} is {getattr(header, name)}, {getattr(expected, name)} is "
-                f"expected); {hint}"
+                f"expected); {HINT}"
             )
     if not header.tokens:  # an empty file cannot be mapped
-        return TokenFile(header, np.empty(0, header.dtype))
-    return TokenFile(header, np.memmap(path, header.dtype, "r", offset=HEADER_BYTES, shape=(header.tokens,)))
+        return TokenFile(header, np.empty(0, header.dtype), path)
+    return TokenFile(header, np.memmap(path, header.dtype, "r", offset=HEADER_BYTES, shape=(header.tokens,)), path)
+
+
+def check_ids(ids: np.ndarray, vocab_size: int, path: Path | None) -> np.ndarray:
+    """Give back ids that were read of a token file, once they are seen to be of the vocabulary.
+
+    The header says nothing of the ids themselves: to read all of a large file for that at each start takes too long.
+
+    Raises:
+        UserError: if one is not, which only a damaged file has.
+    """
+    largest = int(ids.max(initial=0))
+    if largest >= vocab_size:
+        raise UserError(
+            f"{path or 'the tokens in memory'}: the id {largest} was found, less than {vocab_size} (the size of the "
+            f"vocabulary) is expected; the file is damaged: {HINT}"
+        )
+    return ids
 
 
 def _packed(header: Header) -> bytes:

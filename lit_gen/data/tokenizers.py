@@ -50,8 +50,12 @@ class CharTokenizer:
         ids: list[int] = self.encode_array(text).tolist()
         return ids
 
-    def encode_array(self, text: str) -> np.ndarray:
+    def encode_array(self, text: str, begin: int = 0) -> np.ndarray:
         """The ids of ``text``, int64 (len(text),).
+
+        Args:
+            text: what to encode.
+            begin: number of its first character in the text that it is a piece of, for messages.
 
         Raises:
             UserError: for a character that the vocabulary lacks.
@@ -60,7 +64,7 @@ class CharTokenizer:
         if len(ids) and ids.min() < 0:
             position = int(np.argmax(ids < 0))
             raise UserError(
-                f"the text has {text[position]!r} at position {position}, which is none of the "
+                f"the text has {text[position]!r} at position {begin + position:,}, which is none of the "
                 f"{len(self.characters)} characters of the vocabulary"
             )
         return ids
@@ -96,9 +100,9 @@ class ByteTokenizer:
         """The bytes of ``text``."""
         return list(_utf8(text))
 
-    def encode_array(self, text: str) -> np.ndarray:
-        """The bytes of ``text``, uint8 (n,)."""
-        return np.frombuffer(_utf8(text), np.uint8)
+    def encode_array(self, text: str, begin: int = 0) -> np.ndarray:
+        """The bytes of ``text``, uint8 (n,), which begins at character ``begin`` of a longer one."""
+        return np.frombuffer(_utf8(text, begin), np.uint8)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``; what is no UTF-8 becomes U+FFFD."""
@@ -139,7 +143,7 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def _utf8(text: str) -> bytes:
+def _utf8(text: str, begin: int = 0) -> bytes:
     """UTF-8 of ``text``.
 
     Raises:
@@ -149,7 +153,7 @@ def _utf8(text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise UserError(
-            f"the text has half a surrogate pair at position {error.start}, which is no character"
+            f"the text has half a surrogate pair at position {begin + error.start:,}, which is no character"
         ) from None
 
 

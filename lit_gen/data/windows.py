@@ -9,10 +9,12 @@ of the number.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from lit_gen.data.token_file import check_ids
 from lit_gen.errors import UserError
 from lit_gen.protocols import TokenBatch
 
@@ -30,6 +32,7 @@ class TokenStream:
         documents: how many documents it holds; 0 for a text without end.
         end_of_text: the id that ends each document; None where none does.
         vocab_size: number of ids.
+        path: the file that the ids are read from, for messages; None where they are from no file.
     """
 
     tokens: np.ndarray
@@ -39,9 +42,18 @@ class TokenStream:
     documents: int
     end_of_text: int | None
     vocab_size: int
+    path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def at(self, places: np.ndarray | slice) -> np.ndarray:
+        """The ids at ``places``.
+
+        Raises:
+            UserError: if one of them is not in the vocabulary: the file is damaged.
+        """
+        return check_ids(self.tokens[places], self.vocab_size, self.path)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -100,6 +112,9 @@ class WindowLoader:
 
     Yields:
         `TokenBatch`: tokens (rows, context + 1), scored (rows, context), indices (rows,) the windows' numbers.
+
+    Raises:
+        UserError: when a batch is made, if its tokens are damaged.
     """
 
     def __init__(
@@ -142,7 +157,5 @@ class WindowLoader:
         positions = begin + np.arange(self.context + 1)  # in [prefix] + tokens
         inside = (positions <= end) & (end > 0)
         places = np.where(inside, positions - (self.stream.prefix is not None), 0)
-        found = np.where(
-            inside & (places >= 0), self.stream.tokens[np.maximum(places, 0)] if len(self.stream) else 0, 0
-        )
+        found = np.where(inside & (places >= 0), self.stream.at(np.maximum(places, 0)) if len(self.stream) else 0, 0)
         return np.where(places < 0, self.stream.prefix or 0, found).astype(np.int64)

@@ -10,6 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -25,11 +26,11 @@ from lit_gen.gan.augment import Augmentation
 from lit_gen.gan.context import Network, Penalty, Regularizer, judge
 from lit_gen.gan.losses import Loss, non_saturating
 from lit_gen.gan.monitor import NETWORKS, HeldOut, Monitor, gradient_norm, log_names, named
-from lit_gen.gan.sampling import Sampler
 from lit_gen.gan.step import Fakes, Game, Place
 from lit_gen.hparams import Rebuildable
 from lit_gen.protocols import ImageBatch
 from lit_gen.runs import last_checkpoint_of, log_scalars
+from lit_gen.sampling import Sampler
 from lit_gen.schedules import Schedule
 
 
@@ -41,8 +42,8 @@ class GAN(Rebuildable, LightningModule, Sampler):
             One with a whole number ``num_classes`` is conditional and is given labels (B,).
         discriminator: ``discriminator(x, labels=None)``: images to logits (B,) or `lit_gen.gan.losses.Logits`.
         loss: one of `lit_gen.gan.losses`, or your own function of (real_logits, fake_logits).
-        generator_optimizer: makes the generator's optimizer from its parameters.
-        discriminator_optimizer: makes the discriminator's optimizer from its parameters.
+        generator_optimizer: makes the generator's optimizer from its parameters; null: Adam at 2e-4, betas .5 and .999.
+        discriminator_optimizer: makes the discriminator's optimizer from its parameters; null: the same.
         regularizers: terms added to the losses, from `lit_gen.gan.penalties`, `lit_gen.gan.regularizers` or your own.
         augment: what every image passes on its way into the discriminator, from `lit_gen.gan.augment`.
         schedules: numbers that change over the steps, by name: ``generator_optimizer.lr``, ``regularizers.R1.gamma``.
@@ -71,8 +72,8 @@ class GAN(Rebuildable, LightningModule, Sampler):
         generator: nn.Module,
         discriminator: nn.Module,
         loss: Loss = non_saturating,
-        generator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=2e-4, betas=(0.5, 0.999)),
-        discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=2e-4, betas=(0.5, 0.999)),
+        generator_optimizer: OptimizerCallable | None = None,
+        discriminator_optimizer: OptimizerCallable | None = None,
         regularizers: list[Regularizer | Penalty] | None = None,
         augment: Augmentation | None = None,
         schedules: dict[str, Schedule] | None = None,
@@ -130,7 +131,8 @@ class GAN(Rebuildable, LightningModule, Sampler):
         made = []
         for side in reversed(NETWORKS):
             try:
-                made.append(getattr(self, f"{side}_optimizer")(self._trained(side)))
+                make = getattr(self, f"{side}_optimizer") or _adam
+                made.append(make(self._trained(side)))
             except ValueError as error:
                 raise UserError(f"model.{side}_optimizer: {error}") from error
         return made
@@ -350,6 +352,10 @@ class GAN(Rebuildable, LightningModule, Sampler):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """As many samples as the batch has images, by index, and by label where the generator is conditional."""
         return self.sample(batch.indices, labels=None if self.num_classes is None else batch.labels)
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=2e-4, betas=(0.5, 0.999))
 
 
 @contextmanager

@@ -12,29 +12,28 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_gen import parallel, randomness
+from lit_gen import parallel
+from lit_gen.automatic import Automatic
 from lit_gen.data.tokenizers import from_json
-from lit_gen.errors import NonFiniteLossError, UserError
-from lit_gen.hparams import Rebuildable
+from lit_gen.errors import UserError
 from lit_gen.lm.optimizers import parameter_groups
 from lit_gen.lm.writing import Writer
 from lit_gen.protocols import TokenBatch, Tokenizer
-from lit_gen.runs import last_checkpoint_of, log_scalars
+from lit_gen.runs import log_scalars
 from lit_gen.schedules import Schedule
 
 
-class LanguageModel(Rebuildable, LightningModule, Writer):
+class LanguageModel(Automatic, LightningModule, Writer):
     """A network that predicts each token from those before it, trained on the mean nats per token.
 
     Args:
         network: a `lit_gen.protocols.CausalNetwork`: `lit_gen.lm.transformer.Transformer`, `lit_gen.lm.lstm.LSTM` or
             your own.
         optimizer: makes the optimizer from the groups of `lit_gen.lm.optimizers.parameter_groups`; its weight decay
-            spares biases and norms.
+            spares biases and norms. null: AdamW at 1e-3, betas 0.9 and 0.99, decay 0.1.
         schedule: factor of every group's learning rate as a function of the step; null for a constant rate.
         compiled: compile the network's training pass, in place: checkpoints do not show it.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
@@ -46,7 +45,7 @@ class LanguageModel(Rebuildable, LightningModule, Writer):
     def __init__(
         self,
         network: nn.Module,
-        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1),
+        optimizer: OptimizerCallable | None = None,
         schedule: Schedule | None = None,
         compiled: bool = False,
         seed: int = 0,
@@ -54,25 +53,23 @@ class LanguageModel(Rebuildable, LightningModule, Writer):
         super().__init__()
         if not isinstance(getattr(network, "vocab_size", None), int):
             raise UserError(f"model.network: {type(network).__name__} has no whole number vocab_size")
+        if not hasattr(network, "block_size") or not callable(getattr(network, "new_cache", None)):
+            raise UserError(
+                f"model.network: {type(network).__name__} lacks block_size (a whole number or None) or "
+                f"new_cache(rows), which writing texts needs; see lit_gen.protocols.CausalNetwork"
+            )
         self.keep_arguments(inspect.currentframe())
         self.network, self.optimizer, self.schedule = network, optimizer, schedule
         self.compiled, self.seed = compiled, seed
         self.tokenizer: Tokenizer | None = None
+        self._looked = False  # at the first batch of this fit
         self.corpus = ""  # SHA-256 of the text that this model was trained on
-        self._sum, self._count = torch.zeros(()), 0  # of the training loss since the last log entry
-        self._rates: list[float] = []
-        self._norm = torch.zeros(())
 
     # ---- training
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        try:
-            made = self.optimizer(parameter_groups(self.network))
-        except ValueError as error:
-            raise UserError(f"model.optimizer: {error}") from error
-        self._rates = [group["lr"] for group in made.param_groups]
-        return made
+        return self.made(self.optimizer or _adamw, parameter_groups(self.network))
 
     def on_fit_start(self) -> None:
         """Compare network and data before the first step: what does not fit is a user's mistake."""
@@ -85,61 +82,46 @@ class LanguageModel(Rebuildable, LightningModule, Writer):
                     f"model.network.vocab_size: {self.network.vocab_size} was found, but the tokenizer "
                     f"{tokenizer.name} has {tokenizer.vocab_size} ids"
                 )
-            self.tokenizer, self.corpus = tokenizer, data.text_sha256
+            self._compare_tokenizer()
+            self.tokenizer, self.corpus = tokenizer, getattr(data, "text_sha256", "")
         longest, context = getattr(self.network, "block_size", None), getattr(data, "block_size", 0)
         if longest is not None and context > longest:
             raise UserError(f"data.block_size: {context} was found, but the network takes at most {longest} tokens")
+        self._looked = False
         if self.compiled:
             self.network.compile()
 
+    def _compare_tokenizer(self) -> None:
+        """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
+        other = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if self.tokenizer is not None and other is not None and other.sha256 != self.tokenizer.sha256:
+            raise UserError(
+                f"data: the tokenizer {other.name} ({other.sha256[:12]}) was found, but the model was trained with "
+                f"{self.tokenizer.name} ({self.tokenizer.sha256[:12]}); TextCorpus.adopt takes that one"
+            )
+
+    def _look_at(self, batch: Any) -> None:
+        """Refuse what is no batch of this vocabulary, before a network meets it."""
+        self._looked = True
+        if not isinstance(batch, TokenBatch):
+            raise UserError(f"data: a {type(batch).__name__} was found, lit_gen.protocols.TokenBatch is expected")
+        least, most = (int(x) for x in batch.tokens.aminmax())
+        if least < 0 or most >= self.network.vocab_size:
+            bad = least if least < 0 else most
+            raise UserError(f"data: the token {bad} was found, 0 to {self.network.vocab_size - 1} are expected")
+
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Mean nats per token of one micro-batch."""
-        step, accumulate = self.trainer.global_step, self.trainer.accumulate_grad_batches
-        randomness.seed_global(self.seed, step * accumulate + batch_idx % accumulate, self.global_rank)
-        if self.schedule is not None:
-            factor = self.schedule(step)
-            for group, rate in zip(self._groups(), self._rates, strict=True):
-                group["lr"] = rate * factor
+        self.begin(batch_idx)
+        if not self._looked:
+            self._look_at(batch)
         loss = self._nll(batch.tokens).mean()
-        self._sum = self._sum.to(loss.device) + loss.detach()
-        self._count += 1
-        if self.device.type == "cpu" and self.trainer.world_size == 1 and not math.isfinite(loss.detach()):
-            self._fail(step + 1)
+        self.note(loss[None])
         return loss
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note the gradient's norm, before it is clipped, where a log entry follows."""
-        if self._detailed(self.trainer.global_step + 1):
-            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            self._norm = nn.utils.get_total_norm(gradients)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Log the mean loss since the last entry: now, before any callback saves a checkpoint."""
-        super().optimizer_step(*args, **kwargs)
-        step = self.trainer.global_step + 1  # lightning counts it when this returns
-        if not self._detailed(step):
-            return
-        mean = math.fsum(parallel.gather([float(self._sum)])) / self._count / self.trainer.world_size
-        self._sum, self._count = torch.zeros_like(self._sum), 0
-        if not math.isfinite(mean):  # the same on every rank, so that all stop here
-            self._fail(step)
-        data = getattr(self.trainer, "datamodule", None)
-        values = {"loss": mean, "gradient_norm": float(self._norm), "lr": self._groups()[0]["lr"]}
-        values["tokens_seen"] = float(step * getattr(data, "tokens_per_step", 0))
-        log_scalars(self, {f"train/{name}": value for name, value in values.items()}, step)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        groups: list[dict[str, Any]] = optimizer.param_groups
-        return groups
-
-    def _detailed(self, step: int) -> bool:
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and step % every == 0
-
-    def _fail(self, step: int) -> None:
-        raise NonFiniteLossError(f"the loss became NaN or infinite at step {step}; {last_checkpoint_of(self.trainer)}")
+    def more(self, step: int) -> dict[str, float]:
+        """The tokens so far, of all ranks."""
+        return {"tokens_seen": float(step * getattr(getattr(self.trainer, "datamodule", None), "tokens_per_step", 0))}
 
     # ---- scoring
 
@@ -163,45 +145,58 @@ class LanguageModel(Rebuildable, LightningModule, Writer):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Sums of nats and tokens, exact at any world size."""
-        nats = self._nll(batch.tokens).cpu().double()
+        if not batch_idx:
+            self._look_at(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            nats = self.nll(batch.tokens).cpu().double()
         scored = torch.ones_like(nats) if batch.scored is None else batch.scored.cpu()
         self._validated.append((float((nats * scored).sum()), int(scored.sum())))
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted evaluation left."""
+        self._compare_tokenizer()
         self._validated: list[tuple[float, int]] = []
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss``, the mean nats of the held-out tokens; `lit_gen.callbacks.perplexity` has more."""
-        self._log_loss("val")
+        """Log ``val/loss``, unless `lit_gen.callbacks.perplexity.Perplexity` does, which is exact in every respect.
+
+        It is the mean nats of the tokens that the loop was shown; ``val/loss_partial`` where that was not all of them.
+        """
+        self._log_loss("val", self.trainer.num_val_batches, self.trainer.val_dataloaders)
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
 
     def on_test_epoch_end(self) -> None:
         """As for validation."""
-        self._log_loss("test")
+        self._log_loss("test", self.trainer.num_test_batches, self.trainer.test_dataloaders)
 
-    def _log_loss(self, split: str) -> None:
+    def _log_loss(self, split: str, batches: list[int | float], loader: Any) -> None:
         nats = math.fsum(parallel.gather([n for n, _ in self._validated]))
         count = sum(parallel.gather([float(c) for _, c in self._validated]))
-        if count:
-            log_scalars(self, {f"{split}/loss": nats / count})
+        if not count or any(getattr(c, "title", None) == "perplexity" for c in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return
+        whole = sum(batches) >= len(loader)
+        stream = getattr(loader, "stream", None)
+        if whole and stream is not None and stream.prefix is None:  # nothing precedes the first token: a uniform guess
+            nats, count = nats + math.log(self.network.vocab_size), count + 1
+        log_scalars(self, {f"{split}/loss" if whole else f"{split}/loss_partial": nats / count})
 
     # ---- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the tokenizer too, and each rank's part of the next log entry."""
+        """Store the tokenizer too."""
         super().on_save_checkpoint(checkpoint)
         if self.tokenizer is not None:
             checkpoint["text"] = {"tokenizer": self.tokenizer.to_json(), "sha256": self.corpus}
-        checkpoint["loss_since_log"] = {"sums": parallel.gather([float(self._sum)]), "count": self._count}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them back."""
+        """Take it back."""
+        super().on_load_checkpoint(checkpoint)
         text = checkpoint.get("text")
         if text is not None:
             self.tokenizer, self.corpus = from_json(text["tokenizer"]), text["sha256"]
-        noted = checkpoint.get("loss_since_log", {"sums": []})
-        if len(noted["sums"]) == parallel.world_size():  # else the next entry's mean leaves those steps out
-            self._sum, self._count = torch.tensor(noted["sums"][parallel.rank()]), noted["count"]
+
+
+def _adamw(groups: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)

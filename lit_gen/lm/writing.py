@@ -1,16 +1,19 @@
 """From prompts to texts: tokens in and out of `lit_gen.lm.sampling`, stop strings, text as it comes."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from lit_gen.errors import UserError
+from lit_gen.evaluating import evaluation_mode
 from lit_gen.lm import sampling
 from lit_gen.protocols import Tokenizer
 
 OnText = Callable[[int, str], None]
+KEPT = 8  # tokens that a piece of text is decoded after
+MOST_NEW = 10_000_000  # tokens; a row's draws are made at once
 
 
 class Writer:
@@ -20,16 +23,11 @@ class Writer:
     tokenizer: Tokenizer | None
     seed: int
 
-    @contextmanager
+    @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode, uncompiled: shapes change with every prompt."""
-        training = self.network.training
-        self.network.eval()
-        try:
-            with torch.compiler.set_stance("force_eager"):
-                yield
-        finally:
-            self.network.train(training)
+        with evaluation_mode(self.network), torch.compiler.set_stance("force_eager"):
+            yield
 
     def write(
         self,
@@ -69,9 +67,13 @@ class Writer:
         """
         if self.tokenizer is None:
             raise UserError("this model was trained on tokens without a tokenizer, so that it can write no text")
+        if isinstance(prompts, str):
+            raise UserError("prompts: a string was found, a list of strings is expected")
+        if not callable(getattr(self.network, "new_cache", None)):
+            raise UserError(f"{type(self.network).__name__} has no new_cache, so that it can write no text")
         check_options(n, max_new_tokens, temperature, top_k, top_p, stop)
         starts = [self._start(prompt) for prompt in prompts]
-        rows = [Row(self.tokenizer, stop) for _ in range(len(prompts) * n)]
+        rows = [Row(self.tokenizer, stop, start) for start in starts for _ in range(n)]
         ends_document = self.tokenizer.end_of_text
 
         def stopped(row: int, ids: list[int]) -> bool:
@@ -102,14 +104,12 @@ class Writer:
     def _start(self, prompt: str) -> list[int]:
         assert self.tokenizer is not None
         ids = self.tokenizer.encode(prompt)
-        if ids:
-            return ids
-        if self.tokenizer.end_of_text is not None:
+        if not ids and self.tokenizer.end_of_text is not None:
             return [self.tokenizer.end_of_text]
-        try:
-            return self.tokenizer.encode("\n")
-        except UserError:  # a vocabulary without line breaks
-            return [0]
+        if not ids:
+            with contextlib.suppress(UserError):  # a vocabulary without line breaks
+                ids = self.tokenizer.encode("\n")
+        return ids or [0]
 
 
 class Row:
@@ -118,31 +118,31 @@ class Row:
     Args:
         tokenizer: decodes.
         stop: strings that end the text.
+        prompt: the tokens before it: with some tokenizers a token's text depends on what precedes it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], prompt: Sequence[int] = ()) -> None:
         self.tokenizer, self.stop = tokenizer, stop
         self.text, self.stopped = "", False
         self._held = ""  # may be the beginning of a stop string
-        self._ids: list[int] = []
-        self._read = 0  # tokens whose text is known
-        self._base = 0  # where decoding begins: a token's text may depend on the one before it
+        self._ids = list(prompt[-KEPT:])
+        self._known = len(tokenizer.decode(self._ids))  # characters of their text that were released
 
     def add(self, token: int) -> str:
         """Take one more token, and return the text that is now certain."""
         self._ids.append(token)
-        before = self.tokenizer.decode(self._ids[self._base : self._read])
-        now = self.tokenizer.decode(self._ids[self._base :])
-        if now.endswith("\ufffd") and len(self._ids) - self._read < 4:
-            return ""  # part of a character
-        self._base, self._read = self._read, len(self._ids)
-        return self._release(now[len(before) :], final=False)
+        text = self.tokenizer.decode(self._ids)
+        certain = text[:-1] if text.endswith("\ufffd") else text  # may be the first bytes of a character
+        new, self._known = certain[self._known :], max(self._known, len(certain))
+        if certain == text and len(self._ids) > 8 * KEPT:
+            self._ids = self._ids[-KEPT:]
+            self._known = len(self.tokenizer.decode(self._ids))
+        return self._release(new, final=False)
 
     def finish(self) -> str:
         """The rest of the text."""
-        before = self.tokenizer.decode(self._ids[self._base : self._read])
-        rest = self.tokenizer.decode(self._ids[self._base :])[len(before) :]
-        self._base = self._read = len(self._ids)
+        rest = self.tokenizer.decode(self._ids)[self._known :]
+        self._known += len(rest)
         return "" if self.stopped else self._release(rest, final=True)
 
     def _release(self, new: str, final: bool) -> str:
@@ -173,6 +173,8 @@ def check_options(
     for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("top_k", top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name}: {value} was found, a whole number of at least 1 is expected")
+    if max_new_tokens > MOST_NEW:
+        raise UserError(f"--max_new_tokens: {max_new_tokens} was found, at most {MOST_NEW:,} are expected")
     if not 0 <= temperature < float("inf"):
         raise UserError(f"--temperature: {temperature} was found, a number of at least 0 is expected")
     if top_p is not None and not 0 < top_p <= 1:

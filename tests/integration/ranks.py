@@ -14,13 +14,13 @@ import torch.multiprocessing as mp
 from lit_gen import parallel
 from lit_gen.errors import UserError
 from lit_gen.gan import mlp
-from lit_gen.gan.sampling import Sampler
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.metrics.extract import exact_math, extract, extract_block
 from lit_gen.metrics.features import load_extractor
 from lit_gen.metrics.reference import Reference
 from lit_gen.metrics.scores import compare
 from lit_gen.pictures import quantize
+from lit_gen.sampling import Sampler
 
 METRICS = ["fid", "kid", "is", "prc", "dc"]
 COUNT = 301  # neither whole blocks nor a multiple of any world size

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from lit_gen import randomness
 from lit_gen.errors import UserError
-from lit_gen.gan.context import call
 from lit_gen.protocols import Weights
 from lit_gen.randomness import BLOCK
 
@@ -197,10 +196,11 @@ def _decode(
             for i, (seed, block) in enumerate(names):
                 randomness.seed_block(seed, block)
                 given = None if labels is None else _padded(labels, i * BLOCK).to(where)
-                images.append(call(generator, _padded(z, i * BLOCK).to(where), given))
+                latents = _padded(z, i * BLOCK).to(where)
+                images.append(generator(latents) if given is None else generator(latents, given))
     finally:
         generator.train(was_training)
-    return torch.cat(images)[: len(z)]  # type: ignore[arg-type]  # a generator returns no Logits
+    return torch.cat(images)[: len(z)]
 
 
 def _padded(rows: Tensor, first: int) -> Tensor:

@@ -1,0 +1,156 @@
+"""What evaluations of a model with latents share: held-out images in fixed blocks, and the record of which."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from lit_gen import parallel
+from lit_gen.callbacks.evaluator import Evaluator
+from lit_gen.errors import UserError
+from lit_gen.evaluating import evaluation_mode
+from lit_gen.metrics.extract import exact_math
+from lit_gen.metrics.scores import thousands, versions
+from lit_gen.protocols import LatentVariableModel
+from lit_gen.randomness import BLOCK
+
+
+class Block(NamedTuple):
+    """64 images of a split, on the model's device; beyond the split's end the last one again, which counts nowhere."""
+
+    images: Tensor
+    """(64, C, H, W) in [-1, 1]."""
+    labels: Tensor | None
+    """int64 (64,) for a conditional model, else None."""
+    indices: Tensor
+    """int64 (64,), each row's index within the split, on the CPU."""
+    rows: int
+    """How many of them count, the first ones."""
+
+
+class LatentEvaluator(Evaluator):
+    """Base of the callbacks that measure posteriors: a subclass says what, in `measure_block` and `evaluate`.
+
+    Images are encoded in the fixed blocks of 64 of `lit_gen.data.loaders.EvalLoader`, each on one rank: a network's
+    output is bit-equal only for equal batch shapes.
+
+    Args:
+        name: of the evaluation, for its records.
+        every: steps between two evaluations; 0 for none by steps.
+        every_epochs: epochs between two evaluations; 0 for none by epochs.
+        at_end: evaluate after the last step too.
+        count: the first so many images of the split; null for all. Less than all is said in the names.
+
+    Raises:
+        UserError: for a number out of range.
+    """
+
+    def __init__(self, name: str, every: int, every_epochs: int, at_end: bool, count: int | None) -> None:
+        super().__init__(every, every_epochs, at_end)
+        if count is not None:
+            self.at_least(2, count=count)
+        self.name, self.count = name, count
+        self.suffix = ""
+
+    def measure_block(self, module: LatentVariableModel, block: Block) -> Any:
+        """What is wanted of one block; tried on the first one before the first step."""
+        raise NotImplementedError
+
+    # ---- before the first step
+
+    def prepare(self, trainer: Trainer, module: LightningModule) -> None:
+        """Check model and data, and settle the names.
+
+        Raises:
+            UserError: for a model without latents, data without the split or without labels that the model needs.
+        """
+        if not isinstance(module, LatentVariableModel):
+            raise UserError(
+                f"{self.option}: {type(module).__name__} was found, a model that encodes images is expected"
+            )
+        data: Any = getattr(trainer, "datamodule", None)
+        if not hasattr(data, "split"):
+            raise UserError(f"{self.option}: {type(data).__name__} was found, a data module of images is expected")
+        name = "test" if trainer.state.fn == "test" else "val"
+        images = data.split(name)
+        if not len(images):
+            hint = f"--{self.option} false leaves this evaluation out"
+            raise UserError(f"{self.option}: the data set has no {name} split; {hint}")
+        if self.count is not None and self.count > len(images):
+            raise UserError(
+                f"{self.option}.count: {self.count} was found, but the {name} split has {len(images)} images"
+            )
+        if module.num_classes is not None and images.labels is None:
+            raise UserError(f"{self.option}: the model is conditional, but {type(data).__name__} has no labels")
+        whole = self.count is None or self.count == len(images)
+        self.suffix = "" if whole else f"_count{thousands(self.count or 0)}"
+        self.title = self.name + self.suffix.replace("_", "-")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Try the first block: what the model cannot do, and memory that does not suffice, shows now."""
+        with exact_math(pl_module.device), evaluation_mode(pl_module):
+            self.measure_blocks(trainer, pl_module, "val", at_most=1)
+        super().on_train_start(trainer, pl_module)
+
+    # ---- the evaluation
+
+    def measure_blocks(
+        self, trainer: Trainer, module: LightningModule, split: str, at_most: int | None = None
+    ) -> list[Any]:
+        """`measure_block` of this rank's blocks in their order; where one rank fails, all do."""
+        assert isinstance(module, LatentVariableModel)
+        model: LatentVariableModel = module
+        measured: list[Any] = []
+
+        def measure() -> None:
+            blocks = itertools.islice(self._blocks(trainer, model, split), at_most)
+            measured.extend(self.measure_block(model, block) for block in blocks)
+
+        parallel.together(measure)
+        return measured
+
+    def images(self, trainer: Trainer, split: str) -> int:
+        """How many images of the split are measured."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return self.count or len(data.split(split))
+
+    def _blocks(self, trainer: Trainer, model: LatentVariableModel, split: str) -> Iterator[Block]:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        count = self.images(trainer, split)
+        for batch in data.val_dataloader() if split == "val" else data.test_dataloader():
+            rows = int((batch.indices < count).sum())
+            if not rows:
+                continue
+            # a repeated image, not a black one: a likelihood may refuse values that the data never has
+            filled = torch.arange(BLOCK).clamp_max(len(batch.indices) - 1)
+            labels = None if model.num_classes is None else batch.labels[filled]
+            yield Block(batch.images[filled], labels, batch.indices[filled], rows)
+
+    def record(self, trainer: Trainer, module: LightningModule, split: str) -> dict[str, Any]:
+        """Which images, and what else the numbers depend on."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        where = module.device
+        reference = {
+            "name": getattr(data, "name", None) or type(data).__name__,
+            "split": split,
+            "images": len(data.split(split)),
+            "binarize": getattr(data, "binarize", None),
+        }
+        return {
+            "count": self.images(trainer, split),
+            "labels": getattr(module, "num_classes", None) is not None,
+            "latent_dim": module.latent_dim,
+            "seed": seed_of(module),
+            "block": BLOCK,
+            "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
+            "reference": reference | getattr(data, "protocol", {}),
+            "versions": versions(),
+        }
+
+
+def seed_of(module: object) -> int:
+    """The run's seed, which names the noise; 0 for a model that keeps none."""
+    return int(getattr(module, "seed", 0))

@@ -1,0 +1,225 @@
+"""The training step of a variational autoencoder, its bound on held-out images, and what callbacks ask of it.
+
+The bound, the likelihood and all that concerns q(z|x) and p(z) are injected: this file holds the step alone.
+Optimization is lightning's own, with one optimizer: `trainer.global_step` counts its updates.
+"""
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from lit_gen import parallel, randomness
+from lit_gen.automatic import Automatic
+from lit_gen.errors import NonFiniteLossError, UserError
+from lit_gen.protocols import Code, ImageBatch, Weights
+from lit_gen.runs import last_checkpoint_of, log_scalars
+from lit_gen.sampling import Sampler
+from lit_gen.schedules import Schedule
+from lit_gen.vae.bottleneck import Bottleneck
+from lit_gen.vae.distributions import Distribution
+from lit_gen.vae.layers import connect
+from lit_gen.vae.likelihoods import Likelihood
+from lit_gen.vae.objectives import ELBO, Objective, Terms, weigh
+
+
+class VAE(Automatic, LightningModule, Sampler):
+    """An encoder q(z|x) and a decoder p(x|z), trained on a bound of -log p(x) in nats.
+
+    Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
+    ``val/elbo``, ``val/rate`` and ``val/distortion`` are at beta = 1 whatever the objective weighs; the first is what a
+    checkpoint should be chosen by, with ``mode: max``. What it draws are the means of p(x|z).
+
+    Args:
+        encoder: images (B, C, H, W) to features (B, bottleneck.features); with ``num_classes`` it is given labels too.
+        decoder: latents (B, latent_dim) to outputs (B, likelihood.channels(C), H, W); the same.
+        bottleneck: posterior, prior and rate; see `lit_gen.vae.bottleneck`.
+        likelihood: p(x|z), from `lit_gen.vae.likelihoods`.
+        objective: what is minimised, from `lit_gen.vae.objectives`. null: the ELBO.
+        optimizer: makes the optimizer from all parameters. null: Adam at 1e-3.
+        schedule: factor of the learning rate as a function of the step; null for a constant rate.
+        seed: names all noise of this module; linked to ``seed_everything`` by the command line.
+
+    Raises:
+        UserError: for parts that do not fit together.
+    """
+
+    terms = ("distortion", "rate", "loss")
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        bottleneck: Bottleneck,
+        likelihood: Likelihood,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable | None = None,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.keep_arguments(inspect.currentframe())
+        connect(encoder, decoder, bottleneck, likelihood)
+        self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
+        self.objective = ELBO() if objective is None else objective
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self.ema_generator = None  # no average is kept, so that records say raw
+        self._info: dict[str, float | Tensor] = {}
+        self._held_out: list[tuple[float, float, int]] = []
+        self._checked: set[str] = set()  # whether each split's images fit the likelihood
+
+    # ---- what callbacks ask: `lit_gen.protocols.LatentVariableModel` and `ImageGenerator`
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers of one image's z."""
+        return self.bottleneck.latent_dim
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of a conditional model; None for an unconditional one."""
+        return getattr(self.decoder, "num_classes", None) or getattr(self.encoder, "num_classes", None)
+
+    def encode_features(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Images (B, C, H, W) and labels (B,) to the encoder's features (B, F)."""
+        features: Tensor = _call(self.encoder, x, labels)
+        return features
+
+    def encode(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Code:
+        """Images (B, C, H, W) and standard normal noise (B, latent_dim) to a sample of q(z|x)."""
+        code: Code = self.bottleneck(self.encode_features(images, labels), noise)
+        return code
+
+    def prior(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (B, latent_dim) to z of p(z)."""
+        return self.bottleneck.sample(noise)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
+        """Latents (B, latent_dim) and labels (B,) to p(x|z)."""
+        distribution: Distribution = self.likelihood(_call(self.decoder, z, labels))
+        return distribution
+
+    def log_weights(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Log p(x|z) + log p(z) - log q(z|x), (B, k), for noise (B, k, latent_dim)."""
+        return weigh(self, images, labels, noise).log_weights
+
+    def bits_per_dim(self, nats: float, dimensions: int) -> float:
+        """Bits per dimension of ``nats`` per 8-bit image of C * H * W dimensions."""
+        return float(self.likelihood.bits_per_dim(torch.tensor(nats), dimensions))
+
+    def _network(self, weights: Weights) -> nn.Module:
+        return _Drawing(self)
+
+    # ---- training
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The one optimizer."""
+        return self.made(self.optimizer or _adam, self.parameters())
+
+    def on_fit_start(self) -> None:
+        """Compare networks and data before the first step: what does not fit is a user's mistake."""
+        self.describe()
+        self._checked = set()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.num_classes is not None and getattr(data, "label_counts", None) is not None:
+            self.label_counts.copy_(data.label_counts)
+        shape, drawn = getattr(data, "shape", None), tuple(self.sample(torch.arange(2)).shape[1:])
+        if shape is not None and tuple(shape) != drawn:
+            raise UserError(f"model.decoder: it makes images of shape {drawn}, but the data set has {tuple(shape)}")
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """The objective of one micro-batch."""
+        step, part, parts = self.begin(batch_idx)
+        self._check_images("train", batch.images)
+        rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
+        noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
+        terms = self.objective(self, batch.images, batch.labels, noise, step)
+        self.note(torch.stack([terms.distortion.mean(), terms.rate.mean(), terms.loss]))
+        self._info = terms.info
+        return terms.loss
+
+    def more(self, step: int) -> dict[str, float]:
+        """What the objective says of itself, ``beta_effective`` among it, and the images so far."""
+        per_step = getattr(getattr(self.trainer, "datamodule", None), "images_per_step", 0)
+        return {name: float(value) for name, value in self._info.items()} | {"images_seen": float(step * per_step)}
+
+    def _check_images(self, split: str, images: Tensor) -> None:
+        if split not in self._checked:
+            self._checked.add(split)
+            self.likelihood.check(images)
+
+    # ---- evaluation
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Distortion and rate of held-out images at beta = 1, each with noise of its own index."""
+        if not len(batch.images):
+            return
+        self._check_images("val", batch.images)
+        noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
+        terms: Terms = ELBO()(self, batch.images, batch.labels, noise[:, None], self.trainer.global_step)
+        distortion, rate = (x.cpu().double().sum().item() for x in (terms.distortion, terms.rate))
+        self._held_out.append((distortion, rate, len(batch.images)))
+        self._dimensions = batch.images[0].numel()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted evaluation left."""
+        self._held_out = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the bound on held-out images, exact at any world size."""
+        self._log_bound("val")
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation."""
+        self._log_bound("test")
+
+    def _log_bound(self, split: str) -> None:
+        columns = [[float(row[i]) for row in self._held_out] for i in range(3)]
+        distortion, rate, count = (math.fsum(parallel.gather(column)) for column in columns)
+        dimensions = max(parallel.gather([float(getattr(self, "_dimensions", 0))]))
+        if not count or self.trainer.sanity_checking:
+            return
+        nats = (distortion + rate) / count
+        for name, value in (("distortion", distortion), ("rate", rate)):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"{split}/{name} is NaN or infinite at step {self.trainer.global_step}; "
+                    f"{last_checkpoint_of(self.trainer)}"
+                )
+        values = {"elbo": -nats, "distortion": distortion / count, "rate": rate / count}
+        values["bits_per_dim"] = self.bits_per_dim(nats, int(dimensions))
+        log_scalars(self, {f"{split}/{name}": value for name, value in values.items()})
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Reconstructions: the mean of p(x|z) at a z of q(z|x) for each image."""
+        noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
+        return self.decode(self.encode(batch.images, noise, batch.labels).z, batch.labels).mean
+
+
+class _Drawing(nn.Module):
+    """A VAE as a generator: standard normal noise to the means of p(x|z), z of the prior."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae, self.latent_dim, self.num_classes = vae, vae.latent_dim, vae.num_classes
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Noise (B, latent_dim) and labels (B,) to images (B, C, H, W)."""
+        return self.vae.decode(self.vae.prior(noise), labels).mean
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
+    """A network without ``num_classes`` is not given the labels."""
+    return network(x) if getattr(network, "num_classes", None) is None else network(x, labels)

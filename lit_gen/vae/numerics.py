@@ -1,0 +1,19 @@
+"""Two small functions that keep logarithms of scales finite and exact."""
+
+import torch
+from torch import Tensor
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: sums and exponentials of half-precision numbers need the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def soften(x: Tensor, low: float, high: float) -> Tensor:
+    """``x`` itself within [low, high], and slowed to a logarithm beyond: high + log(1 + x - high), likewise below.
+
+    For numbers that are exponentiated. A clamp has no gradient beyond its limits, so that what got there stays; this
+    function's derivative is continuous, 1 inside and 1 / (1 + distance) outside. 1e4 becomes high + 9.2.
+    """
+    above, below = torch.relu(x - high), torch.relu(low - x)
+    return torch.where(x > high, high + torch.log1p(above), torch.where(x < low, low - torch.log1p(below), x))
