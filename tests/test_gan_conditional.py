@@ -8,12 +8,13 @@ import torch
 from test_gan_module import fit
 
 import lit_gen
+from lit_gen import sampling
 from lit_gen.callbacks.samples import Samples
 from lit_gen.data.mnist import MNIST
 from lit_gen.data.tensors import TensorSet
 from lit_gen.data.toy import Toy2D
 from lit_gen.errors import UserError
-from lit_gen.gan import dcgan, mlp, penalties, regularizers, sampling
+from lit_gen.gan import dcgan, mlp, penalties, regularizers
 from lit_gen.gan.module import GAN
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
