@@ -84,8 +84,8 @@ def race(rounds: int, steps: int) -> None:
         slow, whole = train("gpt_shakespeare_cpu.yaml", number, once)
         fast, short = train("gpt_shakespeare_cpu_fast.yaml", number, once)
         full, long = train("gpt_shakespeare_cpu_fast.yaml", number, longer)
-        print(f"seed {number}: parity {slow[-1][1]:.3f} in 1", end="; ")
-        print(f"fast {fast[-1][1]:.3f} in {short / whole:.3f}; {steps} steps {full[-1][1]:.3f} in {long / whole:.3f}")
+        found = f"parity {slow[-1][1]:.3f} in 1; fast {fast[-1][1]:.3f} in {short / whole:.3f}"
+        print(f"seed {number}: {found}; {steps} steps {full[-1][1]:.3f} in {long / whole:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -235,6 +235,7 @@ def draw_on_a_rank(rank, world, folder):
     parallel.leave()
 
 
+@pytest.mark.slow  # starts the processes of two worlds
 def test_two_processes_draw_what_one_draws(tmp_path):
     draw_on_a_rank(0, 1, tmp_path)
     mp.spawn(draw_on_a_rank, (2, tmp_path), nprocs=2)

@@ -153,6 +153,7 @@ def test_both_ranks_have_left_the_process_group_when_the_interpreter_goes_down(t
     assert [(tmp_path / f"still-{rank}").read_text(encoding="utf-8") for rank in (0, 1)] == ["False", "False"]
 
 
+@pytest.mark.slow
 def test_an_error_of_two_ranks_keeps_its_exit_code_and_what_runs_at_exit(tmp_path):
     (tmp_path / "own_watch.py").write_text(WATCH, encoding="utf-8")
     done = fit("--trainer.callbacks+=own_watch.Fail", "--trainer.max_steps=2", world=2)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import builtins, io, os, signal, sys
 
@@ -34,6 +36,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_smoke_run_with_links_signals_and_utf8_taken_away(tmp_path):
     folder = tmp_path / "José Ö" / "my runs"
     folder.mkdir(parents=True)
