@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments[1:])
     shape, given = _shape(options.shape), _init_args(options.init_args)
     target = _find(options.name)
-    if "vocab_size" in inspect.signature(target).parameters:
+    if isinstance(target, type) and "vocab_size" in inspect.signature(target).parameters:
         raise UserError(f"{options.name}: there are no laws for networks of language models yet")
     make = _maker(options.name, target, given, shape=shape, num_classes=options.num_classes)
     kind = _kind_of(options.name, _first(options.name, make), options.kind)
