@@ -66,7 +66,7 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
         small.append("--data.val_size=20")
     if name == "vae_mlp_static_mnist.yaml":
         small += ["--data.binarize=static-seed0", "--data.val_size=100"]  # the published files have 70,000 rows
-    if name == "vae_cifar10.yaml":
+    if name in ("vae_cifar10.yaml", "iwae_mnist.yaml"):
         small.append("--data.val_size=100")
     if name in LARGE & TEXTS:
         small += ["--data.block_size=64", "--trainer.precision=32-true", "--model.compiled=false"]

@@ -149,8 +149,8 @@ class LanguageModel(Automatic, LightningModule, Writer):
             self._look_at(batch)
         with torch.autocast(self.device.type, enabled=False):
             nats = self.nll(batch.tokens).cpu().double()
-        scored = torch.ones_like(nats) if batch.scored is None else batch.scored.cpu()
-        self._validated.append((float((nats * scored).sum()), int(scored.sum())))
+        scored = nats.new_ones(nats.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
+        self._validated.append((float(nats[scored].sum()), int(scored.sum())))
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted evaluation left."""
@@ -199,4 +199,5 @@ class LanguageModel(Automatic, LightningModule, Writer):
 
 
 def _adamw(groups: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+    fused = groups[0]["params"][0].device.type in ("cpu", "cuda", "mps")  # where torch has that kernel
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=fused)
