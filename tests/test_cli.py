@@ -298,6 +298,7 @@ def test_sample_draws_points_and_refuses_a_file_for_a_folder(lit_gen, tmp_path):
     assert "error: file: a file is there, a folder is expected" in err
 
 
+@pytest.mark.slow
 def test_a_run_with_own_code_says_where_it_is_missing(lit_gen, tmp_path, monkeypatch):
     (tmp_path / "own_there.py").write_text("from lit_gen.gan.losses import hinge as loss\n", encoding="utf-8")
     program = [sys.executable, "-m", "lit_gen"]

@@ -66,6 +66,7 @@ def run(folder, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_own_regularizers_train_resume_bit_exactly_and_sample(lit_gen, tmp_path, monkeypatch):
     before = package_hash()
     monkeypatch.syspath_prepend(str(tmp_path))

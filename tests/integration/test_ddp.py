@@ -112,6 +112,7 @@ def test_a_mistake_ends_both_ranks_with_one_sentence():
     assert "3000 x 2 ranks" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path):
     (tmp_path / "own_nan.py").write_text(
         "import os, torch\nfrom lit_gen.gan.losses import AdversarialLoss\ncalls = 0\n"
@@ -145,6 +146,7 @@ class Fail(Watch):
 """
 
 
+@pytest.mark.slow
 def test_both_ranks_have_left_the_process_group_when_the_interpreter_goes_down(tmp_path):
     """Gloo aborts a process now and then whose last tensors it lets go of too late: -6 after all work is done."""
     (tmp_path / "own_watch.py").write_text(WATCH, encoding="utf-8")

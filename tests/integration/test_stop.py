@@ -47,14 +47,8 @@ def undisturbed(*options):
     return torch.load("runs/r/whole/checkpoints/step=00000060.ckpt")["state_dict"]
 
 
-@pytest.mark.parametrize(
-    ("name", "world"),
-    [
-        ("SIGINT", 1),
-        pytest.param("SIGTERM", 1, marks=pytest.mark.slow),
-        pytest.param("SIGINT", 2, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # starts a run three times; test_cli.py resumes quickly
+@pytest.mark.parametrize(("name", "world"), [("SIGINT", 1), ("SIGTERM", 1), ("SIGINT", 2)])
 def test_a_stopped_run_continues_bit_exactly(name, world):
     options = (f"--trainer.devices={world}", "--trainer.accelerator=cpu")
     process = start(*options, identifier="stopped")
@@ -94,6 +88,7 @@ def test_a_second_ctrl_c_stops_at_once():
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_exactly():
     process = start("--checkpoint.every=5", identifier="killed")
     wait_for_rows("killed", 9, process)
