@@ -3,11 +3,15 @@
 import math
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def quantize(images: Tensor) -> Tensor:
@@ -47,6 +51,16 @@ def save_png(image: Tensor, path: Path) -> None:
     partial = path.with_suffix(".partial")
     picture.save(partial, format="PNG")
     replace(partial, path)
+
+
+def of_figure(figure: "Figure") -> Tensor:
+    """A matplotlib figure as a picture, uint8 (3, H, W)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) -> None:

@@ -50,7 +50,7 @@ class Features(NamedTuple):
     features: Tensor
     """float32 (B, d)."""
     logits: Tensor | None = None
-    """float32 (B, K), one unnormalised log-probability per class; None where the network is no classifier."""
+    """float32 (B, K), one unnormalized log-probability per class; None where the network is no classifier."""
 
 
 @runtime_checkable

@@ -348,7 +348,7 @@ def test_a_perfect_reconstruction_stays_finite():
 # ---- logistics
 
 
-def test_a_mixture_of_one_is_the_discretised_logistic():
+def test_a_mixture_of_one_is_the_discretized_logistic():
     raw, x = outputs(DiscretizedLogistic(), c=3, side=2), images("DiscretizedLogistic", 5, 3, 2, 2)
     mixture = MixtureOfLogistics(1)(torch.cat([torch.randn(5, 1, 2, 2, dtype=torch.float64), raw], 1))
     one, uniform = DiscretizedLogistic()(raw), torch.rand(5, 3, 2, 2, dtype=torch.float64)
@@ -380,7 +380,7 @@ def test_extreme_scales_still_sum_to_one_in_float32(log_scale):
     assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-4)
 
 
-def test_discretised_logistic_against_differences_of_the_distribution_function():
+def test_discretized_logistic_against_differences_of_the_distribution_function():
     location, log_scale = 0.2, -1.5
     cdf = torch.sigmoid((LEVELS[:-1] + 1 / 255 - location) / math.exp(log_scale))
     expected = torch.cat([cdf[:1], cdf.diff(), 1 - cdf[-1:]])

@@ -12,6 +12,7 @@ from lit_gen import pictures
 from lit_gen.callbacks import latent_plots
 from lit_gen.callbacks.latent_evaluator import seed_of
 from lit_gen.callbacks.latent_sources import Encoded, Images, chosen_rows
+from lit_gen.callbacks.loggers import send_picture
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import UserError
 from lit_gen.evaluating import evaluation_mode
@@ -27,7 +28,7 @@ class LatentPictures(Callback):
       means of their posteriors and below it the great circle.
     - ``traversals``: one row for each of the most active latents, by KL where it is known, else by the variance of the
       posterior means; that latent goes from -3 to 3 deviations of the prior, the others are those of one image.
-    - of two latents also ``scatter``, the posterior means coloured by class, and ``manifold``, the decoded plane.
+    - of two latents also ``scatter``, the posterior means colored by class, and ``manifold``, the decoded plane.
 
     They go to TensorBoard too. The images and their noise are the same every time, so that one watches the model and
     not the noise: images spread over the validation split, or over the test split where there is no other. Only the
@@ -115,10 +116,7 @@ class LatentPictures(Callback):
             for name, picture in self._pictures(trainer, module):
                 path = Path(trainer.default_root_dir) / "samples" / f"step={step:08d}-{name}.png"
                 pictures.save_png(picture, path)
-                for logger in trainer.loggers:
-                    writer = getattr(logger, "experiment", None)
-                    if writer is not None and hasattr(writer, "add_image"):  # TensorBoard
-                        writer.add_image(name, picture, step)
+                send_picture(trainer, name, picture)
 
     def _pictures(self, trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, Tensor]]:
         """Each picture by its name, uint8 (C, H, W)."""

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -123,9 +122,8 @@ def manifold(encoded: Encoded, row: Tensor, side: int) -> Tensor:
 
 
 def scatter(latents: Latents) -> Tensor:
-    """The means of 2-D posteriors, (3, 600, 660): a colour for each class, with a legend, on equal scales."""
+    """The means of 2-D posteriors, (3, 600, 660): a color for each class, with a legend, on equal scales."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.6, 6), dpi=100, layout="constrained")
@@ -145,7 +143,4 @@ def scatter(latents: Latents) -> Tensor:
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel("$z_0$")
     axes.set_ylabel("$z_1$")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    return pictures.of_figure(figure)

@@ -124,7 +124,7 @@ class Mixture(NamedTuple):
 
     @classmethod
     def fit(cls, latents: Tensor, components: int, seed: int) -> Self:
-        """Fit by expectation maximisation, with full covariances, to latents (n, d).
+        """Fit by expectation maximization, with full covariances, to latents (n, d).
 
         On one thread: sums over several would depend on their number, and with them the last bits.
 

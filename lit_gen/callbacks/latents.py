@@ -3,12 +3,11 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lit_gen import parallel
+from lit_gen import parallel, pictures
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.latent_evaluator import Block, LatentEvaluator, seed_of
 from lit_gen.errors import UserError, under
@@ -116,7 +115,6 @@ class LatentDiagnostics(LatentEvaluator):
 
 def bar_chart(kl: Tensor) -> Tensor:
     """A picture, uint8 (3, H, W), of the KL (d,) of each dimension in nats, the largest first."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), dpi=100, layout="tight")
@@ -124,7 +122,4 @@ def bar_chart(kl: Tensor) -> Tensor:
     axes.bar(range(1, len(kl) + 1), kl.sort(descending=True).values.numpy(), width=1, color="C0", edgecolor="white")
     axes.set_xlabel("latent dimension, the largest first")
     axes.set_ylabel("KL (nats)")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    return pictures.of_figure(figure)

@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 
 from lit_gen import parallel
 from lit_gen.callbacks.evaluator import Evaluator, Result
+from lit_gen.data.loaders import place
 from lit_gen.data.windows import TokenStream, WindowLoader
 from lit_gen.errors import UserError
 from lit_gen.metrics.scores import versions
@@ -94,12 +95,7 @@ class Perplexity(Evaluator):
         stream: TokenStream = data.stream(split)
         context, stride = self._window
         rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)
-        place: dict[str, Any] = {
-            "rank": trainer.global_rank,
-            "world": trainer.world_size,
-            "device": trainer.strategy.root_device,
-        }
-        loader = WindowLoader(stream, context, stride, rows, **place)
+        loader = WindowLoader(stream, context, stride, rows, **place(trainer))
         assert isinstance(module, TokenScorer)
         nats, text_nats, count = score(module, loader, stream.end_of_text)
         if stream.prefix is None:  # nothing precedes the first token

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_gen import pictures
+from lit_gen.callbacks.loggers import send_picture, send_texts
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import UserError, under
 from lit_gen.protocols import ImageGenerator, TextGenerator
@@ -101,27 +102,20 @@ class Samples(Callback):
             columns = classes if classes is not None and classes <= MOST_COLUMNS else None
             whole = pictures.grid(pictures.quantize(images), columns)
             pictures.save_png(whole, path)
-            for logger in trainer.loggers:
-                writer = getattr(logger, "experiment", None)
-                if writer is not None and hasattr(writer, "add_image"):  # TensorBoard
-                    writer.add_image("samples", whole, step)
+            send_picture(trainer, "samples", whole)
         self.latest = path
 
     def _write(self, trainer: Trainer, module: TextGenerator) -> None:
         """Write texts, the first on the terminal too."""
         if module.tokenizer is None:
             return
-        with under("samples.prompt: "):
-            (texts,) = module.write([self.prompt], n=self.count, max_new_tokens=self.max_new_tokens)
+        (texts,) = module.write([self.prompt], n=self.count, max_new_tokens=self.max_new_tokens)
         texts = [self.prompt + text for text in texts]
         path = Path(trainer.default_root_dir) / "samples" / f"step={trainer.global_step:08d}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(SEPARATOR.join(texts) + "\n", encoding="utf-8")
         pictures.replace(partial, path)
-        for logger in trainer.loggers:
-            writer = getattr(logger, "experiment", None)
-            if writer is not None and hasattr(writer, "add_text"):  # TensorBoard
-                writer.add_text("samples", "\n\n---\n\n".join(f"```\n{t}\n```" for t in texts), trainer.global_step)
+        send_texts(trainer, "samples", texts)
         print(f"--- step {trainer.global_step}\n{texts[0]}\n---", flush=True)
         self.latest = path

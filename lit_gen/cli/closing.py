@@ -38,8 +38,8 @@ class WriteConfig(Callback):
 
 def which_text(data: Any) -> None:
     """A text that comes with Python differs between its versions: say which one this is."""
-    text = getattr(data, "protocol", {})
-    if "text_sha256" in text:
+    if hasattr(data, "text_sha256"):
+        text = data.protocol
         kind = f"tokenizer {text['tokenizer']}, {text['vocab_size']:,} ids"
         print(f"text      {text['data']}, sha256 {text['text_sha256'][:12]}, {kind}", flush=True)
 

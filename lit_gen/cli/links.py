@@ -64,9 +64,10 @@ class Instantiator(_InstantiatorFn):
     def _before_the_model(self, data: Any) -> None:
         """Give the data a checkpoint's tokenizer, and see that it can say what the networks need."""
         checkpoint = getattr(self.cli, "checkpoint", None)  # of our own command line
-        text = loading.read(checkpoint).get("text") if checkpoint is not None else None
-        if text is not None and hasattr(data, "adopt"):
-            data.adopt(text["tokenizer"], text["sha256"])
+        if checkpoint is not None and hasattr(data, "adopt"):
+            text = loading.read(checkpoint).get("text")
+            if text is not None:
+                data.adopt(text["tokenizer"], text["sha256"])
         for network, facts in FACTS.items():
             for fact in facts:
                 name, parameter = _parameter(self.cli.config_dump, ["model", "init_args", network, "init_args", fact])

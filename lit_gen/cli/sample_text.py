@@ -72,12 +72,16 @@ def write(opened: Run, options: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     special = out.exists() and not out.is_file()  # /dev/stdout is not to be replaced
     partial = out if special else out.with_name(f"{out.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts)):
-            file.write(_formatted(options, prompt, index, text, first=i == 0))
-    if not special:
-        replace(partial, out)
-        print(out)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts)):
+                file.write(_formatted(options, prompt, index, text, first=i == 0))
+        if not special:
+            replace(partial, out)
+            print(out)
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
 
 
 def _print_all(opened: Run, options: argparse.Namespace, prompts: list[str]) -> None:

@@ -25,11 +25,11 @@ FOLDER = "binarized_mnist"
 URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 PIXELS = 28 * 28
 ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}
-"""Images of each file of the published binarisation."""
+"""Images of each file of the published binarization."""
 
 
 class Binarization(NamedTuple):
-    """A binarisation, as its name says it."""
+    """A binarization, as its name says it."""
 
     kind: Kind
     seed: int | None = None
@@ -37,7 +37,7 @@ class Binarization(NamedTuple):
 
 
 def parse(name: str) -> Binarization:
-    """The binarisation called ``name``.
+    """The binarization called ``name``.
 
     Raises:
         UserError: if there is none of that name.
@@ -99,7 +99,7 @@ def _levels(bits: Tensor) -> Tensor:
 
 
 def published_files(root: Path) -> list[Path]:
-    """The three files of the published binarisation, under ``root``.
+    """The three files of the published binarization, under ``root``.
 
     Raises:
         UserError: for the first one that is missing; says where it comes from and what it holds.
@@ -109,7 +109,7 @@ def published_files(root: Path) -> list[Path]:
         if not path.is_file():
             raise UserError(
                 f"data.binarize: static needs {path}, which does not exist; {path.name} from {URL} is expected there "
-                f"({rows:,} rows of {PIXELS} values 0 or 1), or static-seed0 for a binarisation that needs no files"
+                f"({rows:,} rows of {PIXELS} values 0 or 1), or static-seed0 for a binarization that needs no files"
             )
     return paths
 

@@ -10,7 +10,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from lit_gen.cache import cache_folder
-from lit_gen.data.loaders import EvalLoader, ImageSet, TrainLoader
+from lit_gen.data.loaders import EvalLoader, ImageSet, TrainLoader, place
 from lit_gen.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -101,13 +101,13 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches, one per step."""
-        probabilities, place = self.drawn_anew(), self._place()
+        probabilities, here = self.drawn_anew(), place(self.trainer)
         data = self.split("train") if probabilities is None else probabilities
         if self.pad >= min(self.shape[1:]) > 1 or self.pad < 0:
             raise UserError(f"data.pad: {self.pad} was found, 0 to {min(self.shape[1:]) - 1} pixels are expected")
-        if self.on_device and place:
-            labels = None if data.labels is None else data.labels.to(place["device"])
-            data = ImageSet(data.images.to(place["device"]), labels)
+        if self.on_device and here:
+            labels = None if data.labels is None else data.labels.to(here["device"])
+            data = ImageSet(data.images.to(here["device"]), labels)
         micro_batches = getattr(getattr(self.trainer, "lightning_module", None), "batches_per_step", 1)
         loader = TrainLoader(
             data,
@@ -118,7 +118,7 @@ class ImageData(LightningDataModule):
             flip=self.flip,
             pad=self.pad,
             binarize=probabilities is not None,
-            **place,
+            **here,
         )
         self.images_per_step = loader.images_per_step
         if self._position:
@@ -154,18 +154,9 @@ class ImageData(LightningDataModule):
     def _evaluation(self, split: Split) -> EvalLoader | list[Any]:
         data = self.split(split)
         if len(data):
-            return EvalLoader(data, **self._place())
+            return EvalLoader(data, **place(self.trainer))
         warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
         return []
-
-    def _place(self) -> dict[str, Any]:
-        if self.trainer is None:
-            return {}
-        return {
-            "rank": self.trainer.global_rank,
-            "world": self.trainer.world_size,
-            "device": self.trainer.strategy.root_device,
-        }
 
 
 def data_root(root: str | None) -> Path:

@@ -6,6 +6,7 @@ crops and binary pixels are drawn for the global batch, and each rank takes its 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,13 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def place(trainer: Any) -> dict[str, Any]:
+    """Where a trainer's loaders work: their options rank, world and device; none without a trainer."""
+    if trainer is None:
+        return {}
+    return {"rank": trainer.global_rank, "world": trainer.world_size, "device": trainer.strategy.root_device}
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 LeCun et al., 1998, http://yann.lecun.com/exdb/mnist/; Xiao et al., 2017, https://arxiv.org/abs/1708.07747.
 """
 
+import functools
 import gzip
 import importlib.util
 from pathlib import Path
@@ -43,7 +44,7 @@ class IdxImages(ImageData):
 
     Attributes:
         binarize: as given.
-        name: ends in the binarisation, ``mnist-5k-static-seed0``, but for grey images.
+        name: ends in the binarization, ``mnist-5k-static-seed0``, but for grey images.
     """
 
     shape = (1, 28, 28)
@@ -55,7 +56,7 @@ class IdxImages(ImageData):
     checksums: ClassVar[dict[str, str]]
     """MD5 of each file's content: it stays the same when an archive is packed anew."""
     published: ClassVar[bool] = False
-    """Whether the published binarisation is of these images."""
+    """Whether the published binarization is of these images."""
 
     def __init__(self, val_size: int = 5000, binarize: str = "grey", **images: Any) -> None:
         super().__init__(**images)
@@ -73,9 +74,9 @@ class IdxImages(ImageData):
     def _name_it(self, name: str) -> None:
         self.name = name if self.binarize == "grey" else f"{name}-{self.binarize}"
 
-    @property
+    @functools.cached_property
     def protocol(self) -> dict[str, Any]:
-        """What must be said of the set beside any number: name, binarisation, and images and SHA-256 of each split.
+        """What must be said of the set beside any number: name, binarization, and images and SHA-256 of each split.
 
         The SHA-256 is of the bits (`lit_gen.data.binarize.sha256`), and of binary images alone. Of a dynamic set it
         is of what is measured on, not of what is trained on.
@@ -93,7 +94,7 @@ class IdxImages(ImageData):
         return record
 
     def files(self) -> list[Path]:
-        """The four archives, or the three files of the published binarisation."""
+        """The four archives, or the three files of the published binarization."""
         if self._binarization.kind == "static":
             return binarization.published_files(self.root)
         return [self._file(name) for name in self.checksums]
@@ -116,7 +117,7 @@ class IdxImages(ImageData):
         return ImageSet(binarization.draw_once(grey.images, once, part, rows), grey.labels)
 
     def drawn_anew(self) -> ImageSet | None:
-        """The grey training images of a dynamic binarisation."""
+        """The grey training images of a dynamic binarization."""
         return self.grey("train")[0] if self._binarization.kind == "dynamic" else None
 
     def grey(self, split: Split) -> tuple[ImageSet, str, Tensor]:

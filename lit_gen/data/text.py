@@ -13,6 +13,7 @@ from lit_gen.data.bpe import TextTokenizer
 from lit_gen.data.crops import TrainCrops
 from lit_gen.data.documents import Source, find
 from lit_gen.data.images import Split, data_root
+from lit_gen.data.loaders import place
 from lit_gen.data.splits import Part, plan, whole
 from lit_gen.data.token_file import TokenFile
 from lit_gen.data.windows import TokenStream, WindowLoader
@@ -215,7 +216,7 @@ class TextCorpus(LightningDataModule):
             self.seed,
             accumulate=getattr(self.trainer, "accumulate_grad_batches", 1),
             on_device=self.on_device,
-            **self._place(),
+            **place(self.trainer),
         )
         self.tokens_per_step = loader.tokens_per_step
         # a new fit begins at 0, a resumed one where it was; lightning may ask for a new loader in between
@@ -247,13 +248,4 @@ class TextCorpus(LightningDataModule):
             warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
             return []
         rows = max(1, BLOCK_TOKENS // self.block_size)
-        return WindowLoader(self.stream(split), self.block_size, self.block_size, rows, **self._place())
-
-    def _place(self) -> dict[str, Any]:
-        if self.trainer is None:
-            return {}
-        return {
-            "rank": self.trainer.global_rank,
-            "world": self.trainer.world_size,
-            "device": self.trainer.strategy.root_device,
-        }
+        return WindowLoader(self.stream(split), self.block_size, self.block_size, rows, **place(self.trainer))

@@ -1,6 +1,6 @@
 """Convolutional networks for images of 28, 32 and 64 pixels: strided convolutions, and residual blocks between them.
 
-No normalisation: an image's terms of the bound depend on that image alone. Feature maps double with each halving of the
+No normalization: an image's terms of the bound depend on that image alone. Feature maps double with each halving of the
 resolution, from ``width`` in the first layer: 28 pixels become 7x7 (two halvings), 32 and 64 become 4x4 (three and
 four). The decoder is the encoder's mirror image.
 """
@@ -36,7 +36,7 @@ def _halvings(name: str, shape: tuple[int, int, int]) -> int:
 
 
 class Block(nn.Module):
-    """x + conv3(act(conv3(act(x)))); He et al., 2016, https://arxiv.org/abs/1603.05027, without normalisation.
+    """x + conv3(act(conv3(act(x)))); He et al., 2016, https://arxiv.org/abs/1603.05027, without normalization.
 
     Args:
         maps: maps in and out.

@@ -65,7 +65,7 @@ class Likelihood(nn.Module):
         if outputs.ndim != 4 or outputs.shape[1] <= fixed or (outputs.shape[1] - fixed) % step:
             raise UserError(
                 f"model.decoder: outputs {tuple(outputs.shape)} were found, but likelihood {type(self).__name__} takes "
-                f"(B, {self.channels(1)}, H, W) of grey images and (B, {self.channels(3)}, H, W) of colour images"
+                f"(B, {self.channels(1)}, H, W) of grey images and (B, {self.channels(3)}, H, W) of color images"
             )
         return self.distribution(wide(outputs))
 
@@ -214,7 +214,7 @@ class DiscretizedLogistic(Likelihood):
 
 
 class MixtureOfLogistics(Likelihood):
-    """8-bit images, each pixel a mixture of k discretised logistics; see `logistics.MixtureOfLogistics`.
+    """8-bit images, each pixel a mixture of k discretized logistics; see `logistics.MixtureOfLogistics`.
 
     The decoder gives k logits of the components, then k * C locations, then k * C log-scales.
 

@@ -39,7 +39,7 @@ class VAE(Automatic, LightningModule, Sampler):
         decoder: latents (B, latent_dim) to outputs (B, likelihood.channels(C), H, W); the same.
         bottleneck: posterior, prior and rate; see `lit_gen.vae.bottleneck`.
         likelihood: p(x|z), from `lit_gen.vae.likelihoods`.
-        objective: what is minimised, from `lit_gen.vae.objectives`. null: the ELBO.
+        objective: what is minimized, from `lit_gen.vae.objectives`. null: the ELBO.
         optimizer: makes the optimizer from all parameters. null: Adam at 1e-3.
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.

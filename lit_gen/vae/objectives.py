@@ -1,4 +1,4 @@
-"""Objectives: what a VAE minimises, in nats: a bound of -log p(x), summed over pixels and latents, mean over the batch.
+"""Objectives: what a VAE minimizes, in nats: a bound of -log p(x), summed over pixels and latents, mean over the batch.
 
 An objective is called with a view of the model and one batch, so that a training step is the same few lines for all::
 
@@ -47,7 +47,7 @@ class Terms(NamedTuple):
     """What an objective makes of one batch."""
 
     loss: Tensor
-    """(), to be minimised; nats of an image where beta is 1."""
+    """(), to be minimized; nats of an image where beta is 1."""
     distortion: Tensor
     """(B,), -log p(x|z) in nats; the mean over the samples where there are several."""
     rate: Tensor
@@ -204,8 +204,8 @@ class IWAE(Objective):
 
     Burda et al., 2016, https://arxiv.org/abs/1509.00519. The rate of the ELBO at k = 1 is an estimate here.
 
-    With ``dreg`` the encoder's gradient is the doubly reparameterised one of Tucker et al., 2018,
-    https://arxiv.org/abs/1810.04152: sum_i v_i^2 dlog w_i/dz_i dz_i/dphi with normalised weights v_i, of the same mean
+    With ``dreg`` the encoder's gradient is the doubly reparameterized one of Tucker et al., 2018,
+    https://arxiv.org/abs/1810.04152: sum_i v_i^2 dlog w_i/dz_i dz_i/dphi with normalized weights v_i, of the same mean
     and a signal that does not vanish with k. Decoder and prior keep the plain gradient, sum_i v_i dlog w_i/dtheta. So
     q(z|x) is held constant inside w, and the plain gradient, which arrives at z_i with the factor v_i, is multiplied by
     v_i once more on its way into the encoder. Values are the same either way.

@@ -1,0 +1,23 @@
+"""Pictures and texts to the loggers that take them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import Trainer
+from torch import Tensor
+
+
+def send_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
+    """A picture, uint8 (C, H, W), of the trainer's step."""
+    for logger in trainer.loggers:
+        writer: Any = getattr(logger, "experiment", None)
+        if hasattr(writer, "add_image"):  # TensorBoard
+            writer.add_image(name, picture, trainer.global_step)
+
+
+def send_texts(trainer: Trainer, name: str, texts: Sequence[str]) -> None:
+    """Texts of the trainer's step, shown as they are."""
+    for logger in trainer.loggers:
+        writer: Any = getattr(logger, "experiment", None)
+        if hasattr(writer, "add_text"):  # TensorBoard, which reads Markdown
+            writer.add_text(name, "\n\n---\n\n".join(f"```\n{text}\n```" for text in texts), trainer.global_step)
