@@ -88,6 +88,14 @@ class Automatic(Rebuildable):
         """Further scalars of a log entry, of step ``step``, by name."""
         return {}
 
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """Names of what is logged, split included; a module adds those of `more` and of its validation.
+
+        Args:
+            limit_val_batches: the trainer's option; 0 for no validation.
+        """
+        return [f"train/{name}" for name in (*self.terms, "gradient_norm", "lr")]
+
     # ---- what lightning calls
 
     def on_train_start(self) -> None:

@@ -1,6 +1,7 @@
 """From a run directory or a checkpoint back to a model: `load` for notebooks, the checks for the command line."""
 
 import importlib
+import json
 import pickle
 import re
 from argparse import ArgumentError
@@ -141,17 +142,23 @@ class Run:
         """Write the network that draws or writes as safetensors, to load without lightning.
 
         That is a GAN's generator (its averaged weights, raw where none were kept), a VAE's decoder, a language model's
-        network. The keys are those of its own state_dict; its class and arguments are in the file's metadata.
+        network. The keys are those of its own state_dict. The file's metadata say what to make for them, as JSON under
+        the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of ``build``, as a
+        decoder of ours, the arguments of that call as ``build``.
         """
         found = [name for name in ("generator", "decoder", "network") if hasattr(self.model, name)]
         if not found:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
         generator = getattr(self.model, f"ema_{found[0]}", None) or getattr(self.model, found[0])
-        described = dict(self.model.hparams).get(found[0], {})
+        arguments = getattr(self.model, "described", None) or self.model.hparams
+        given = arguments.get(found[0])
+        described = dict(given) if isinstance(given, dict) else {}
+        if built := getattr(generator, "built", None):
+            described["build"] = built
         tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
-        metadata = {found[0]: str(described), "checkpoint": self.checkpoint.name}
+        metadata = {found[0]: json.dumps(described), "checkpoint": self.checkpoint.name}
         partial.write_bytes(save(tensors, metadata))  # save_file would make it readable for its owner alone
         replace(partial, target)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lit_gen import randomness
 from lit_gen.errors import UserError
+from lit_gen.evaluating import evaluation_mode
 from lit_gen.protocols import Weights
 from lit_gen.randomness import BLOCK
 
@@ -171,35 +172,35 @@ def check_labels(labels: Tensor, num_classes: int | None, option: str = "labels"
 def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Spherical interpolation (n, steps, d) between latents (n, d), both ends included.
 
-    White, 2016, https://arxiv.org/abs/1609.04468: a straight line would leave the shell where N(0, I) lives.
+    White, 2016, https://arxiv.org/abs/1609.04468: a straight line would leave the shell where N(0, I) lives. Ends on
+    one line, as all numbers are, have no great circle of their own, and nearly opposite ends of unequal lengths one
+    that goes far outside: those are joined by the straight line.
     """
     a, b = start[:, None], end[:, None]
     t = torch.linspace(0, 1, steps)[None, :, None]
     cosine = nn.functional.cosine_similarity(a, b, dim=-1, eps=1e-12)[..., None].clamp(-1 + 1e-6, 1 - 1e-6)
     angle = torch.acos(cosine)
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+    circle = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+    longer = torch.maximum(a.norm(dim=-1), b.norm(dim=-1))[..., None]
+    outside = circle.norm(dim=-1, keepdim=True).amax(1, keepdim=True) > 1.1 * longer
+    return torch.where((torch.sin(angle) < 2e-3) | outside, (1 - t) * a + t * b, circle)
 
 
 @torch.no_grad()
 def _decode(
     generator: nn.Module, z: Tensor, labels: Tensor | None, where: torch.device, names: list[tuple[int, int]]
 ) -> Tensor:
-    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its mode is left as it was.
+    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its parts' modes are left as found.
 
     What it draws for itself is seeded anew for each block, by (seed, block number), and no random state is moved.
     """
-    was_training = generator.training
-    generator.eval()
     images = []
-    try:
-        with torch.random.fork_rng([where] if where.type == "cuda" else []):
-            for i, (seed, block) in enumerate(names):
-                randomness.seed_block(seed, block)
-                given = None if labels is None else _padded(labels, i * BLOCK).to(where)
-                latents = _padded(z, i * BLOCK).to(where)
-                images.append(generator(latents) if given is None else generator(latents, given))
-    finally:
-        generator.train(was_training)
+    with evaluation_mode(generator), torch.random.fork_rng([where] if where.type == "cuda" else []):
+        for i, (seed, block) in enumerate(names):
+            randomness.seed_block(seed, block)
+            given = None if labels is None else _padded(labels, i * BLOCK).to(where)
+            latents = _padded(z, i * BLOCK).to(where)
+            images.append(generator(latents) if given is None else generator(latents, given))
     return torch.cat(images)[: len(z)]
 
 

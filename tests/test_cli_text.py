@@ -131,6 +131,20 @@ def test_prompts_from_a_file_as_json_lines(lit_gen, run, tmp_path):
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
+def test_an_error_midway_leaves_no_partial_file_and_the_older_one_as_it_was(lit_gen, run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("the \nÉ\n", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/texts.txt").write_text("older", encoding="utf-8")
+    code, _, err = lit_gen(
+        "sample", run, "--prompts", "prompts.txt", "--batch_size", "1", "--max_new_tokens", "2",
+        "--out", "out/texts.txt",
+    )  # fmt: skip
+    assert code == 2
+    assert "'É'" in err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["texts.txt"]
+    assert (tmp_path / "out/texts.txt").read_text(encoding="utf-8") == "older"
+
+
 def test_stops_before_a_string(lit_gen, run):
     plain = lit_gen("sample", run, "--prompt", "the ", "--max_new_tokens", "60")[1]
     mark = plain[10:12]

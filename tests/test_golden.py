@@ -27,8 +27,20 @@ OPTIONS = [
     "--model.discriminator.dropout=0", "--run_root=golden-run",
     "--run_name=r", "--run_id=one",
 ]  # fmt: skip
+VAE = [
+    "fit", "--config=vae.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.accelerator=cpu",
+    "--trainer.max_steps=40", "--trainer.log_every_n_steps=1", "--samples.enabled=false", "--checkpoint.enabled=false",
+    *(f"--trainer.callbacks.{name}=false" for name in ("FID", "MixtureFID", "ReconstructionFID", "LatentPictures",
+                                                       "LatentDiagnostics", "ImportanceNLL")),
+    "--model.encoder.width=8", "--model.decoder.width=8", "--data.batch_size=32",
+    "--run_root=golden-run", "--run_name=r", "--run_id=vae",
+]  # fmt: skip
 COLUMNS = ("train/discriminator_loss", "train/generator_loss", "train/real_logit", "train/fake_logit")
-CURVES = {"gan": (OPTIONS, "one", COLUMNS), "gpt": (TEXT, "text", ("train/loss", "train/gradient_norm"))}
+CURVES = {
+    "gan": (OPTIONS, "one", COLUMNS),
+    "gpt": (TEXT, "text", ("train/loss", "train/gradient_norm")),
+    "vae": (VAE, "vae", ("train/loss", "train/rate", "train/gradient_norm")),
+}
 
 
 def machine():

@@ -62,7 +62,11 @@ def test_the_summary_is_the_mean_with_its_standard_error_in_any_order():
     assert found.least_effective_samples == min(sizes)
     assert summarize(bounds[::-1], sizes[::-1]) == found
     assert math.isnan(summarize([1.0], [1.0]).standard_error)
-    assert summarize([-math.inf, 0.0], [0.0, 1.0]).nll == math.inf
+
+
+def test_an_image_whose_weights_are_all_zero_is_refused():
+    with pytest.raises(UserError, match="weights of 1 of 2 images are all 0"):
+        summarize([-math.inf, 0.0], [0.0, 1.0])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -62,6 +62,30 @@ class Affine(Posterior):
         return Flow()
 
 
+class Planar(Posterior):
+    """A flow without an inverse: z = z0 + u tanh(w z0 + b), u, w and b from the encoder (Rezende and Mohamed, 2015)."""
+
+    def features(self, latent_dim):
+        return 4 * latent_dim + 1
+
+    def forward(self, features):
+        mean, log_variance, u, w = features[:, :-1].chunk(4, 1)
+        base, b = Normal(mean, log_variance), features[:, -1]
+        u = 0.2 * torch.tanh(u)  # |u w| below 1: z0 to z stays one to one
+        w = torch.tanh(w)
+
+        class Flow:
+            mean = log_variance = None
+
+            def draw(self, noise):
+                z0 = base.sample(noise)
+                bent = torch.tanh((w * z0).sum(1) + b)
+                stretch = torch.log1p((1 - bent**2) * (u * w).sum(1))
+                return z0 + u * bent[:, None], base.log_prob(z0) - stretch
+
+        return Flow()
+
+
 class Codebook(Bottleneck):
     """The nearest of four codes, straight through, at a flat rate of log 4 nats."""
 
@@ -85,6 +109,7 @@ CASES = {  # ours, each with its default parts, and some of one's own
     "GaussianBottleneck": lambda d: GaussianBottleneck(d),
     "learned prior": lambda d: GaussianBottleneck(d, prior=WidePrior(d)),
     "flow posterior": lambda d: GaussianBottleneck(d, posterior=Affine()),
+    "flow without an inverse": lambda d: GaussianBottleneck(d, posterior=Planar()),
     "codebook": lambda d: Codebook(d),
 }
 every_bottleneck = pytest.mark.parametrize("name", CASES)
@@ -110,7 +135,7 @@ def test_shapes_and_determinism(name):
     assert coded.z.shape == (5, 3)
     assert coded.nats.shape == (5,)
     for key, value in coded.info.items():
-        assert value.shape == ((5,) if key == "penalty" else (5, 3)), key
+        assert value.shape == ((5,) if key in ("penalty", "log_ratio") else (5, 3)), key
     again = bottleneck(features, noise)
     assert torch.equal(coded.z, again.z)
     assert torch.equal(coded.nats, again.nats)
@@ -148,7 +173,15 @@ def test_the_rate_is_the_mean_of_minus_the_log_ratio(name):
         with pytest.raises(UserError, match=r"model.bottleneck: Codebook has no density"):
             bottleneck.log_ratio(features, coded.z)
         return
-    estimate = -bottleneck.log_ratio(features, coded.z)
+    known = coded.info.get("log_ratio")
+    assert (known is None) == ("kl" in coded.info)
+    if name == "flow without an inverse":
+        with pytest.raises(UserError, match="posterior Planar can score its own draws alone"):
+            bottleneck.log_ratio(features, coded.z)
+        estimate = -known
+    else:
+        estimate = -bottleneck.log_ratio(features, coded.z)
+        assert known is None or torch.equal(known, -estimate)
     if "kl" not in coded.info:
         torch.testing.assert_close(coded.nats, estimate)
     assert abs(coded.nats.mean() - estimate.mean()).item() < 4 * estimate.std().item() / math.sqrt(len(estimate)) + 1e-9
@@ -204,6 +237,19 @@ def test_kl_and_densities_are_torchs():
 def test_kl_near_zero_keeps_its_digits_in_float32():
     features = torch.tensor([[0.0, 1e-3]])
     assert GaussianBottleneck(1)(features, torch.zeros(1, 1)).nats.item() == pytest.approx(2.5008e-7, rel=0.02)
+
+
+def test_a_flow_without_an_inverse_scores_its_draws_by_their_jacobian():
+    bottleneck = GaussianBottleneck(3, posterior=Planar())
+    features, noise = drawn(4, bottleneck.features), drawn(4, 3, seed=2)
+    code = bottleneck(features, noise)
+    for i in range(4):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda e, i=i: bottleneck(features[i : i + 1], e[None]).z[0], noise[i]
+        )
+        log_q = StandardNormal().log_prob(noise[i : i + 1]) - torch.linalg.slogdet(jacobian).logabsdet
+        expected = StandardNormal().log_prob(code.z[i : i + 1]) - log_q
+        torch.testing.assert_close(code.info["log_ratio"][i : i + 1], expected)
 
 
 def test_the_prior_is_sampled_from_as_it_is_scored():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -273,6 +274,14 @@ def test_gaussian_is_torchs(sigma):
     mean, x = torch.randn(4, 3, 2, 2, dtype=torch.float64), torch.randn(4, 3, 2, 2, dtype=torch.float64)
     expected = torch.distributions.Normal(mean, sigma).log_prob(x).flatten(1).sum(1)
     torch.testing.assert_close(Gaussian(sigma)(mean).log_prob(x), expected)
+
+
+@pytest.mark.parametrize("sigma", [1e-30, 1e-19, 1e30])
+def test_a_sigma_whose_square_float32_cannot_hold_is_refused(sigma):
+    told = re.escape(f"model.likelihood.sigma: {sigma} was found, whose square is 0 or infinite in float32")
+    with pytest.raises(UserError, match=told):
+        Gaussian(sigma)
+    assert torch.isfinite(Gaussian(1e-18)(torch.zeros(1, 1, 2, 2)).log_prob(torch.zeros(1, 1, 2, 2))).all()
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])

@@ -1,21 +1,24 @@
-"""The training step of a VAE as a system: what is minimised, logged, saved, drawn and refused."""
+"""The training step of a VAE as a system: what is minimized, logged, saved, drawn and refused."""
 
-import csv
 import functools
 import math
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import LightningDataModule, Trainer
+from test_lm_module import fit, rows
+from torch import nn
+from torch.utils.data import DataLoader
 
 import lit_gen.loading
 from lit_gen import randomness, schedules
-from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.latent_pictures import LatentPictures
+from lit_gen.callbacks.likelihood import ImportanceNLL
+from lit_gen.data.loaders import ImageSet, to_float
 from lit_gen.data.mnist import MNIST
 from lit_gen.data.toy import Toy2D
 from lit_gen.errors import NonFiniteLossError, UserError
-from lit_gen.protocols import ImageGenerator, LatentVariableModel
-from lit_gen.runs import MetricsCSV
+from lit_gen.protocols import ImageBatch, ImageGenerator, LatentVariableModel
 from lit_gen.vae import likelihoods, mlp
 from lit_gen.vae.bottleneck import GaussianBottleneck
 from lit_gen.vae.module import VAE
@@ -39,29 +42,6 @@ def build(likelihood=None, objective=None, shape=SHAPE, optimizer=None, conditio
     return VAE(encoder, decoder, GaussianBottleneck(3), likelihood, optimizer=optimizer, **made, **options)
 
 
-def fit(model, data, steps, folder, ckpt_path=None, log_every=1, **options):
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=[MetricsCSV(str(folder))],
-        callbacks=[Checkpoint(every=0, keep=0)],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=log_every,
-        default_root_dir=folder,
-        check_val_every_n_epoch=None,
-        **{"limit_val_batches": 0, **options},
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path)
-    return trainer
-
-
-def rows(folder):
-    with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-
 def test_the_loss_is_distortion_and_weighted_rate(tmp_path):
     fit(build(objective=ELBO(beta=schedules.Linear(0.0, 1.0, 4))), digits(), 4, tmp_path)
     for i, row in enumerate(rows(tmp_path)):
@@ -71,7 +51,7 @@ def test_the_loss_is_distortion_and_weighted_rate(tmp_path):
         assert row["train/images_seen"] == 16 * (i + 1)
 
 
-def test_the_held_out_bound_is_at_beta_one_whatever_is_minimised(tmp_path):
+def test_the_held_out_bound_is_at_beta_one_whatever_is_minimized(tmp_path):
     found = []
     for name, objective in (("beta", ELBO(beta=50.0)), ("free", ELBO(free_bits=3.0)), ("iwae", IWAE(4)), ("one", None)):
         data, model = digits(), build(objective=objective, optimizer=functools.partial(torch.optim.SGD, lr=0.0))
@@ -123,10 +103,11 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(tmp_path, likelihood, objecti
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
 
 
-def test_accumulated_micro_batches_are_one_batch(tmp_path):
+@pytest.mark.parametrize("objective", [ELBO(), IWAE(3)], ids=["elbo", "iwae"])
+def test_accumulated_micro_batches_are_one_batch(tmp_path, objective):
     ends = []
     for folder, batch, accumulate in (("one", 16, 1), ("four", 4, 4)):
-        model = build(optimizer=functools.partial(torch.optim.SGD, lr=1e-4))
+        model = build(objective=objective, optimizer=functools.partial(torch.optim.SGD, lr=1e-4))
         data = digits(batch_size=batch, binarize="dynamic")
         trainer = fit(model, data, 5, tmp_path / folder, accumulate_grad_batches=accumulate)
         assert trainer.global_step == 5
@@ -134,6 +115,7 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path):
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=1e-4, atol=1e-6, msg=name)
     one, four = (rows(tmp_path / folder) for folder in ("one", "four"))
+    assert ("train/effective_samples" in one[0]) == isinstance(objective, IWAE)
     for a, b in zip(one, four, strict=True):
         assert b == pytest.approx(a, rel=1e-4)
 
@@ -154,6 +136,17 @@ def test_draws_depend_on_their_index_alone(tmp_path):
     assert paths.shape == (2, 5, 1, 28, 28)
 
 
+def test_drawing_leaves_the_mode_of_each_part():
+    model = build()
+    model.likelihood.eval()
+    before = [part.training for part in model.modules()]
+    model.sample(torch.arange(2))
+    model.interpolate(torch.arange(1), torch.arange(1, 2), 3)
+    assert [part.training for part in model.modules()] == before
+    model.eval().sample(torch.arange(2))
+    assert not any(part.training for part in model.modules())
+
+
 def test_a_checkpoint_alone_rebuilds_the_model(tmp_path):
     model = build(likelihoods.Gaussian("learned"), ELBO(beta=schedules.Linear(0.0, 2.0, 5)))
     fit(model, digits(binarize="grey"), 3, tmp_path)
@@ -170,35 +163,129 @@ def test_a_conditional_model_learns_the_shares_of_the_classes(tmp_path):
 
 def test_points_have_a_gaussian(tmp_path):
     model = build(likelihoods.Gaussian(0.1), shape=(2, 1, 1))
-    fit(model, Toy2D(size=500, batch_size=16), 3, tmp_path)
+    trainer = fit(model, Toy2D(size=500, batch_size=16), 3, tmp_path, limit_val_batches=1.0, val_check_interval=3)
+    assert "val/elbo" in trainer.callback_metrics
+    assert "val/bits_per_dim" not in trainer.callback_metrics  # they have no levels
     assert model.sample(torch.arange(4)).shape == (4, 2, 1, 1)
+
+
+def broken(where):
+    """A NaN of the encoder's passes through the decoder as well: both terms have it, the rate is where it began."""
+    model = build()
+    with torch.no_grad():
+        (model.encoder if where == "rate" else model.decoder).layers[-1].bias.fill_(math.nan)
+    return model
 
 
 @pytest.mark.parametrize("where", ["distortion", "rate"])
 def test_a_term_that_is_not_finite_is_named(tmp_path, where):
-    model = build()
-    with torch.no_grad():
-        if where == "rate":  # a posterior mean that overflows when squared
-            model.encoder.layers[-1].bias.fill_(1e30)
-        else:
-            model.decoder.layers[-1].bias.fill_(math.nan)
-    if where == "rate":
-        model.decoder.register_forward_pre_hook(lambda _, args: (args[0] * 0, *args[1:]))
+    model = broken(where)
     with pytest.raises(NonFiniteLossError, match=f"the {where} became NaN or infinite at step 1"):
         fit(model, digits(), 2, tmp_path)
 
 
-def test_a_held_out_term_that_is_not_finite_is_named(tmp_path):
-    model, trainer = build(), Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
-    with torch.no_grad():
-        model.decoder.layers[-1].bias.fill_(math.nan)
-    with pytest.raises(NonFiniteLossError, match="val/distortion is NaN or infinite"):
-        trainer.validate(model, datamodule=digits(), verbose=False)
+def evaluator(**options):
+    return Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, **options)
+
+
+@pytest.mark.parametrize("where", ["distortion", "rate"])
+def test_a_held_out_term_that_is_not_finite_is_named(where):
+    with pytest.raises(NonFiniteLossError, match=f"val/{where} is NaN or infinite"):
+        evaluator().validate(broken(where), datamodule=digits(), verbose=False)
 
 
 def test_grey_images_are_no_bernoulli_draws(tmp_path):
     with pytest.raises(UserError, match=r"Bernoulli.*data\.binarize"):
         fit(build(), digits(binarize="grey"), 1, tmp_path)
+
+
+GREY = r"Bernoulli: grey values were found \(for example -0.95\)"
+
+
+def with_one_grey(split):
+    data = digits()
+    data.split(split).images[-1, 0, 0, 0] = 7
+    return data
+
+
+def test_grey_images_anywhere_in_the_training_set_are_found_before_the_first_step(tmp_path):
+    with pytest.raises(UserError, match=GREY):
+        fit(build(), with_one_grey("train"), 1, tmp_path)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_grey_images_anywhere_in_a_held_out_split_are_found(split):
+    trainer, data = evaluator(), with_one_grey(split)
+    evaluate = trainer.validate if split == "val" else trainer.test
+    with pytest.raises(UserError, match=GREY):
+        evaluate(build(), datamodule=data, verbose=False)
+    with pytest.raises(UserError, match=GREY):
+        build().log_weights(to_float(data.split(split).images[-2:].clone()), torch.zeros(2, 4, 3))
+
+
+class Batches(LightningDataModule):
+    """Batches that no split tells of: the second one has a grey pixel."""
+
+    def __init__(self, first_grey):
+        super().__init__()
+        images = -torch.ones(64, *SHAPE)
+        images[first_grey, 0, 0, 0] = 7 / 127.5 - 1
+        self.loader = [ImageBatch(x, None, torch.arange(16)) for x in images.split(16)]
+
+    def train_dataloader(self):
+        return DataLoader(self.loader, batch_size=None)
+
+    val_dataloader = train_dataloader
+
+
+class Promising(Batches):
+    """A split of binary images, and batches that are made otherwise."""
+
+    def split(self, name):
+        return ImageSet(torch.zeros(64, *SHAPE, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("data", "grey"), [(Batches, 40), (Promising, 3)])
+def test_grey_images_in_batches_that_could_not_be_looked_at_before_are_found(tmp_path, data, grey):
+    with pytest.raises(UserError, match=GREY):
+        fit(build(), data(grey), 4, tmp_path)
+
+
+def test_half_precision_has_the_same_bound_or_is_refused(tmp_path):
+    options = {"limit_val_batches": 1.0, "val_check_interval": 2}
+    found = []
+    for precision in ("32-true", "bf16-true"):
+        trainer = fit(
+            build(), digits(), 2, tmp_path / precision, [ImportanceNLL(2, count=64), LatentPictures(images=64)],
+            precision=precision, **options,
+        )  # fmt: skip
+        found.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
+    assert trainer.lightning_module.decoder.layers[0].weight.dtype == torch.bfloat16
+    assert found[0].keys() == found[1].keys()
+    assert found[1]["val/elbo"] == pytest.approx(found[0]["val/elbo"], rel=0.01)
+    assert found[1]["val/nll_iw2_count64"] == pytest.approx(found[0]["val/nll_iw2_count64"], rel=0.01)
+    told = "trainer.precision: bf16-true was found, which rounds all images but binary ones; bf16-mixed or 32-true"
+    with pytest.raises(UserError, match=told):
+        fit(build(likelihoods.Gaussian()), digits(binarize="grey"), 1, tmp_path / "grey", precision="bf16-true")
+
+
+class Small(nn.Module):
+    """A decoder of eight latents, which does not say so."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 784)
+
+    def forward(self, z):
+        return self.layer(z).unflatten(1, SHAPE)
+
+
+def test_a_decoder_for_other_latents_is_refused(tmp_path):
+    model = VAE(mlp.Encoder(SHAPE, width=16), Small(), GaussianBottleneck(16), likelihoods.Bernoulli())
+    told = r"model.decoder: it cannot take latents \(B, 16\), as model.bottleneck.latent_dim 16 has them \(.*64x16"
+    with pytest.raises(UserError, match=told):
+        fit(model, digits(), 1, tmp_path)
 
 
 def test_a_decoder_for_other_images_is_refused(tmp_path):

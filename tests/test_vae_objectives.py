@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_vae_bottleneck import Affine, Codebook, WidePrior
+from test_vae_bottleneck import Affine, Codebook, Planar, WidePrior
 from torch import nn
 
 from lit_gen.errors import UserError
@@ -65,13 +65,16 @@ BOTTLENECKS = {
     "plain": lambda: GaussianBottleneck(3),
     "learned prior": lambda: GaussianBottleneck(3, prior=WidePrior(3)),
     "flow posterior": lambda: GaussianBottleneck(3, posterior=Affine()),
+    "flow without an inverse": lambda: GaussianBottleneck(3, posterior=Planar()),
     "codebook": lambda: Codebook(3),
 }
 NOT_TOGETHER = {  # what is said
     ("ELBO-free_bits", "learned prior"): "does not know its rate by dimension",
     ("ELBO-free_bits", "flow posterior"): "does not know its rate by dimension",
     ("ELBO-free_bits", "codebook"): "does not know its rate by dimension",
+    ("ELBO-free_bits", "flow without an inverse"): "does not know its rate by dimension",
     ("IWAE-dreg", "flow posterior"): "has parameters of its own",
+    ("IWAE-dreg", "flow without an inverse"): "dreg: posterior Planar can score its own draws alone",
     ("IWAE", "codebook"): "has no density",
     ("IWAE-dreg", "codebook"): "has no density",
 }
@@ -115,6 +118,14 @@ def test_terms_of_every_bottleneck(name, bottleneck):
     again = objective(model, x, labels, noise, 3)
     assert torch.equal(again.loss, terms.loss)
     assert torch.equal(again.rate, terms.rate)
+
+
+@pytest.mark.parametrize("bottleneck", ["learned prior", "flow posterior", "flow without an inverse"])
+def test_a_single_importance_weight_is_the_one_sample_bound(bottleneck):
+    model = conditional_model(BOTTLENECKS[bottleneck]())
+    x, labels, noise = batch(ELBO())
+    plain = ELBO()(model, x, labels, noise, 0)
+    torch.testing.assert_close(weigh(model, x, labels, noise).log_weights[:, 0], -plain.distortion - plain.rate)
 
 
 @every_objective
@@ -176,6 +187,23 @@ def test_the_public_default_that_is_really_one_and_a_half():
     """PyTorch-VAE's kld_weight 0.00025 beside MSE.mean on 3x64x64: squared error / 2 has half that factor."""
     terms = ELBO(beta=0.00025, reduction="pixel_mean").combine(DISTORTION, coded(KL), 3 * 64 * 64, 0)
     assert terms.info["beta_effective"] / 2 == pytest.approx(1.536)
+
+
+@pytest.mark.parametrize(("theirs", "beta"), [((-1, 1), 0.01 / 2), ((0, 1), 0.01 * 2)])
+def test_a_weight_beside_a_mean_squared_error_is_entered_as_the_docs_say(theirs, beta):
+    """Their loss is MSE.mean + 0.01 KL, of their images; ours is that but for a factor and a constant."""
+    low, high = theirs
+    x, mean, kl = torch.rand(2, 8, 1, 2, 3, dtype=F64) * 2 - 1, None, torch.tensor(KL, dtype=F64)
+    found = []
+    for mean in torch.rand(2, 8, 1, 2, 3, dtype=F64) * 2 - 1:
+        squared = ((x[0] - mean) * (high - low) / 2).square().mean()
+        distortion = -Gaussian(1.0)(mean).log_prob(x[0])
+        for factor in (1, 3):
+            code = Code(torch.zeros(2, 2), factor * kl.sum(1), {})
+            loss = ELBO(beta=beta, reduction="pixel_mean").combine(distortion, code, 6, 0).loss
+            found.append((loss.item(), (squared + 0.01 * factor * kl.sum(1).mean()).item()))
+    ours, others = torch.tensor(found, dtype=F64).diff(dim=0).unbind(1)
+    torch.testing.assert_close(ours / others, (ours / others)[:1].expand(3))
 
 
 @pytest.mark.parametrize(("free_bits", "rate"), [(0.0, 1.2), (0.1, 1.2), (0.5, 1.5), (3.0, 6.0)])
@@ -264,8 +292,14 @@ def test_a_penalty_is_in_the_loss_and_in_no_bound(objective):
         ),
         (lambda: ELBO(gamma=-1), r"model.objective.gamma: -1 was found"),
         (lambda: ELBO(reduction="pixel"), r"model.objective.reduction: 'pixel' was found.*did you mean 'pixel_mean'"),
-        (lambda: ELBO(capacity=Linear(0, 1, 1), free_bits=1.0), r"model.objective.capacity: .* beside free_bits 1.0"),
-        (lambda: ELBO(capacity=Linear(0, 1, 1), beta=2.0), r"model.objective.capacity: .* beside a beta"),
+        (
+            lambda: ELBO(capacity=Linear(0, 1, 1), free_bits=1.0),
+            r"model.objective.capacity: .* beside free_bits 1.0; set free_bits to 0",
+        ),
+        (
+            lambda: ELBO(capacity=Linear(0, 1, 1), beta=2.0),
+            r"model.objective.capacity: .* beside a beta; set beta to 1.0",
+        ),
         (lambda: IWAE(0), r"model.objective.k: 0 was found, a whole number of at least 1 is expected"),
         (lambda: IWAE(-5), r"model.objective.k: -5 was found"),
     ],
@@ -273,6 +307,24 @@ def test_a_penalty_is_in_the_loss_and_in_no_bound(objective):
 def test_bad_options_are_refused_by_name(make, told):
     with pytest.raises(UserError, match=told):
         make()
+
+
+class Fined(GaussianBottleneck):
+    """A penalty of 0, 1, 2, ... for the rows."""
+
+    def forward(self, features, noise):
+        found = super().forward(features, noise)
+        return found._replace(info={**found.info, "penalty": torch.arange(len(features), dtype=noise.dtype)})
+
+
+def test_iwae_adds_the_mean_penalty_of_all_samples():
+    x, labels, noise = batch(IWAE(3))
+    model = conditional_model(GaussianBottleneck(3))
+    without = IWAE(3)(model, x, labels, noise, 0)
+    model.bottleneck = Fined(3)
+    found = IWAE(3)(model, x, labels, noise, 0)
+    assert (found.loss - without.loss).item() == pytest.approx((8 * 3 - 1) / 2, rel=1e-5)
+    assert torch.equal(found.rate, without.rate)
 
 
 # ---- a linear VAE is probabilistic PCA (Tipping and Bishop, 1999; Lucas et al., 2019, arXiv 1911.02469)

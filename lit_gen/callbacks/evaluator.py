@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_gen import parallel, pictures
+from lit_gen.callbacks.loggers import send_record
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.callbacks.stop import Stop
 from lit_gen.errors import UserError
@@ -67,6 +68,16 @@ class Evaluator(Callback):
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
         """Evaluate ``val`` or ``test``; called on every rank, and its result is the same on each."""
+        raise NotImplementedError
+
+    def announced(self, data: Any) -> list[str]:
+        """Public names of the numbers, without the split, from options alone: nothing is loaded or computed.
+
+        Floors are left out: they are constants of the data.
+
+        Args:
+            data: the data module, as it was built.
+        """
         raise NotImplementedError
 
     def at_least(self, least: int, **options: int) -> None:
@@ -159,7 +170,9 @@ class Evaluator(Callback):
             path = self._record(trainer, "validate" if trainer.state.fn == "validate" else split, step)
             if result.picture is not None:
                 pictures.save_png(result.picture, path.with_name(f"{path.name}.png"))
-            save_record(path, {"step": step, "values": values, "floors": floors, "protocol": result.protocol})
+            content = {"step": step, "values": values, "floors": floors, "protocol": result.protocol}
+            save_record(path, content)
+            send_record(trainer, path.name.partition("-")[2], content)
 
 
 def tables(callbacks: Iterable[Callback]) -> str:

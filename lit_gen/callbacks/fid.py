@@ -16,6 +16,7 @@ from lit_gen import parallel
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.image_evaluator import ImageEvaluator
 from lit_gen.errors import UserError, under
+from lit_gen.metrics.announced import extractor_named, names_of
 from lit_gen.metrics.drawing import EXACT, Drawing, first_index
 from lit_gen.metrics.extract import Extracted, extract
 from lit_gen.metrics.features import check_shape, load_extractor
@@ -98,6 +99,13 @@ class FID(ImageEvaluator):
         self._extractor: FeatureExtractor | None = None
         self._published: Reference | None = None
         self._reals: Reals | None = None
+
+    def announced(self, data: Any) -> list[str]:
+        """See `Evaluator`."""
+        suffix = self.suffix + ("_raw" if self.weights == "raw" else "")
+        with under(f"{self.option}."):
+            extractor = extractor_named(self.extractor, self.extractor_weights)
+        return names_of(self.metrics, extractor, self.count, suffix, self.repeats, self.per_class)
 
     # ---- before the first step
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_gen import parallel
 from lit_gen.callbacks.evaluator import Evaluator
+from lit_gen.callbacks.latent_sources import Images
 from lit_gen.errors import UserError
 from lit_gen.evaluating import evaluation_mode
 from lit_gen.metrics.extract import exact_math
@@ -59,6 +60,11 @@ class LatentEvaluator(Evaluator):
         """What is wanted of one block; tried on the first one before the first step."""
         raise NotImplementedError
 
+    @property
+    def count_suffix(self) -> str:
+        """What a count of less than all images puts after the names."""
+        return "" if self.count is None else f"_count{thousands(self.count)}"
+
     # ---- before the first step
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
@@ -67,13 +73,7 @@ class LatentEvaluator(Evaluator):
         Raises:
             UserError: for a model without latents, data without the split or without labels that the model needs.
         """
-        if not isinstance(module, LatentVariableModel):
-            raise UserError(
-                f"{self.option}: {type(module).__name__} was found, a model that encodes images is expected"
-            )
-        data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "split"):
-            raise UserError(f"{self.option}: {type(data).__name__} was found, a data module of images is expected")
+        data = refuse_without_latents(self.option, trainer, module)
         name = "test" if trainer.state.fn == "test" else "val"
         images = data.split(name)
         if not len(images):
@@ -83,10 +83,9 @@ class LatentEvaluator(Evaluator):
             raise UserError(
                 f"{self.option}.count: {self.count} was found, but the {name} split has {len(images)} images"
             )
-        if module.num_classes is not None and images.labels is None:
-            raise UserError(f"{self.option}: the model is conditional, but {type(data).__name__} has no labels")
+        refuse_without_labels(self.option, data, module, images)
         whole = self.count is None or self.count == len(images)
-        self.suffix = "" if whole else f"_count{thousands(self.count or 0)}"
+        self.suffix = "" if whole else self.count_suffix
         self.title = self.name + self.suffix.replace("_", "-")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,6 +148,41 @@ class LatentEvaluator(Evaluator):
             "reference": reference | getattr(data, "protocol", {}),
             "versions": versions(),
         }
+
+
+def refuse_without_latents(option: str, trainer: Trainer, module: object) -> Any:
+    """The data module, which has splits of images, of a model with latents.
+
+    Args:
+        option: whose it is, for the messages.
+        trainer: has the data module.
+        module: the model.
+
+    Raises:
+        UserError: for a model without latents, or a data module without splits.
+    """
+    if not isinstance(module, LatentVariableModel):
+        raise UserError(f"{option}: {type(module).__name__} was found, a model that encodes images is expected")
+    data = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "split"):
+        raise UserError(f"{option}: {type(data).__name__} was found, a data module of images is expected")
+    return data
+
+
+def refuse_without_labels(option: str, data: object, module: object, images: Images) -> None:
+    """Refuse a conditional model for images without labels.
+
+    Raises:
+        UserError: for that.
+    """
+    if getattr(module, "num_classes", None) is not None and images.labels is None:
+        raise UserError(f"{option}: the model is conditional, but {type(data).__name__} has no labels")
+
+
+def held_out(data: Any) -> tuple[str, Images]:
+    """The held-out images of a data module and their split's name: val, or test where there is none."""
+    name = "val" if len(data.split("val")) else "test"
+    return name, data.split(name)
 
 
 def seed_of(module: object) -> int:

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.fid import FID
-from lit_gen.callbacks.latent_evaluator import seed_of
+from lit_gen.callbacks.latent_evaluator import held_out, refuse_without_labels, refuse_without_latents, seed_of
 from lit_gen.callbacks.latent_sources import Encoded, Images, MixtureSampler, Reconstructions, chosen_rows
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.drawing import Drawing
@@ -26,16 +26,9 @@ class _LatentFID(FID):
         Raises:
             UserError: for a model without latents, or data without images or labels that it needs.
         """
-        if not isinstance(module, LatentVariableModel):
-            raise UserError(
-                f"{self.option}: {type(module).__name__} was found, a model that encodes images is expected"
-            )
-        data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "split"):
-            raise UserError(f"{self.option}: {type(data).__name__} was found, a data module of images is expected")
+        data = refuse_without_latents(self.option, trainer, module)
         super().prepare(trainer, module)
-        if module.num_classes is not None and self.encoded_split(trainer).labels is None:
-            raise UserError(f"{self.option}: the model is conditional, but {type(data).__name__} has no labels")
+        refuse_without_labels(self.option, data, module, self.encoded_split(trainer))
 
     def encoded_split(self, trainer: Trainer) -> Images:
         """The images that are encoded."""
@@ -147,9 +140,7 @@ class ReconstructionFID(_LatentFID):
 
     def encoded_split(self, trainer: Trainer) -> Images:
         """The held-out images."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        split: Images = data.split("val") if len(data.split("val")) else data.split("test")
-        return split
+        return held_out(trainer.datamodule)[1]  # type: ignore[attr-defined]
 
     def generator(self, trainer: Trainer, module: LightningModule) -> ImageGenerator:
         """What reconstructs."""
@@ -159,7 +150,6 @@ class ReconstructionFID(_LatentFID):
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
         """As `FID`, and which images are reconstructed."""
         result = super().measure(trainer, module, drawing)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        split = "val" if len(data.split("val")) else "test"
+        split, _ = held_out(trainer.datamodule)  # type: ignore[attr-defined]
         result.protocol["reconstructions"] = {"split": split, "z": "a sample of q(z|x)", "images": self.count}
         return result

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lit_gen import pictures
 from lit_gen.callbacks import latent_plots
-from lit_gen.callbacks.latent_evaluator import seed_of
-from lit_gen.callbacks.latent_sources import Encoded, Images, chosen_rows
+from lit_gen.callbacks.latent_evaluator import held_out, refuse_without_labels, refuse_without_latents, seed_of
+from lit_gen.callbacks.latent_sources import Encoded, chosen_rows
 from lit_gen.callbacks.loggers import send_picture
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import UserError
@@ -77,23 +77,16 @@ class LatentPictures(Callback):
         """
         if stage != "fit":
             return
-        if not isinstance(pl_module, LatentVariableModel):
-            raise UserError(
-                f"{self.option}: {type(pl_module).__name__} was found, a model that encodes images is expected"
-            )
-        data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "split"):
-            raise UserError(f"{self.option}: {type(data).__name__} was found, a data module of images is expected")
-        held_out = _held_out(data)
-        if len(held_out) < 2:
-            raise UserError(f"{self.option}: {len(held_out)} held-out images were found, at least 2 are expected")
-        shape = tuple(held_out.images.shape[1:])
+        data = refuse_without_latents(self.option, trainer, pl_module)
+        _, found = held_out(data)
+        if len(found) < 2:
+            raise UserError(f"{self.option}: {len(found)} held-out images were found, at least 2 are expected")
+        shape = tuple(found.images.shape[1:])
         if shape[0] not in (1, 3) or shape[1:] == (1, 1):
             raise UserError(
                 f"{self.option}: {type(data).__name__} holds {shape}, images of 1 or 3 channels are expected"
             )
-        if pl_module.num_classes is not None and held_out.labels is None:
-            raise UserError(f"{self.option}: the model is conditional, but {type(data).__name__} has no labels")
+        refuse_without_labels(self.option, data, pl_module, found)
         self._latest_step = -1
 
     def on_train_batch_end(
@@ -121,20 +114,15 @@ class LatentPictures(Callback):
     def _pictures(self, trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, Tensor]]:
         """Each picture by its name, uint8 (C, H, W)."""
         assert isinstance(module, LatentVariableModel)
-        held_out = _held_out(trainer.datamodule)  # type: ignore[attr-defined]
-        encoded = Encoded(module, held_out, seed_of(module), "pictures", module.device)
-        yield "reconstructions", latent_plots.reconstructions(encoded, chosen_rows(held_out, self.count))
-        ends = chosen_rows(held_out, 2 * self.paths)
+        _, images = held_out(trainer.datamodule)  # type: ignore[attr-defined]
+        encoded = Encoded(module, images, seed_of(module), "pictures", module.device)
+        yield "reconstructions", latent_plots.reconstructions(encoded, chosen_rows(images, self.count))
+        ends = chosen_rows(images, 2 * self.paths)
         start, end = ends.chunk(2)  # sets are often sorted by class: halves apart are of different ones
         yield "interpolations", latent_plots.interpolations(encoded, start[: len(end)], end, self.steps)
-        latents = latent_plots.latents_of(encoded, chosen_rows(held_out, self.images))
-        row = chosen_rows(held_out, 1)
+        latents = latent_plots.latents_of(encoded, chosen_rows(images, self.images))
+        row = chosen_rows(images, 1)
         yield "traversals", latent_plots.traversals(encoded, row, latents, self.traversals, self.steps)
         if module.latent_dim == 2:
             yield "scatter", latent_plots.scatter(latents)
             yield "manifold", latent_plots.manifold(encoded, row, self.manifold)
-
-
-def _held_out(data: Any) -> Images:
-    split: Images = data.split("val") if len(data.split("val")) else data.split("test")
-    return split

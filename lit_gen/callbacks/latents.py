@@ -54,6 +54,10 @@ class LatentDiagnostics(LatentEvaluator):
             raise UserError(f"{self.option}.threshold: {threshold} was found, a number above 0 is expected")
         self.threshold, self._active = threshold, f"active_units{other}"
 
+    def announced(self, data: Any) -> list[str]:
+        """See `Evaluator`; what the posterior does not know leaves out the numbers that need it."""
+        return [f"{n}{self.count_suffix}" for n in (self._active, "mutual_information", "kl_sum", "kl_max")]
+
     def measure_block(self, module: LatentVariableModel, block: Block) -> dict[str, Tensor]:
         """A sample of each posterior and what is known of it, by name, each (64, latent_dim) on the CPU.
 

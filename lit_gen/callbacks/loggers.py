@@ -1,6 +1,6 @@
-"""Pictures and texts to the loggers that take them."""
+"""Pictures, texts and evaluations to the loggers that take them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning import Trainer
@@ -11,7 +11,9 @@ def send_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
     """A picture, uint8 (C, H, W), of the trainer's step."""
     for logger in trainer.loggers:
         writer: Any = getattr(logger, "experiment", None)
-        if hasattr(writer, "add_image"):  # TensorBoard
+        if hasattr(logger, "log_picture"):
+            logger.log_picture(name, picture, trainer.global_step)
+        elif hasattr(writer, "add_image"):  # TensorBoard
             writer.add_image(name, picture, trainer.global_step)
 
 
@@ -19,5 +21,14 @@ def send_texts(trainer: Trainer, name: str, texts: Sequence[str]) -> None:
     """Texts of the trainer's step, shown as they are."""
     for logger in trainer.loggers:
         writer: Any = getattr(logger, "experiment", None)
-        if hasattr(writer, "add_text"):  # TensorBoard, which reads Markdown
+        if hasattr(logger, "log_texts"):
+            logger.log_texts(name, texts, trainer.global_step)
+        elif hasattr(writer, "add_text"):  # TensorBoard, which reads Markdown
             writer.add_text(name, "\n\n---\n\n".join(f"```\n{text}\n```" for text in texts), trainer.global_step)
+
+
+def send_record(trainer: Trainer, name: str, record: Mapping[str, Any]) -> None:
+    """An evaluation's numbers with their protocol; the numbers alone are scalars and were logged already."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_record"):
+            logger.log_record(name, record)

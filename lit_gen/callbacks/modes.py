@@ -10,6 +10,7 @@ from lit_gen import parallel
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.image_evaluator import ImageEvaluator
 from lit_gen.errors import UserError, under
+from lit_gen.metrics.announced import extractor_named
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.metrics.extract import place
 from lit_gen.metrics.features import load_extractor
@@ -55,6 +56,15 @@ class Modes(ImageEvaluator):
         self._extractor: FeatureExtractor | None = None
         self._suffix = ""
         self._floors: dict[str, float] | None = None
+
+    def announced(self, data: Any) -> list[str]:
+        """See `Evaluator`."""
+        n, suffix = thousands(self.count), "_raw" if self.weights == "raw" else ""
+        if _is_mixture(data):
+            return [f"{key}{n}{suffix}" for key in ("modes", "high_quality", "reverse_kl")]
+        with under(f"{self.option}.classifier: "):
+            name = extractor_named(self.classifier).name
+        return [f"{key}{n}_{name}{suffix}" for key in ("modes", "kl")]
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Load the classifier where one is needed.

@@ -56,6 +56,19 @@ class Perplexity(Evaluator):
         self._window = (0, 0)
         self._suffix = ""
 
+    def announced(self, data: Any) -> list[str]:
+        """See `Evaluator`."""
+        _, suffix = self._named_window(data)
+        return [f"{name}{suffix}" for name in ("loss", "perplexity", "bits_per_byte")]
+
+    def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
+        """Context and stride, and what they put after the names."""
+        context = self.context or data.block_size
+        stride = self.stride or context
+        standard = (context, stride) == (data.block_size, data.block_size)
+        suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
+        return (context, stride), suffix
+
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Settle context and stride, and the names that they give.
 
@@ -68,8 +81,7 @@ class Perplexity(Evaluator):
                 f"{self.option}: a language model and a text are expected, {type(module).__name__} and "
                 f"{type(data).__name__} were found"
             )
-        context = self.context or data.block_size
-        stride = self.stride or context
+        (context, stride), suffix = self._named_window(data)
         if stride > context:
             raise UserError(f"{self.option}.stride: {stride} was found, at most the context of {context} is expected")
         longest = getattr(getattr(module, "network", None), "block_size", None)
@@ -79,9 +91,7 @@ class Perplexity(Evaluator):
             )
         if trainer.state.fn in ("fit", "validate", "test"):  # else found when the first evaluation is due
             data.stream("test" if trainer.state.fn == "test" else "val")
-        self._window = (context, stride)
-        standard = (context, stride) == (data.block_size, data.block_size)
-        self._suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
+        self._window, self._suffix = (context, stride), suffix
         self.title = f"perplexity{self._suffix.replace('_', '-')}"
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -12,9 +12,11 @@ def quiet() -> None:
     for message in (
         ".*instantiate_classes.*was deprecated.*",  # called by lightning
         ".*JsonargparseDeprecationWarning.*",
+        "(?s).*Unable to serialize instance",  # said better by our own sentence
         ".*isinstance\\(treespec, LeafSpec\\).*",  # called by lightning
         ".*GPU available but not used.*",
         "Using ModelCheckpoint with manual optimization",  # the weights after the step are the ones that were measured
+        "The `srun` command is available on your system but is not used",
         ".*is smaller than the logging interval.*",  # one log entry per so many steps, whatever the epoch's length
     ):
         warnings.filterwarnings("ignore", message=message)

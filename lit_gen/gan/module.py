@@ -326,6 +326,20 @@ class GAN(Rebuildable, LightningModule, Sampler):
         scalars = {f"train/{name}": value for name, value in values.items()}
         log_scalars(self, scalars | {"train/images_seen": float(self.images_seen)})
 
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """Names of what is logged, split included.
+
+        Args:
+            limit_val_batches: the trainer's option; 0 for no validation.
+        """
+        norms = [f"{side}_gradient_norm" for side in NETWORKS]
+        judged = ["real_logit", "real_accuracy"]
+        augmented = ["augment_p"] if isinstance(self.augment, ADA) else []
+        training = [*self.monitor.names, *norms, *judged, "fake_logit", "fake_accuracy", *augmented]
+        training += [*(self.schedules or ()), "images_seen"]
+        validated = [] if limit_val_batches == 0 else judged
+        return [f"train/{name}" for name in training] + [f"val/{name}" for name in validated]
+
     # ---- evaluation
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:

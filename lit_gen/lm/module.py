@@ -123,6 +123,13 @@ class LanguageModel(Automatic, LightningModule, Writer):
         """The tokens so far, of all ranks."""
         return {"tokens_seen": float(step * getattr(getattr(self.trainer, "datamodule", None), "tokens_per_step", 0))}
 
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """See `Automatic`; `Perplexity` logs ``val/loss`` in the place of this module."""
+        validated = [] if limit_val_batches == 0 else ["val/loss"]
+        if validated and limit_val_batches is not None and repr(limit_val_batches) != "1.0":  # 1 is one batch
+            validated.append("val/loss_partial")
+        return [*super().announced(limit_val_batches), "train/tokens_seen", *validated]
+
     # ---- scoring
 
     def _nll(self, tokens: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ def summarize(bounds: Sequence[float], effective_samples: Sequence[float]) -> Li
         effective_samples: of each image.
 
     Raises:
-        UserError: for no images, or bounds that are NaN or plus infinity, of which no mean says anything.
+        UserError: for no images, or bounds that are NaN or infinite, of which no mean says anything: minus infinity is
+            of an image whose weights are all 0.
     """
     n = len(bounds)
     if not n:
@@ -92,6 +93,8 @@ def summarize(bounds: Sequence[float], effective_samples: Sequence[float]) -> Li
     bad = sum(math.isnan(bound) or bound == math.inf for bound in bounds)
     if bad:
         raise UserError(f"the importance weights of {bad} of {n} images are NaN or infinite")
+    if zero := sum(bound == -math.inf for bound in bounds):
+        raise UserError(f"the importance weights of {zero} of {n} images are all 0, so that no NLL can be told")
     mean = math.fsum(bounds) / n
     squares = math.fsum((bound - mean) ** 2 for bound in bounds)
     error = math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan

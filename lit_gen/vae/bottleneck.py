@@ -11,9 +11,12 @@ The contract, for other bottlenecks (a flow posterior, a learned prior, a codebo
   what it costs to send the codes. ``info`` may hold, under these names:
   ``kl`` (B, latent_dim), the rate by dimension (free bits and the diagnostics need it); ``mean`` and ``log_variance``
   (B, latent_dim) of q; ``penalty`` (B,), which objectives add to the loss and never to a bound: a codebook's commitment
-  loss. Anything else is the bottleneck's own.
+  loss; ``log_ratio`` (B,), log p(z) - log q(z|x) of this very z, from whoever cannot say it of any other: a flow
+  without an inverse. Anything else is the bottleneck's own.
 - ``sample(noise) -> z``: from the prior, of noise as above.
-- ``log_ratio(features, z) -> (B,)``: log p(z) - log q(z|x), for importance weights.
+- ``log_ratio(features, z, fixed=False) -> (B,)``: log p(z) - log q(z|x), for importance weights; not asked for where
+  ``info`` has it, but ``fixed=True`` always is. That is what `IWAE` with ``dreg`` needs: the same number, with no
+  gradient to the parameters of q but through z. Whoever has no such number raises a `UserError`, as the base does.
 - a codebook updates itself in `forward`, in training mode; statistics and parameters of its own are buffers and
   parameters, and so are in the checkpoint.
 
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 
 from lit_gen.errors import UserError
 from lit_gen.protocols import Code
-from lit_gen.vae.latents import DiagonalGaussian, LatentDistribution, Posterior, Prior, StandardNormal
+from lit_gen.vae.latents import DiagonalGaussian, LatentDistribution, Posterior, Prior, StandardNormal, draw
 from lit_gen.vae.numerics import wide
 
 __all__ = ["Bottleneck", "Code", "GaussianBottleneck"]
@@ -106,10 +109,14 @@ class GaussianBottleneck(Bottleneck):
         self.expect_features(features)
         with torch.autocast(features.device.type, enabled=False):
             posterior: LatentDistribution = self.posterior(wide(features))
-            z = posterior.sample(noise)
+            z, log_q = draw(posterior, noise)
             kl = self.prior.kl(posterior)
-            nats = posterior.log_prob(z) - self.prior.log_prob(z) if kl is None else kl.sum(1)
+            if kl is not None:
+                nats = kl.sum(1)
+            else:
+                nats = (posterior.log_prob(z) if log_q is None else log_q) - self.prior.log_prob(z)
         known = {"kl": kl, "mean": posterior.mean, "log_variance": posterior.log_variance}
+        known["log_ratio"] = -nats if kl is None else None
         return Code(z, nats, {name: value for name, value in known.items() if value is not None})
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -126,5 +133,10 @@ class GaussianBottleneck(Bottleneck):
             )
         with torch.autocast(features.device.type, enabled=False):
             posterior: LatentDistribution = self.posterior(wide(features.detach() if fixed else features))
+            if not hasattr(posterior, "log_prob"):
+                raise UserError(
+                    f"model.objective.dreg: posterior {type(self.posterior).__name__} can score its own draws alone, "
+                    f"while this estimator holds q constant; false is expected"
+                )
             ratio: Tensor = self.prior.log_prob(wide(z)) - posterior.log_prob(wide(z))
         return ratio

@@ -1,6 +1,7 @@
 """Distributions of the latents: posteriors q(z|x), which an encoder's features parameterise, and priors p(z)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,11 @@ LOG_VARIANCE = (-20.0, 10.0)
 
 
 class LatentDistribution(Protocol):
-    """A distribution over z, (B, latent_dim)."""
+    """A distribution over z, (B, latent_dim).
+
+    One that can score its own draws alone, a flow without an inverse, has in place of `sample` and `log_prob`
+    ``draw(noise) -> (z, log_prob)``; see `draw`.
+    """
 
     @property
     def mean(self) -> Tensor | None:
@@ -35,6 +40,12 @@ class LatentDistribution(Protocol):
     def log_prob(self, z: Tensor) -> Tensor:
         """Nats (B,)."""
         ...
+
+
+def draw(distribution: LatentDistribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Z (B, latent_dim) of standard normal noise of that shape; its nats (B,) from whoever has no `log_prob`."""
+    own: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(distribution, "draw", None)
+    return (distribution.sample(noise), None) if own is None else own(noise)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,8 @@ __all__ = [
     "MixtureOfLogistics",
 ]
 
+LEAST_SIGMA = 1e-18  # its square and that square's inverse are ordinary numbers of float32
+
 
 class Likelihood(nn.Module):
     """Base of the likelihoods: from the decoder's output (B, channels(C), H, W) to a `Distribution` over (B, C, H, W).
@@ -166,6 +168,11 @@ class Gaussian(Likelihood):
             )
         if not isinstance(sigma, str) and not 0 < sigma < math.inf:
             raise UserError(f"model.likelihood.sigma: {sigma} was found, a number above 0 is expected")
+        if not isinstance(sigma, str) and not LEAST_SIGMA <= sigma <= 1 / LEAST_SIGMA:
+            raise UserError(
+                f"model.likelihood.sigma: {sigma} was found, whose square is 0 or infinite in float32; "
+                f"{LEAST_SIGMA:g} to {1 / LEAST_SIGMA:g} is expected"
+            )
         self.sigma = sigma
         if sigma == "learned":
             self.log_sigma = nn.Parameter(torch.zeros(()))

@@ -6,6 +6,7 @@ Optimization is lightning's own, with one optimizer: `trainer.global_step` count
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from lit_gen import parallel, randomness
 from lit_gen.automatic import Automatic
+from lit_gen.data.loaders import to_float
 from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.protocols import Code, ImageBatch, Weights
 from lit_gen.runs import last_checkpoint_of, log_scalars
@@ -32,7 +34,8 @@ class VAE(Automatic, LightningModule, Sampler):
 
     Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
     ``val/elbo``, ``val/rate`` and ``val/distortion`` are at beta = 1 whatever the objective weighs; the first is what a
-    checkpoint should be chosen by, with ``mode: max``. What it draws are the means of p(x|z).
+    checkpoint should be chosen by, with ``mode: max``. ``val/bits_per_dim`` is of uint8 images alone; of binarized
+    digits it is bits per binary pixel. What it draws are the means of p(x|z).
 
     Args:
         encoder: images (B, C, H, W) to features (B, bottleneck.features); with ``num_classes`` it is given labels too.
@@ -48,7 +51,8 @@ class VAE(Automatic, LightningModule, Sampler):
         UserError: for parts that do not fit together.
     """
 
-    terms = ("distortion", "rate", "loss")
+    # in this order: what the encoder makes goes through the decoder too, and the cause is to be named
+    terms: Sequence[str] = ("rate", "distortion", "loss")
 
     def __init__(
         self,
@@ -66,12 +70,14 @@ class VAE(Automatic, LightningModule, Sampler):
         connect(encoder, decoder, bottleneck, likelihood)
         self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
         self.objective = ELBO() if objective is None else objective
+        self.terms = (*self.terms, *self.objective.measured)
+        self._sums = torch.zeros(len(self.terms))
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.ema_generator = None  # no average is kept, so that records say raw
         self._info: dict[str, float | Tensor] = {}
         self._held_out: list[tuple[float, float, int]] = []
-        self._checked: set[str] = set()  # whether each split's images fit the likelihood
+        self._unseen = True  # whether training images may come that nobody has checked
 
     # ---- what callbacks ask: `lit_gen.protocols.LatentVariableModel` and `ImageGenerator`
 
@@ -106,6 +112,7 @@ class VAE(Automatic, LightningModule, Sampler):
 
     def log_weights(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Log p(x|z) + log p(z) - log q(z|x), (B, k), for noise (B, k, latent_dim)."""
+        self._check_images(images)
         return weigh(self, images, labels, noise).log_weights
 
     def bits_per_dim(self, nats: float, dimensions: int) -> float:
@@ -124,23 +131,29 @@ class VAE(Automatic, LightningModule, Sampler):
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
         self.describe()
-        self._checked = set()
         data: Any = getattr(self.trainer, "datamodule", None)
         if self.num_classes is not None and getattr(data, "label_counts", None) is not None:
             self.label_counts.copy_(data.label_counts)
-        shape, drawn = getattr(data, "shape", None), tuple(self.sample(torch.arange(2)).shape[1:])
+        shape, drawn = getattr(data, "shape", None), self._try_decoder()
         if shape is not None and tuple(shape) != drawn:
             raise UserError(f"model.decoder: it makes images of shape {drawn}, but the data set has {tuple(shape)}")
+        self._unseen = True
+        if hasattr(data, "split"):
+            for images in data.split("train").images.split(1024):
+                self._check_images(self.trainer.precision_plugin.convert_input(to_float(images.to(self.device))))
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """The objective of one micro-batch."""
         step, part, parts = self.begin(batch_idx)
-        self._check_images("train", batch.images)
+        if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
+            self._check_images(batch.images)
+            self._unseen = not hasattr(getattr(self.trainer, "datamodule", None), "split")
         rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
         noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
         terms = self.objective(self, batch.images, batch.labels, noise, step)
-        self.note(torch.stack([terms.distortion.mean(), terms.rate.mean(), terms.loss]))
-        self._info = terms.info
+        measured: list[Any] = [terms.info[name] for name in self.objective.measured]
+        self.note(torch.stack([terms.rate.mean(), terms.distortion.mean(), terms.loss, *measured]))
+        self._info = {name: value for name, value in terms.info.items() if name not in self.terms}
         return terms.loss
 
     def more(self, step: int) -> dict[str, float]:
@@ -148,10 +161,37 @@ class VAE(Automatic, LightningModule, Sampler):
         per_step = getattr(getattr(self.trainer, "datamodule", None), "images_per_step", 0)
         return {name: float(value) for name, value in self._info.items()} | {"images_seen": float(step * per_step)}
 
-    def _check_images(self, split: str, images: Tensor) -> None:
-        if split not in self._checked:
-            self._checked.add(split)
-            self.likelihood.check(images)
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """See `Automatic`."""
+        validated = [] if limit_val_batches == 0 else ["elbo", "distortion", "rate", "bits_per_dim"]
+        reports = [name for name in self.objective.reports if name not in self.terms]
+        further = [f"train/{name}" for name in (*reports, "images_seen")]
+        return [*super().announced(limit_val_batches), *further, *(f"val/{name}" for name in validated)]
+
+    def _check_images(self, images: Tensor) -> None:
+        """Look at every pixel, which costs a synchronization.
+
+        Raises:
+            UserError: for images that the likelihood cannot score, or that half precision has rounded.
+        """
+        if images.dtype in (torch.float16, torch.bfloat16) and not (images.abs() == 1).all():
+            raise UserError(
+                f"trainer.precision: {self.trainer.precision} was found, which rounds all images but binary ones; "
+                f"{str(self.trainer.precision).replace('true', 'mixed')} or 32-true is expected"
+            )
+        self.likelihood.check(images)
+
+    def _try_decoder(self) -> tuple[int, ...]:
+        """The shape of what the decoder makes of latents of the prior."""
+        try:
+            return tuple(self.sample(torch.arange(2)).shape[1:])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"model.decoder: it cannot take latents (B, {self.latent_dim}), as model.bottleneck.latent_dim "
+                f"{self.latent_dim} has them ({str(error).splitlines()[0]})"
+            ) from error
 
     # ---- evaluation
 
@@ -159,12 +199,11 @@ class VAE(Automatic, LightningModule, Sampler):
         """Distortion and rate of held-out images at beta = 1, each with noise of its own index."""
         if not len(batch.images):
             return
-        self._check_images("val", batch.images)
+        self._check_images(batch.images)
         noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
         terms: Terms = ELBO()(self, batch.images, batch.labels, noise[:, None], self.trainer.global_step)
         distortion, rate = (x.cpu().double().sum().item() for x in (terms.distortion, terms.rate))
         self._held_out.append((distortion, rate, len(batch.images)))
-        self._dimensions = batch.images[0].numel()
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted evaluation left."""
@@ -184,18 +223,19 @@ class VAE(Automatic, LightningModule, Sampler):
     def _log_bound(self, split: str) -> None:
         columns = [[float(row[i]) for row in self._held_out] for i in range(3)]
         distortion, rate, count = (math.fsum(parallel.gather(column)) for column in columns)
-        dimensions = max(parallel.gather([float(getattr(self, "_dimensions", 0))]))
         if not count or self.trainer.sanity_checking:
             return
         nats = (distortion + rate) / count
-        for name, value in (("distortion", distortion), ("rate", rate)):
+        for name, value in (("rate", rate), ("distortion", distortion)):
             if not math.isfinite(value):
                 raise NonFiniteLossError(
                     f"{split}/{name} is NaN or infinite at step {self.trainer.global_step}; "
                     f"{last_checkpoint_of(self.trainer)}"
                 )
         values = {"elbo": -nats, "distortion": distortion / count, "rate": rate / count}
-        values["bits_per_dim"] = self.bits_per_dim(nats, int(dimensions))
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "split") and data.split(split).images.dtype == torch.uint8:
+            values["bits_per_dim"] = self.bits_per_dim(nats, math.prod(data.shape))
         log_scalars(self, {f"{split}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
@@ -221,5 +261,7 @@ def _adam(parameters: Any) -> torch.optim.Optimizer:
 
 
 def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
-    """A network without ``num_classes`` is not given the labels."""
+    """A network without ``num_classes`` is not given the labels; each is given its own precision."""
+    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
+    x = x.to(dtype)
     return network(x) if getattr(network, "num_classes", None) is None else network(x, labels)

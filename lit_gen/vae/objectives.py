@@ -53,7 +53,7 @@ class Terms(NamedTuple):
     rate: Tensor
     """(B,), the bottleneck's nats; of several samples the mean of log q(z|x) - log p(z)."""
     info: dict[str, float | Tensor]
-    """Numbers to log, ``beta_effective`` among them; a tensor has no dimension."""
+    """Numbers to log, ``beta_effective`` among them; those of `Objective.measured` are tensors ()."""
 
 
 class Objective:
@@ -61,9 +61,14 @@ class Objective:
 
     Attributes:
         samples: how many z of each image it takes.
+        reports: the names in `Terms.info`.
+        measured: those of them that are tensors: measured on the batch, and so logged as means over micro-batches,
+            steps and ranks. The others follow from the step, and are logged as they are.
     """
 
     samples: int = 1
+    measured: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ("beta_effective",)
 
     def __call__(self, view: View, x: Tensor, labels: Tensor | None, noise: Tensor, step: int) -> Terms:
         """The loss and its terms.
@@ -87,6 +92,10 @@ class ELBO(Objective):
     beta_effective, which is logged, is beta for "sum"; beta * D for "pixel_mean", where -log p(x|z) is averaged over
     the D = C H W numbers of an image and the rate is a sum; beta * D / d for "mean", where the rate is averaged over
     the d latents as well.
+
+    Averaged -log p(x|z) is such code's binary cross-entropy, but not its mean squared error, which lacks the 1/2 of a
+    Gaussian with sigma 1. Of images in [-1, 1] a weight c beside a mean squared error amounts to c D / 2 here: enter
+    c / 2. Of images in [0, 1] squared errors are four times smaller than of ours: it amounts to 2 c D, enter 2 c.
 
     Args:
         beta: weight of the rate, at least 0, or its schedule: `lit_gen.schedules.Linear` for a warm-up,
@@ -121,10 +130,11 @@ class ELBO(Objective):
                 f"{nearest(str(reduction), known)}"
             )
         if capacity is not None and (free_bits or beta != 1.0):
-            other = f"free_bits {free_bits}" if free_bits else "a beta"
-            raise UserError(f"model.objective.capacity: it was found beside {other}, one of the two is expected")
+            other = f"free_bits {free_bits}; set free_bits to 0" if free_bits else "a beta; set beta to 1.0"
+            raise UserError(f"model.objective.capacity: it was found beside {other}, or leave out capacity")
         self.beta, self.free_bits, self.capacity = beta, free_bits, capacity
         self.gamma, self.reduction = gamma, reduction
+        self.reports = ("beta_effective", "capacity") if capacity is not None else ("beta_effective",)
 
     def __call__(self, view: View, x: Tensor, labels: Tensor | None, noise: Tensor, step: int) -> Terms:
         """See `Objective`."""
@@ -183,14 +193,20 @@ def weigh(view: View, x: Tensor, labels: Tensor | None, noise: Tensor, fixed: bo
         fixed: hold q(z|x) constant in the weights, as `IWAE` with ``dreg`` does.
 
     Raises:
-        UserError: if the bottleneck has no density.
+        UserError: if the bottleneck has no density, or one that cannot be held constant.
     """
     k = noise.shape[1]
     features = view.encode_features(x, labels).repeat_interleave(k, 0)  # (B * k, F), the samples of an image together
     labels = None if labels is None else labels.repeat_interleave(k, 0)
     coded: Code = view.bottleneck(features, noise.flatten(0, 1))
     distortion = -view.decode(coded.z, labels).log_prob(x.repeat_interleave(k, 0))
-    log_weights = view.bottleneck.log_ratio(features, coded.z, fixed) - distortion
+    if fixed:
+        ratio = view.bottleneck.log_ratio(features, coded.z, fixed=True)
+    elif "log_ratio" in coded.info:
+        ratio = coded.info["log_ratio"]
+    else:
+        ratio = view.bottleneck.log_ratio(features, coded.z)
+    log_weights = ratio - distortion
     return Weighted(log_weights.unflatten(0, (-1, k)), distortion.unflatten(0, (-1, k)), coded)
 
 
@@ -217,6 +233,9 @@ class IWAE(Objective):
     Raises:
         UserError: for a smaller k.
     """
+
+    reports = ("beta_effective", "effective_samples")
+    measured = ("effective_samples",)
 
     def __init__(self, k: int, dreg: bool = False) -> None:
         if k < 1:

@@ -29,6 +29,7 @@ CASES = {
         "--model.likelihood=Gaussian",
         "--data.binarize=grey",
     ],
+    "importance weights": ["--model.objective={class_path: IWAE, init_args: {k: 3, dreg: true}}"],
 }
 
 
@@ -60,6 +61,7 @@ def test_two_ranks_with_half_the_batch_equal_one(case):
     logs = [Path(f"runs/r/{i}/metrics.csv").read_text(encoding="utf-8").splitlines() for i in (1, 2)]
     assert logs[0][0] == logs[1][0]
     assert "val/elbo" in logs[0][0]
+    assert ("train/effective_samples" in logs[0][0]) == (case == "importance weights")
     for a, b in zip(logs[0][1:], logs[1][1:], strict=True):
         assert [float(x or 0) for x in b.split(",")] == pytest.approx([float(x or 0) for x in a.split(",")], rel=1e-3)
 
