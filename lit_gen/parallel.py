@@ -111,15 +111,6 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def agree(flag: bool, where: torch.device) -> bool:
-    """Whether ``flag`` is set on any rank."""
-    if world_size() == 1:
-        return flag
-    raised = torch.tensor([float(flag)], device=where)
-    dist.all_reduce(raised)
-    return bool(raised.item() > 0)
-
-
 def broadcast(value: T) -> T:
     """Rank 0's value, any plain object, on every rank; the others wait for it."""
     if world_size() == 1:

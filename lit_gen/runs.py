@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from lit_gen import cluster
 from lit_gen.errors import UserError
 from lit_gen.pictures import replace
 
 CONFIG = "config.yaml"
+RECORD = "run.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it launches under this name
@@ -31,22 +34,22 @@ ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it la
 _STEP = re.compile(r"step=(\d+)\.ckpt")
 
 
-def new_id() -> str:
-    """A run id: the SLURM job and array id where there is one, the same after a requeue; else the time."""
-    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-    if job:
-        task = os.environ.get("SLURM_ARRAY_TASK_ID")
-        return f"slurm-{job}" + (f"-{task}" if task else "")
-    return time.strftime("%Y%m%d-%H%M%S")
+def given_id() -> str | None:
+    """The run id where something decides it: a W&B sweep's trial, or the SLURM job, whose id a requeue keeps."""
+    trial = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    return trial or cluster.job_name()
 
 
 def create(root: Path, name: str, identifier: str | None = None) -> Path:
-    """Make and return ``root/name/id``; a time that is taken gets a counter, so that no two runs share a directory.
+    """Make and return ``root/name/id``, the id being the time where nothing decides it.
+
+    A time that is taken gets a counter, so that no two runs share a directory.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    chosen = identifier or new_id()
+    given = identifier or given_id()
+    chosen = given or time.strftime("%Y%m%d-%H%M%S")
     try:
         for attempt in range(1000):
             path = root / name / (chosen if attempt == 0 else f"{chosen}-{attempt + 1}")
@@ -54,10 +57,14 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
             try:
                 path.mkdir()
             except FileExistsError:
-                if identifier is None and not chosen.startswith("slurm-"):
+                if given is None:
                     continue  # another run began within this second
-                first_rank = os.environ.get("SLURM_PROCID", "0") == "0"  # the others find what it has just made
-                if first_rank and ((path / CONFIG).exists() or checkpoints(path)):
+                # the other ranks find what the first has just made, a requeued job what it left
+                if (
+                    cluster.rank() == 0
+                    and not left_by_requeue(path)
+                    and ((path / CONFIG).exists() or checkpoints(path))
+                ):
                     raise UserError(
                         f"run_id: {path} already holds a run; --resume it, or choose another --run_id"
                     ) from None
@@ -66,6 +73,14 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
     except OSError as error:
         raise UserError(f"run_root: {root} cannot be written ({error.strerror}); choose a folder that can") from None
     raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
+
+
+def left_by_requeue(run: Path) -> bool:
+    """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
+    if not cluster.restarted() or not (run / RECORD).is_file():
+        return False
+    *_, last = yaml.safe_load_all((run / RECORD).read_text(encoding="utf-8"))
+    return bool(last.get("job") == cluster.identity())
 
 
 def remove_if_empty(path: str | None) -> None:
@@ -78,7 +93,7 @@ def remove_if_empty(path: str | None) -> None:
 
 def check_writable(path: Path) -> None:
     """Write and remove a small file, so that a full or read-only disk is found before the first step."""
-    probe = path / ".writable"
+    probe = path / f".writable-{cluster.rank()}"
     probe.write_bytes(b"\0" * 4096)
     probe.unlink()
 

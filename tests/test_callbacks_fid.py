@@ -306,12 +306,13 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(tmp_path):
     assert json.loads(record.read_text(encoding="utf-8"))["values"] == value
 
 
-def test_a_stopped_run_is_not_measured_at_its_end(tmp_path):
+def test_a_stopped_run_is_not_measured_at_its_end(tmp_path, monkeypatch):
+    from lit_gen import stopping
     from lit_gen.callbacks.stop import Stop
 
     class StopsAt2(Stop):
         def on_train_batch_end(self, trainer, *arguments):
-            self._asked = trainer.global_step == 2
+            monkeypatch.setattr(stopping, "asked", lambda: trainer.global_step == 2)
             super().on_train_batch_end(trainer, *arguments)
 
     callback = FID(Mean(), count=64, reference="val")

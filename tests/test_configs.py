@@ -16,7 +16,7 @@ from lit_gen.data import cifar, files
 from lit_gen.data.grammar import ENGLISH
 from lit_gen.data.mnist import MNIST, FashionMNIST
 
-OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml"}
+OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan")}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}

@@ -1,30 +1,31 @@
-"""Stopping between two steps: Ctrl-C and SIGTERM finish the step, save, and say how to continue."""
+"""Stopping between two steps: Ctrl-C, SIGTERM and SLURM's warning finish the step, save, and say how to continue."""
 
-import os
-import signal
-import sys
 import threading
-import types
-from collections.abc import Callable
+import time
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from lit_gen import parallel
+from lit_gen import cluster, parallel, stopping
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import UserError
 
-Handler = Callable[[int, types.FrameType | None], Any] | int | None
+SECONDS = 1.0
+"""Ranks ask each other about as often as this, where ``agree_every`` steps take longer."""
 
 
 class Stop(Callback):
-    """Set a flag in the signal handler, and act on it at the next step boundary, on all ranks at the same step.
+    """Act at a step boundary on what a signal asked for, on all ranks at the same step.
 
     A second Ctrl-C stops at once. Nothing is saved inside the handler: it may run between the two networks' updates.
+    What SLURM asked for (SIGUSR1) also puts the job back into its queue; Ctrl-C and SIGTERM, which ``scancel`` sends,
+    do not.
 
     Args:
-        agree_every: with several ranks, steps between two exchanges of the flag.
+        agree_every: with several ranks, most steps between two exchanges of what was asked for; fewer where they take
+            more than a second.
     """
 
     def __init__(self, agree_every: int = 8) -> None:
@@ -33,34 +34,39 @@ class Stop(Callback):
         self.agree_every = agree_every
         self.stopped = False
         """Whether this run was stopped by a signal before its last step."""
-        self._asked = False
-        self._before: dict[int, Handler] = {}
+        self.requeue = False
+        """Whether it was SLURM that asked, which wants the job back in its queue."""
+        self._exchange_at = 0
+        self._exchanged = (0, 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over; looked up by name, since not every system has each."""
-        if threading.current_thread() is not threading.main_thread():
-            return  # Python hands signals to the main thread alone
-        for name in ("SIGINT", "SIGTERM"):
-            number = getattr(signal, name, None)
-            if number is not None:
-                self._before[number] = signal.signal(number, self._ask)
+        """Listen, and see that all ranks start from the same step.
 
-    def _ask(self, number: int, frame: types.FrameType | None) -> None:
-        if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt("second")
-        self._asked = True
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print("\nfinishing the step and saving; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        Raises:
+            UserError: if a rank found another checkpoint than the others, on a file system that lags behind.
+        """
+        step = trainer.global_step
+        self._exchange_at, self._exchanged = step + 1, (step, time.monotonic())
+        steps = sorted({int(s) for s in parallel.gather([float(step)])})
+        if len(steps) > 1:
+            raise UserError(
+                f"the ranks start from different steps ({', '.join(map(str, steps))}): the run directory must lie on a "
+                f"file system that all nodes share"
+            )
+        if threading.current_thread() is threading.main_thread():  # Python hands signals to it alone
+            stopping.listen("SIGINT", "SIGTERM")
+            if cluster.job_name() is not None:
+                stopping.listen(stopping.REQUEUE)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop here if any rank was asked to."""
-        if not completes_step(trainer, batch_idx):
+        step = trainer.global_step
+        alone = trainer.world_size == 1
+        if not completes_step(trainer, batch_idx) or (not stopping.asked() if alone else step < self._exchange_at):
             return
-        if trainer.world_size > 1 and trainer.global_step % self.agree_every:
-            return
-        if parallel.agree(self._asked, trainer.strategy.root_device) and not self.stopped:
+        if self._agree(step, trainer.strategy.root_device) and not self.stopped:
             self.stopped = True
             # Lightning validates whenever it stops early: a row that the undisturbed run does not have
             loop = trainer.fit_loop
@@ -73,8 +79,18 @@ class Stop(Callback):
                 if save is not None:
                     save(trainer)
 
+    def _agree(self, step: int, device: torch.device) -> bool:
+        """Whether any rank was asked to stop; also decides when to exchange again, the same on all ranks."""
+        before, then = self._exchanged
+        now = time.monotonic()
+        mine = [stopping.asked(), stopping.requeue_asked(), now - then]
+        asked, requeue, seconds = parallel.total(torch.tensor(mine, dtype=torch.float32), device).tolist()
+        self.requeue = 0 < asked == requeue  # not where some rank heard of a person's wish
+        per_step = seconds / parallel.world_size() / max(1, step - before)
+        self._exchange_at = step + max(1, min(self.agree_every, int(SECONDS / max(per_step, 1e-9))))
+        self._exchanged = (step, now)
+        return bool(asked > 0)
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        """Give the signals back, but SLURM's, which would end the process while it says goodbye."""
+        stopping.give_back("SIGINT", "SIGTERM")

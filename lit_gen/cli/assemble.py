@@ -17,12 +17,14 @@ class Assembled:
         options: what is left for the parser.
         stem: the default of ``--run_name``.
         resumed: the run directory to continue, or None.
+        requeued: SLURM started the same command line again; what it says was decided at the first start.
     """
 
     config: configs.Config
     options: list[str]
     stem: str
     resumed: Path | None
+    requeued: bool = False
 
 
 def assemble(command: str, arguments: list[str]) -> Assembled:
@@ -52,4 +54,9 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         if not repeats[-1].isdigit():
             raise UserError(f"--repeats: {repeats[-1]!r} was found, a whole number of at least 1 is expected")
         config = configs.merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
-    return Assembled(config, rest, Path(files[0]).stem if files else "run", saved)
+    stem = Path(files[0]).stem if files else "run"
+    left = run_dir.left_by_requeue(config, rest, stem) if command == "fit" and saved is None else None
+    if left is not None and runs.checkpoints(left):
+        # a config file may have been edited since: the run goes on with what it began with
+        return Assembled(configs.read(left / runs.CONFIG), [], stem, left, requeued=True)
+    return Assembled(config, rest, stem, saved)

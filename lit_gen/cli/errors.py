@@ -3,10 +3,13 @@
 import argparse
 import errno
 import os
+import platform
 import re
 import sys
+import time
 from typing import NoReturn
 
+from lit_gen import cluster
 from lit_gen.errors import NonFiniteLossError, UserError
 
 USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
@@ -56,6 +59,9 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         if "manual optimization" in told:
             told += " For a GAN: model.generator_clip, model.discriminator_clip, model.accumulate."
         return USER, told
+    if isinstance(error, RuntimeError) and "EADDRINUSE" in str(error):
+        port = os.environ.get("MASTER_PORT", "?")
+        return USER, f"MASTER_PORT: port {port} of this node is in use; set MASTER_PORT to a free one"
     if isinstance(error, OSError) and error.errno in _FILES:
         return USER, f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
@@ -64,6 +70,14 @@ def explain(error: BaseException) -> tuple[int, str] | None:
 
 
 def say(message: str) -> None:
-    """Print one error message, once per run: ranks other than 0 keep silent."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    """Print one error message, once per run: ranks that lightning or torchrun started keep silent, but for the first.
+
+    A rank that ``srun`` started may meet a mistake of its own: it speaks after a while, in which
+    ``srun --kill-on-bad-exit`` has ended it if the first one met it too.
+    """
+    rank = cluster.rank()
+    if rank == 0:
         print(f"error: {message}", file=sys.stderr, flush=True)
+    elif cluster.step() is not None and "RANK" not in os.environ:
+        time.sleep(3)
+        print(f"error (rank {rank} on {platform.node()}): {message}", file=sys.stderr, flush=True)

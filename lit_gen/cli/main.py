@@ -11,31 +11,22 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_gen import loading, parallel, record, runs
-from lit_gen.callbacks import fid, latent_fid, latent_pictures, latents, likelihood, modes, perplexity  # noqa: F401
+from lit_gen import cluster, loading, parallel, record, runs
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluator import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli import closing, links, own_code, run_dir
+from lit_gen.callbacks.weights_and_biases import WeightsAndBiases
+from lit_gen.cli import closing, links, own_code, run_dir, short_names, slurm  # noqa: F401
 from lit_gen.cli.assemble import Assembled, assemble
 from lit_gen.cli.changes import refuse_changes
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.hardware import refuse_unusable_gpu
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
-from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
-from lit_gen.data import text as _text  # noqa: F401  --data TextCorpus
 from lit_gen.errors import UserError
-from lit_gen.gan import module as _gan  # noqa: F401  --model GAN
-from lit_gen.gan import penalties, regularizers  # noqa: F401  --model.regularizers R1
-from lit_gen.lm import lstm, transformer  # noqa: F401
-from lit_gen.lm import module as _lm  # noqa: F401  --model LanguageModel
 from lit_gen.protocols import ImageGenerator
-from lit_gen.vae import convolutional as _convolutional  # noqa: F401
-from lit_gen.vae import mlp as _mlp  # noqa: F401
-from lit_gen.vae import module as _vae  # noqa: F401  --model VAE
 
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
 
@@ -51,6 +42,7 @@ def run(arguments: list[str]) -> int:
         if not launched:
             runs.remove_if_empty(os.environ.pop(runs.ENVIRONMENT, None))
     code = cli.exit_code
+    slurm.end(code, cli.requeue, cli.run_dir, cli.trainer.global_step)
     del cli
     parallel.leave()
     return code
@@ -68,8 +60,8 @@ class LitGenCLI(LightningCLI):
     def __init__(self, command: str, assembled: Assembled, command_line: list[str]) -> None:
         self.command, self.command_line = command, command_line
         self.given, self.options = assembled.config, assembled.options
-        self.stem, self.resumed = assembled.stem, assembled.resumed
-        self.exit_code = 0
+        self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
+        self.exit_code, self.requeue = 0, False
         text = json.dumps(self.given, default=str)  # a string that looks like a number stays a string
         super().__init__(
             LightningModule,
@@ -142,6 +134,7 @@ class LitGenCLI(LightningCLI):
             refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
         self._choose_checkpoint()
         self.dump = self._dump()
+        self.plugins = slurm.place(self.chosen.trainer)
         self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
 
@@ -161,8 +154,9 @@ class LitGenCLI(LightningCLI):
         if self.resumed is not None:
             if path:
                 raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
-            path = str(self.resumed)
-        if path is None and self.subcommand != "fit":
+            begun = runs.checkpoints(self.resumed) or not cluster.restarted()
+            path = str(self.resumed) if begun else None  # a job that was ended before its first checkpoint
+        elif path is None and self.subcommand != "fit":
             raise UserError(f"{self.subcommand}: --ckpt_path is expected, a checkpoint or a run directory")
         self.checkpoint = loading.resolve(Path(path)) if path else None
         self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
@@ -186,6 +180,9 @@ class LitGenCLI(LightningCLI):
         self.datamodule.prepare_data()
         self.checkpoint_step = loading.check_fits(self.checkpoint, self.model) if self.checkpoint else 0
         self.datamodule.allow_changes = self.chosen.allow_changes
+        if self.plugins:
+            given = self.config_init[self.subcommand].trainer.plugins
+            kwargs["plugins"] = [*(given if isinstance(given, list) else [given] if given else []), *self.plugins]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
@@ -196,33 +193,41 @@ class LitGenCLI(LightningCLI):
     def before_fit(self) -> None:
         """Write the run's record; on resume cut the logs back to the checkpoint."""
         if self.trainer.is_global_zero:
+            record.describe_environment(self.run_dir, self.command_line)
             if self.resumed is None:
                 runs.write_config(self.run_dir, self.dump)
+                run_dir.note_trial(self.run_dir)
             else:  # options may still be refused when the data are loaded
                 self.trainer.callbacks.append(closing.WriteConfig(self.run_dir, self.dump))  # type: ignore[attr-defined]
-            record.describe_environment(self.run_dir, self.command_line)
             closing.which_text(self.datamodule)
         self.first_step = self.checkpoint_step
-        if self.resumed is not None:
+        if self.requeued and self.trainer.is_global_zero:
+            print(f"the job was requeued: {self.run_dir} continues from step {self.first_step}", flush=True)
+        if self.resumed is not None or cluster.restarted():
             for logger in self.trainer.loggers:
                 if isinstance(logger, runs.MetricsCSV):
                     logger.cut(self.first_step)
                 elif hasattr(logger, "_kwargs"):
                     # TensorBoard: hide what is logged again
                     logger._kwargs.setdefault("purge_step", self.first_step + 1)
+        for mirror in (m for m in self.trainer.loggers if isinstance(m, WeightsAndBiases)):
+            mirror.expect(self.dump, self.first_step, self._stopped)
 
     def after_fit(self) -> None:
         """Say where everything is, and how to continue a run that was stopped."""
-        stop = closing.callback(self.trainer, Stop)
-        step, last = self.trainer.global_step, self.trainer.max_steps
-        stopped = stop.stopped and not 0 <= last <= step
-        self.exit_code = STOPPED if stopped else 0
+        stop, step, stopped = closing.callback(self.trainer, Stop), self.trainer.global_step, self._stopped()
+        self.exit_code, self.requeue = STOPPED if stopped else 0, stopped and stop.requeue
         if not self.trainer.is_global_zero:
             return
         idle = step == self.first_step and not stopped
         closing.what_came_of_it(self.run_dir, self.trainer, idle)
-        if stopped:
+        if stopped and not self.requeue:
             print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
+
+    def _stopped(self) -> bool:
+        """Whether a signal ended the fit before its last step."""
+        step, last = self.trainer.global_step, self.trainer.max_steps
+        return closing.callback(self.trainer, Stop).stopped and not 0 <= last <= step
 
     def _print_metrics(self) -> None:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]

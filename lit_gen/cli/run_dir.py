@@ -34,6 +34,32 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
     return path
 
 
+def left_by_requeue(config: configs.Config, options: list[str], stem: str) -> Path | None:
+    """The directory of the same job's run from before SLURM put it back into the queue; None where there is none.
+
+    Args:
+        config: the merged config files.
+        options: the rest of the command line.
+        stem: the default of ``run_name``.
+    """
+
+    def chosen(option: str, default: str | None) -> str | None:
+        values, _ = configs.take(options, f"--{option}")
+        value = values[-1] if values else config.get(option)
+        return default if value in (None, "null") else str(value)
+
+    identifier = chosen("run_id", runs.given_id())
+    path = Path(chosen("run_root", "runs") or ".") / (chosen("run_name", stem) or stem) / (identifier or "")
+    return path if identifier and (path / runs.CONFIG).is_file() and runs.left_by_requeue(path) else None
+
+
+def note_trial(path: Path) -> None:
+    """Add the run directory to the file that ``LIT_GEN_TRIALS`` names, where a job of many trials keeps account."""
+    if account := os.environ.get("LIT_GEN_TRIALS"):
+        with Path(account).open("a", encoding="utf-8") as file:
+            file.write(f"{path}\n")
+
+
 def of_checkpoint(checkpoint: Path) -> Path:
     """The run directory that a checkpoint lies in, or its folder."""
     return checkpoint.parent.parent if checkpoint.parent.name == runs.CHECKPOINTS else checkpoint.parent
