@@ -62,7 +62,7 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
                 # the other ranks find what the first has just made, a requeued job what it left
                 if (
                     cluster.rank() == 0
-                    and not left_by_requeue(path)
+                    and not began_before_requeue(path)
                     and ((path / CONFIG).exists() or checkpoints(path))
                 ):
                     raise UserError(
@@ -75,7 +75,7 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
     raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
 
 
-def left_by_requeue(run: Path) -> bool:
+def began_before_requeue(run: Path) -> bool:
     """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
     if not cluster.restarted() or not (run / RECORD).is_file():
         return False
@@ -167,7 +167,34 @@ def log_scalars(module: LightningModule, scalars: Mapping[str, float], step: int
         logger.save()
 
 
-class MetricsCSV(Logger):
+class RunLogger(Logger):
+    """Base of our loggers: lightning builds folders from a logger's name and version, and there is one run directory.
+
+    Args:
+        save_dir: the run directory.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self._folder = Path(save_dir)
+
+    @property
+    def name(self) -> str:
+        """Empty."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Empty."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run directory."""
+        return str(self._folder)
+
+
+class MetricsCSV(RunLogger):
     """``metrics.csv``: append-only, flushed per row, cut back to the checkpoint's step on resume.
 
     A new column is appended to the header by rewriting the file atomically; values that a row lacks are empty.
@@ -177,24 +204,9 @@ class MetricsCSV(Logger):
     """
 
     def __init__(self, save_dir: str = "{run_dir}") -> None:
-        super().__init__()
-        self._path = Path(save_dir) / METRICS
+        super().__init__(save_dir)
+        self._path = self._folder / METRICS
         self._header: list[str] | None = None
-
-    @property
-    def name(self) -> str:
-        """Empty: lightning builds folders from a logger's name."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """There is one file per run."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """The run directory."""
-        return str(self._path.parent)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration lies beside the file, in config.yaml."""

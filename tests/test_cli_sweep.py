@@ -10,11 +10,11 @@ import pytest
 import yaml
 from conftest import TINY
 
-from lit_gen.cli import sweep_file, sweep_space, sweep_trials
+from lit_gen.cli import configs, sweep_file, sweep_space, sweep_trials
 from lit_gen.cli.quiet import quiet
 from lit_gen.errors import UserError
 
-SWEEPS = sorted(sweep_file.shipped())
+SWEEPS = sorted(configs.shipped("sweeps"))
 COMMAND = ["${env}", "${interpreter}", "-m", "lit_gen", "fit", "--config", "gan_mlp.yaml", "--config", "wandb.yaml"]
 BASE = {
     "method": "random",
@@ -49,7 +49,7 @@ def test_a_shipped_file_is_right(lit_gen, monkeypatch, name, whole):
     if not whole:
         before = sweep_trials.to_check
         monkeypatch.setattr(sweep_trials, "to_check", lambda sweep: before(sweep)[:1])
-    path = sweep_file.shipped()[name]
+    path = configs.shipped("sweeps")[name]
     head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert f"#   lit-gen sweep {name} --dry-run" in "\n".join(head)
     assert f"#   wandb sweep sweeps/{name}" in "\n".join(head)
@@ -76,7 +76,7 @@ def test_a_printed_line_trains_what_it_says(lit_gen, tmp_path):
 
 
 def test_a_penalty_of_the_grid_takes_the_place_of_none(lit_gen):
-    sweep = sweep_file.read(sweep_file.shipped()["gan_losses.yaml"])
+    sweep = sweep_file.read(configs.shipped("sweeps")["gan_losses.yaml"])
     made = []
     quiet()
     for penalty in sweep.parameters[1].ends():
@@ -126,7 +126,7 @@ PLAIN = ["--config=vae.yaml", *(f"--trainer.callbacks.{name}=false" for name in 
 )
 def test_runs_log_the_names_that_are_announced(lit_gen, tmp_path, arguments, kept):
     if kept:
-        sweep = sweep_file.read(sweep_file.shipped()[kept])
+        sweep = sweep_file.read(configs.shipped("sweeps")[kept])
         arguments = sweep_trials.options(sweep_trials.words(sweep, sweep_trials.to_check(sweep)[0]))
         arguments = [*arguments, "--trainer.logger.WeightsAndBiases=false"]
     before = [a for a in arguments if a.startswith("--trainer.limit")]
@@ -328,7 +328,7 @@ def test_a_config_may_not_name_the_run(lit_gen, tmp_path):
 def test_it_says_which_commands_start_a_sweep(lit_gen):
     code, _, err = lit_gen("sweep", "gan.yaml")
     assert code == 2
-    assert f"`wandb sweep {sweep_file.shipped()['gan.yaml']}` registers it" in err
+    assert f"`wandb sweep {configs.shipped('sweeps')['gan.yaml']}` registers it" in err
     assert "`wandb agent ID` runs it" in err
     assert err.count("\n") == 1
 
@@ -341,11 +341,11 @@ def test_a_sweep_file_is_not_taken_for_the_config_of_its_name(lit_gen, tmp_path)
 
 
 def test_a_path_wins_over_a_shipped_name(tmp_path):
-    assert sweep_file.resolve("gan.yaml") == sweep_file.shipped()["gan.yaml"]
+    assert configs.resolve("gan.yaml", "sweeps") == configs.shipped("sweeps")["gan.yaml"]
     write(tmp_path / "gan.yaml")
-    assert sweep_file.resolve("gan.yaml").samefile(tmp_path / "gan.yaml")
+    assert configs.resolve("gan.yaml", "sweeps").samefile(tmp_path / "gan.yaml")
     with pytest.raises(UserError, match=r"did you mean 'gan_losses.yaml'\? \(shipped: gan.yaml, gan_losses.yaml, gpt"):
-        sweep_file.resolve("gan_loses.yaml")
+        configs.resolve("gan_loses.yaml", "sweeps")
 
 
 def test_a_grid_is_printed_as_far_as_asked(lit_gen, tmp_path):
@@ -457,7 +457,7 @@ def test_what_is_implied_is_what_wandb_takes():
 
 
 def test_examples_are_the_same_each_time():
-    sweep = sweep_file.read(sweep_file.shipped()["gpt.yaml"])
+    sweep = sweep_file.read(configs.shipped("sweeps")["gpt.yaml"])
     twice = [list(itertools.islice(sweep_trials.examples(sweep), 3)) for _ in range(2)]
     assert twice[0] == twice[1]
     assert len({t["model.optimizer.lr"] for t in twice[0]}) == 3

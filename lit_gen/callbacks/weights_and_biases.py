@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from PIL import Image
 from torch import Tensor
@@ -14,11 +12,12 @@ from torch import Tensor
 from lit_gen.callbacks import wandb_files
 from lit_gen.callbacks.wandb_client import Client, Options
 from lit_gen.errors import UserError
+from lit_gen.runs import RunLogger
 
 STOPPED = 75  # the exit code of a run that a signal stopped
 
 
-class WeightsAndBiases(Logger):
+class WeightsAndBiases(RunLogger):
     """Log to W&B: one run per job, which ``fit --resume`` continues with no step twice and none missing.
 
     The first rank alone talks to W&B, from the start of the fit on. A server that cannot be reached or refuses the key
@@ -54,13 +53,12 @@ class WeightsAndBiases(Logger):
         finish_timeout: float = 30.0,
         save_dir: str = "{run_dir}",
     ) -> None:
-        super().__init__()
+        super().__init__(save_dir)
         for option, value in (("start_timeout", start_timeout), ("finish_timeout", finish_timeout)):
             if not 0 < value < float("inf"):
                 where = f"trainer.logger.{type(self).__name__}.{option}"
                 raise UserError(f"{where}: {value} was found, a number of seconds above 0 is expected")
         self.options = Options(project, entity, name, group, tags, mode, system_metrics, start_timeout, finish_timeout)
-        self._folder = Path(save_dir)
         self._config: dict[str, Any] | None = None
         self._first_step = 0
         self._stopped: Callable[[], bool] = lambda: False
@@ -79,21 +77,6 @@ class WeightsAndBiases(Logger):
             stopped: whether a signal ended the fit.
         """
         self._config, self._first_step, self._stopped = yaml.safe_load(config), first_step, stopped
-
-    @property
-    def name(self) -> str:
-        """Empty: lightning builds folders from a logger's name."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """There is one W&B run per run."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """The run directory."""
-        return str(self._folder)
 
     @property
     def run(self) -> Any:

@@ -18,10 +18,10 @@ NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regulariz
 DEFAULTS: Config = {"trainer": {"logger": [{"class_path": "lit_gen.runs.MetricsCSV"}]}}
 
 
-def shipped() -> dict[str, Path]:
-    """The configs that come with the package, by name."""
+def shipped(kind: str = "configs") -> dict[str, Path]:
+    """The ``configs`` or ``sweeps`` that come with the package, by name."""
     package = Path(__file__).parents[1]
-    for folder in (package / "configs", package.parent / "configs"):  # in a wheel; in a checkout
+    for folder in (package / kind, package.parent / kind):  # in a wheel; in a checkout
         if (folder / "gan.yaml").is_file():
             return {path.name: path for path in sorted(folder.glob("*.yaml"))}
     return {}
@@ -36,21 +36,21 @@ def listing() -> str:
     return "".join(lines)
 
 
-def resolve(name: str) -> Path:
-    """The config at path ``name``, else the shipped one of that name.
+def resolve(name: str, kind: str = "configs") -> Path:
+    """The config or sweep file at path ``name``, else the shipped one of that name.
 
     Raises:
         UserError: if there is neither; lists the shipped names.
     """
-    path = Path(name)
+    path, known = Path(name), shipped(kind)
     if path.is_file():
         return path
-    known = shipped()
     if name in known:
         return known[name]
+    one = kind.removesuffix("s")
     raise UserError(
-        f"--config {name}: no such file, and no shipped config of that name{nearest(name, known)} "
-        f"(shipped: {', '.join(known)})"
+        f"{'--config' if one == 'config' else one} {name}: no such file, and no shipped {one} of that name"
+        f"{nearest(name, known)} (shipped: {', '.join(known)})"
     )
 
 

@@ -50,7 +50,7 @@ def left_by_requeue(config: configs.Config, options: list[str], stem: str) -> Pa
 
     identifier = chosen("run_id", runs.given_id())
     path = Path(chosen("run_root", "runs") or ".") / (chosen("run_name", stem) or stem) / (identifier or "")
-    return path if identifier and (path / runs.CONFIG).is_file() and runs.left_by_requeue(path) else None
+    return path if identifier and (path / runs.CONFIG).is_file() and runs.began_before_requeue(path) else None
 
 
 def note_trial(path: Path) -> None:
@@ -97,14 +97,15 @@ def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:
     trainer.default_root_dir = str(path)
     if not keep_loggers:
         trainer.logger = False
-    for element in [*_listed(trainer.logger), *_listed(trainer.callbacks)]:
+    for element in [*listed(trainer.logger), *listed(trainer.callbacks)]:
         arguments = element.get("init_args", {})
         for name, value in list(arguments.items()):
             if isinstance(value, str):
                 arguments[name] = value.replace("{run_dir}", str(path))
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """The elements of an option that may be a list, one element, or none."""
     if value is None or isinstance(value, bool):
         return []
     return list(value) if isinstance(value, list) else [value]

@@ -3,7 +3,7 @@
 import itertools
 import shlex
 
-from lit_gen.cli import sweep_file
+from lit_gen.cli import configs, sweep_file
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.quiet import quiet
 from lit_gen.errors import UserError, under
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments[1:])
     if options.n is not None and options.n < 0:
         raise UserError(f"sweep: --n {options.n} was found, a whole number of at least 0 is expected")
-    path = sweep_file.resolve(options.file)
+    path = configs.resolve(options.file, "sweeps")
     if not options.dry_run:
         raise UserError(
             f"sweep: --dry-run is expected, which checks the file; to start it, `wandb sweep {shlex.quote(str(path))}` "

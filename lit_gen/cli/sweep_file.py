@@ -1,4 +1,4 @@
-"""Sweep files: finding them by path or shipped name, reading them, and checking what can be checked by reading."""
+"""Sweep files: reading them, and checking what can be checked by reading."""
 
 import re
 from dataclasses import dataclass
@@ -53,32 +53,6 @@ class Sweep:
     command: list[str]
     program: str | None = None
     run_cap: int | None = None
-
-
-def shipped() -> dict[str, Path]:
-    """The sweep files that come with the package, by name."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "sweeps", package.parent / "sweeps"):  # in a wheel; in a checkout
-        if (folder / "gan.yaml").is_file():
-            return {path.name: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
-
-
-def resolve(name: str) -> Path:
-    """The sweep file at path ``name``, else the shipped one of that name.
-
-    Raises:
-        UserError: if there is neither; lists the shipped names.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    known = shipped()
-    if name in known:
-        return known[name]
-    raise UserError(
-        f"sweep {name}: no such file, and no shipped sweep of that name{nearest(name, known)} "
-        f"(shipped: {', '.join(known)})"
-    )
 
 
 def read(path: Path) -> Sweep:

@@ -127,7 +127,7 @@ class Built(LitGenCLI):
         """As `LitGenCLI`, without what writes."""
         self._check_values()
         self.checkpoint = None
-        elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in run_dir._listed(self.chosen.trainer.logger)}
+        elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in run_dir.listed(self.chosen.trainer.logger)}
         self.loggers = list(elements)
         self.modes = {name: e.get("init_args", {}).get("mode") for name, e in elements.items()}
         run_dir.fill_in(self.chosen.trainer, Path("runs"), keep_loggers=False)
@@ -136,7 +136,7 @@ class Built(LitGenCLI):
         """Model, data and callbacks; then the optimizers, which check their rates."""
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
-        self.callbacks = run_dir._listed(self.config_init["fit"].trainer.callbacks)
+        self.callbacks = run_dir.listed(self.config_init["fit"].trainer.callbacks)
         if hasattr(self.model, "announced"):  # one of ours, which needs no trainer for it
             self.model.configure_optimizers()
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from fake_wandb import serve
 
-from lit_gen.cli import sweep_file
+from lit_gen.cli import configs
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,7 +75,7 @@ def run(*command, timeout):
 
 def shrunk(name, metric, extra):
     """A copy of a shipped sweep file, its trials a few steps long."""
-    content = yaml.safe_load(sweep_file.shipped()[name].read_text(encoding="utf-8"))
+    content = yaml.safe_load(configs.shipped("sweeps")[name].read_text(encoding="utf-8"))
     small = ["--config", "smoke.yaml", "--run_name=trials", "--trainer.max_steps=2", "--checkpoint.every=0", *extra]
     content["command"] = [*content["command"][:-1], *small, "${args}"]
     content["metric"]["name"] = metric

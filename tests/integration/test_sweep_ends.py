@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gen.cli import sweep_file, sweep_trials
+from lit_gen.cli import configs, sweep_file, sweep_trials
 
 SMALL = ["--config=smoke.yaml", "--trainer.max_steps=5", "--trainer.log_every_n_steps=5", "--samples.enabled=false"]
 SMALL += ["--trainer.callbacks=null", "--trainer.logger.WeightsAndBiases=false", "--run_name=r"]
@@ -19,9 +19,9 @@ def trials(sweep):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(sweep_file.shipped()))
+@pytest.mark.parametrize("name", sorted(configs.shipped("sweeps")))
 def test_each_end_trains(lit_gen, name):
-    sweep = sweep_file.read(sweep_file.shipped()[name])
+    sweep = sweep_file.read(configs.shipped("sweeps")[name])
     chosen = trials(sweep)
     assert len(chosen) == {"gan.yaml": 6, "gan_losses.yaml": 15, "gpt.yaml": 9, "vae.yaml": 10}[name]
     for i, values in enumerate(chosen):
