@@ -12,6 +12,12 @@ from lit_gen.cli import entry
 DATA = os.environ.get("LIT_GEN_DATA")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> None:
+    """Refuse ids made from bytes or long text: gzip bytes hold the time, and two workers must agree on every id."""
+    if isinstance(val, bytes | bytearray) or (isinstance(val, str) and len(val) > 100):
+        raise pytest.UsageError(f"{argname}: {val[:40]!r}... gives no stable id; give the case one by hand")
+
+
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))

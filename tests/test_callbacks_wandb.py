@@ -318,6 +318,7 @@ def test_a_server_of_another_kind(log, monkeypatch):
         (b"", "closes the connection without an answer"),
         (b"HTTP/1.0 500 Oh\r\n\r\n", None),
     ],
+    ids=["ssh", "binary", "long header", "many headers", "nothing", "http error"],
 )
 def test_what_is_no_answer(answer, reason):
     """No thread ends in a traceback, which pytest would turn into an error."""

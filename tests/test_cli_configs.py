@@ -131,6 +131,7 @@ def test_an_unknown_config_lists_the_shipped_ones():
         (b"- 1\n- 2", r"a list was found at the top level"),
         (b"a: \xff", r"byte 3 is not UTF-8"),
     ],
+    ids=["open list", "indentation", "list", "not UTF-8"],
 )
 def test_broken_yaml_names_file_and_line(tmp_path, content, told):
     (tmp_path / "x.yaml").write_bytes(content)

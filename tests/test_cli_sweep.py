@@ -244,6 +244,7 @@ def test_a_grid_has_no_room_for_a_continuous_parameter(distribution):
         ),
         (b"parameters:\n  a: {value: 1, value: 2}\n", "parameters.a.value stands there twice, on lines 2 and 2"),
     ],
+    ids=["open list", "tab", "list", "not UTF-8", "key twice", "parameter twice", "value twice"],
 )
 def test_broken_yaml_is_named_with_its_line(lit_gen, tmp_path, text, sentence):
     """And the file once."""

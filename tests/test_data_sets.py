@@ -356,6 +356,7 @@ def test_a_torch_dataset_from_the_command_line(lit_gen):
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(2)}, r"labels are float64 \(2,\)"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(3, int)}, r"labels are int64 \(3,\)"),
     ],
+    ids=["no zip", "no images", "float", "four axes", "float labels", "labels too many"],
 )
 def test_npz_refused(tmp_path, content, told):
     path = tmp_path / "x.npz"

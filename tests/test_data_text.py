@@ -419,6 +419,20 @@ def test_missing_pyarrow_is_one_sentence(tmp_path, monkeypatch):
         ("a.txt", b"x" * (2**20 - 1) + "é".encode() + b"\xff", None, f"byte 0xff at offset {2**20 + 1}"),
         ("a.txt", b"x" * (2**20 - 1) + b"\xc3x", None, f"byte 0xc3 at offset {2**20 - 1}"),
     ],
+    ids=[
+        "other key",
+        "no JSON",
+        "JSON array",
+        "no column",
+        "no string",
+        "surrogate",
+        "latin-1 in JSON",
+        "gzip cut short",
+        "no gzip",
+        "latin-1",
+        "latin-1 after 1 MiB",
+        "split character at 1 MiB",
+    ],
 )
 def test_unreadable_content_is_refused_with_its_place(tmp_path, name, content, column, message):
     put(tmp_path, name, content)

@@ -256,7 +256,11 @@ def test_large_vocabularies():
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("word", ["a" * 3_000_000, " " * 3_000_000, "!\x1c" * 1_500_000, "ab1" * 1_000_000])
+@pytest.mark.parametrize(
+    "word",
+    ["a" * 3_000_000, " " * 3_000_000, "!\x1c" * 1_500_000, "ab1" * 1_000_000],
+    ids=["letters", "blanks", "controls", "mixed"],
+)
 def test_one_huge_word_is_learned_from_and_encoded_in_seconds(word):
     learned = train_bpe([word], 300, end_of_text=False)
     assert learned.vocab_size > 256
