@@ -57,7 +57,7 @@ def images(name: str) -> tuple[ImageSet, ImageSet]:
 
 def train(data: ImageSet, recipe: Recipe) -> LeNet:
     """AdamW under one cycle of the learning rate; every draw is keyed by seed and step."""
-    randomness.seed_global(SEED, 0, 0)  # the initial weights
+    randomness.seed_global(SEED, 0, 0, torch.device("cpu"))  # the initial weights
     network = LeNet(dropout=recipe.dropout).train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -67,7 +67,7 @@ def train(data: ImageSet, recipe: Recipe) -> LeNet:
     start = time.perf_counter()
     while loader.step < recipe.steps:
         for batch in loader:
-            randomness.seed_global(SEED, loader.step, 0)  # dropout
+            randomness.seed_global(SEED, loader.step, 0, torch.device("cpu"))  # dropout
             loss = F.cross_entropy(network.classify(batch.images).logits, batch.labels)
             optimizer.zero_grad()
             loss.backward()

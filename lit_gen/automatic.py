@@ -64,7 +64,7 @@ class Automatic(Rebuildable):
             module.trainer.world_size,
         )
         micro = batch_idx % accumulate
-        randomness.seed_global(self.seed, step * accumulate + micro, module.global_rank)
+        randomness.seed_global(self.seed, step * accumulate + micro, module.global_rank, module.device)
         if self.schedule is not None:
             factor = self.schedule(step)
             for group, rate in zip(module.optimizers().param_groups, self._rates, strict=True):

@@ -92,15 +92,29 @@ def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> T
     return torch.from_numpy(rows)
 
 
-def seed_global(seed: int, step: int, rank: int) -> None:
+def seed_global(seed: int, step: int, rank: int, where: torch.device) -> None:
     """Seed torch's global generators for one training step of one rank.
 
-    Dropout, and a user's own code that draws without a generator, thereby resumes exactly. These draws alone depend on
+    Dropout, and a user's own code that draws without a generator, thereby resumes exactly. Only these draws depend on
     the world size.
     """
-    torch.manual_seed(key(seed, "global", step, rank) >> 1)
+    _seed_global(key(seed, "global", step, rank) >> 1, where)
 
 
-def seed_block(seed: int, block: int) -> None:
+def seed_block(seed: int, block: int, where: torch.device) -> None:
     """Seed torch's global generators for one evaluation block, for networks that draw noise of their own."""
-    torch.manual_seed(key(seed, "block", index=block) >> 1)
+    _seed_global(key(seed, "block", index=block) >> 1, where)
+
+
+def _seed_global(value: int, where: torch.device) -> None:
+    """Seed the CPU's generator and that of device ``where``, as `torch.manual_seed` would.
+
+    That function also visits every backend that is not in use: 160 to 800 us a call in a CUDA build without a GPU,
+    where this takes 2.
+    """
+    torch.default_generator.manual_seed(value)
+    if where.type == "cuda":
+        with torch.cuda.device(where):
+            torch.cuda.manual_seed(value)
+    elif where.type != "cpu":
+        torch.get_device_module(where).manual_seed(value)

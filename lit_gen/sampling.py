@@ -197,7 +197,7 @@ def _decode(
     images = []
     with evaluation_mode(generator), torch.random.fork_rng([where] if where.type == "cuda" else []):
         for i, (seed, block) in enumerate(names):
-            randomness.seed_block(seed, block)
+            randomness.seed_block(seed, block, where)
             given = None if labels is None else _padded(labels, i * BLOCK).to(where)
             latents = _padded(z, i * BLOCK).to(where)
             images.append(generator(latents) if given is None else generator(latents, given))

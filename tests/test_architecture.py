@@ -52,7 +52,7 @@ def test_random_draws_are_named(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             called = ast.unparse(node.func)
             if called != "torch.random.fork_rng" and called.startswith(
-                ("torch.rand", "np.random", "random.", "torch.manual_seed")
+                ("torch.rand", "np.random", "random.", "torch.manual_seed", "torch.default_generator")
             ):
                 assert any(k.arg == "generator" for k in node.keywords), f"line {node.lineno}: {called}"
 

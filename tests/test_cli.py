@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def test_a_run_leaves_everything_in_its_directory(lit_gen, tmp_path):
     assert record["versions"]["torch"] == torch.__version__
     with Image.open(run / "samples" / "step=00000004.png") as grid:
         assert grid.size == (8 * 30 + 2, 8 * 30 + 2)
+
+
+def test_a_run_on_a_cpu_does_not_look_for_gpus_in_each_step(lit_gen, monkeypatch):
+    """Lightning sets this variable when it is imported; each optimizer step then opens NVML anew."""
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    code, _, err = lit_gen("fit", *TINY, "--trainer.max_steps=1", "--trainer.accelerator=cpu")
+    assert code == 0, err
+    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
 def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):

@@ -1,6 +1,7 @@
 """A committed loss curve: a refactor reproduces it exactly where it was recorded, and nearly elsewhere.
 
-Record anew, after a change that is meant to change the numbers:  python tests/test_golden.py gan
+A file holds a curve for each torch version and CPU that one was recorded on. Record for this one, anew after a change
+that is meant to change the numbers (then delete the others):  python tests/test_golden.py gan
 """
 
 import csv
@@ -61,15 +62,23 @@ def record(name):
 def test_curve(name):
     golden = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
     found = record(name)
-    if golden["machine"] == machine():
-        assert found == golden["curve"]
-    for step, (a, b) in enumerate(zip(found[:20], golden["curve"][:20], strict=True)):
-        assert a == pytest.approx(b, rel=1e-4, abs=1e-4), f"step {step + 1}"
     assert len(found) == 40
+    here = [one["curve"] for one in golden["recorded"] if one["machine"] == machine()]
+    if here:
+        assert found == here[0]
+    for step, (row, expected) in enumerate(zip(found[:20], golden["recorded"][0]["curve"][:20], strict=True)):
+        for column, a, b in zip(golden["columns"], row, expected, strict=True):
+            rel = 1e-3 if column.endswith("norm") else 1e-4  # torch 2.14 and 2.15 differ by 2e-4 in a norm of Muon's
+            assert a == pytest.approx(b, rel=rel, abs=1e-4), f"{column}, step {step + 1}"
 
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name in sys.argv[1:] or CURVES:
-        curve = {"machine": machine(), "columns": CURVES[name][2], "curve": record(name)}
-        (GOLDEN / f"{name}.json").write_text(json.dumps(curve, indent=0) + "\n", encoding="utf-8")
+        path, recorded = GOLDEN / f"{name}.json", []
+        if path.is_file():
+            recorded = json.loads(path.read_text(encoding="utf-8"))["recorded"]
+        recorded = [one for one in recorded if one["machine"] != machine()]
+        recorded.append({"machine": machine(), "curve": record(name)})
+        golden = {"columns": CURVES[name][2], "recorded": recorded}
+        path.write_text(json.dumps(golden, indent=0) + "\n", encoding="utf-8")

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from lit_gen import randomness
 
+CPU = torch.device("cpu")
+
 
 def test_keys_differ_by_every_part_of_the_name_and_never_change():
     base = randomness.key(0, "order", 1, 2)
@@ -41,9 +43,20 @@ def test_latents_are_standard_normal():
 
 def test_global_seed_differs_by_step_and_rank_and_repeats():
     def draw(step, rank):
-        randomness.seed_global(0, step, rank)
+        randomness.seed_global(0, step, rank, CPU)
         return torch.rand(3)
 
     assert torch.equal(draw(1, 0), draw(1, 0))
     assert not torch.equal(draw(1, 0), draw(1, 1))
     assert not torch.equal(draw(1, 0), draw(2, 0))
+
+
+def test_global_seeds_give_the_draws_of_torchs_own_function(monkeypatch):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(randomness.key(3, "global", 4, 5) >> 1)
+        expected = torch.rand(3)
+    monkeypatch.setattr(torch, "manual_seed", None)  # it costs more than a small step
+    randomness.seed_global(3, 4, 5, CPU)
+    assert torch.equal(torch.rand(3), expected)
+    randomness.seed_block(3, 4, CPU)
+    assert not torch.equal(torch.rand(3), expected)

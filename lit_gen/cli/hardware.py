@@ -22,6 +22,16 @@ def refuse_unusable_gpu(accelerator: str) -> None:
         )
 
 
+def check_for_gpus_cheaply(where: torch.device) -> None:
+    """Undo what importing lightning does to ``torch.cuda.is_available`` where the run is on a CPU.
+
+    With that variable set, each call opens NVML again, and every optimizer step makes one: 264 us instead of 137 for
+    a small Adam. On a GPU it stays, so that data workers can still be forked.
+    """
+    if where.type == "cpu":
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+
+
 def _listed_gpus() -> str:
     program = shutil.which("nvidia-smi")
     if program is None:

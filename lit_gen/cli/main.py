@@ -22,7 +22,7 @@ from lit_gen.cli import closing, links, own_code, run_dir, short_names, slurm  #
 from lit_gen.cli.assemble import Assembled, assemble
 from lit_gen.cli.changes import refuse_changes
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.hardware import refuse_unusable_gpu
+from lit_gen.cli.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
 from lit_gen.errors import UserError
@@ -184,9 +184,11 @@ class LitGenCLI(LightningCLI):
             given = self.config_init[self.subcommand].trainer.plugins
             kwargs["plugins"] = [*(given if isinstance(given, list) else [given] if given else []), *self.plugins]
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+        check_for_gpus_cheaply(trainer.strategy.root_device)
+        return trainer
 
     # ---- running
 

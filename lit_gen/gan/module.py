@@ -164,7 +164,7 @@ class GAN(Rebuildable, LightningModule, Sampler):
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
         optimizers = self._optimizers()
         step = self.trainer.global_step
-        randomness.seed_global(self.seed, step, self.global_rank)
+        randomness.seed_global(self.seed, step, self.global_rank, self.device)
         scheduled = self._apply_schedules(step)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         detailed = every > 0 and (step + 1) % every == 0

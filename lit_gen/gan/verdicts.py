@@ -48,7 +48,7 @@ Law = Callable[[Maker, Setting], None]
 def seeded() -> Iterator[None]:
     """The same global random state for everybody inside; outside it stays as it was."""
     with fork_rng(devices=[]):
-        randomness.seed_global(0, 0, 0)
+        randomness.seed_global(0, 0, 0, torch.device("cpu"))
         yield
 
 
