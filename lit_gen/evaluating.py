@@ -1,8 +1,9 @@
-"""Evaluation mode, and afterwards each part's own mode again."""
+"""Modes that are left as they were found: evaluation, one thread."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -16,3 +17,14 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in before:
             part.training = mode
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: the last bits depend on their number, and a rank has fewer than a process of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

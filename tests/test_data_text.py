@@ -666,7 +666,7 @@ def test_a_damaged_cache_is_refused_by_name(tmp_path):
 
 def test_a_character_that_is_missing_is_named_with_its_place(tmp_path):
     data = TextCorpus(put(tmp_path, "a.txt", "a" * 50 + "b" + "a" * 49))
-    data.adopt(CharTokenizer("a").to_json(), "another text")
+    data.adopt_tokenizer(CharTokenizer("a").to_json(), "another text")
     with pytest.raises(UserError, match=r"data\.path, a\.txt: the text has 'b' at position 50, which"):
         data.stream("test")
 
@@ -677,7 +677,7 @@ def test_the_place_of_a_missing_character_is_that_in_the_whole_text(tmp_path, mo
     paths = [put(tmp_path, "a.txt", "a" * 60), put(tmp_path, "b.txt", "a" * 35 + "b" + "a" * 4)]
     text = put(tmp_path, "c.txt", "a" * 95 + "b" + "a" * 4)
     data = TextCorpus(paths if documents else text, val_fraction=0.4)
-    data.adopt(CharTokenizer("a", end_of_text=documents).to_json(), data.text_sha256)
+    data.adopt_tokenizer(CharTokenizer("a", end_of_text=documents).to_json(), data.text_sha256)
     data.stream("train")
     with pytest.raises(UserError, match=r"the text has 'b' at position 95, which is none of the 1 characters"):
         data.stream("val")
@@ -688,13 +688,13 @@ def test_an_adopted_tokenizer_is_used_and_another_text_is_tested_whole(tmp_path)
     trained = TextCorpus(path, "bpe", bpe_vocab_size=300)
     stored = trained.tokenizer.to_json()
     same = TextCorpus(path, "bpe", bpe_vocab_size=256)
-    same.adopt(stored, trained.text_sha256)
+    same.adopt_tokenizer(stored, trained.text_sha256)
     assert same.tokenizer.sha256 == trained.tokenizer.sha256
     assert not same.foreign
     assert np.array_equal(same.stream("test").tokens, trained.stream("val").tokens)
     other = TextCorpus(put(tmp_path, "b.txt", "something else\n" * 20), "bpe")
     assert other.vocab_size < 300
-    other.adopt(stored, trained.text_sha256)
+    other.adopt_tokenizer(stored, trained.text_sha256)
     assert other.foreign
     other.prepare_data()
     stream = other.stream("test")
@@ -706,7 +706,7 @@ def test_an_adopted_tokenizer_is_used_and_another_text_is_tested_whole(tmp_path)
 
 def test_another_text_needs_no_split(tmp_path):
     data = TextCorpus([put(tmp_path, "a.txt", "abab")])  # one document: there is nothing to hold out
-    data.adopt(CharTokenizer("ab", end_of_text=True).to_json(), "another text")
+    data.adopt_tokenizer(CharTokenizer("ab", end_of_text=True).to_json(), "another text")
     data.prepare_data()
     assert data.stream("test").tokens.tolist() == [0, 1, 0, 1, 2]
     assert data.val_dataloader() == []
@@ -723,7 +723,7 @@ def test_another_text_needs_no_split(tmp_path):
 def test_documents_without_an_end_in_the_adopted_tokenizer_run_on(tmp_path):
     paths = [put(tmp_path, f"{i}.txt", "ab" * (i + 1)) for i in range(3)]
     data = TextCorpus(paths)
-    data.adopt(CharTokenizer("ab").to_json(), "another text")
+    data.adopt_tokenizer(CharTokenizer("ab").to_json(), "another text")
     stream = data.stream("test")
     assert (stream.tokens.tolist(), stream.prefix, stream.end_of_text) == ([0, 1] * 6, None, None)
     assert stream.documents == 3
@@ -885,25 +885,25 @@ def test_a_tokenizer_that_is_not_the_checkpoints_is_refused(tmp_path):
         for kind, tokenizer in stored.items():
             data = TextCorpus(path, found)
             if found == kind:
-                data.adopt(tokenizer.to_json(), data.text_sha256)
+                data.adopt_tokenizer(tokenizer.to_json(), data.text_sha256)
                 continue
             trained = "bpe300" if kind == "bpe" else kind
             expected = rf"data\.tokenizer: {found} was found, but the checkpoint's model was trained with {trained}"
             with pytest.raises(UserError, match=expected):
-                data.adopt(tokenizer.to_json(), data.text_sha256)
+                data.adopt_tokenizer(tokenizer.to_json(), data.text_sha256)
     library = learned.tokenizer._library
     library.save(put(tmp_path, "mine.json", ""))
     for text in (path, [path]):  # of documents, with an end of text
         mine = TextCorpus(text, "mine.json", val_fraction=0).tokenizer.to_json()
         for other in (path, [path]):
-            TextCorpus(other, "mine.json").adopt(mine, "another text")
+            TextCorpus(other, "mine.json").adopt_tokenizer(mine, "another text")
     TextCorpus(path, "bpe", bpe_vocab_size=280).tokenizer._library.save(put(tmp_path, "other.json", ""))
     for name in ("mine.json", "other.json"):
         wrong = stored["char"] if name == "mine.json" else learned.tokenizer
         with pytest.raises(
             UserError, match=rf"data\.tokenizer: {name} was found \(sha256 .* was trained with \w+ \(sha"
         ):
-            TextCorpus(path, name).adopt(wrong.to_json(), "another text")
+            TextCorpus(path, name).adopt_tokenizer(wrong.to_json(), "another text")
 
 
 # ---- where training continues
@@ -962,7 +962,7 @@ def test_a_loader_that_is_made_anew_goes_on(tmp_path, limit):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_text_that_has_changed_is_not_trained_on(tmp_path):
     data = TextCorpus(put(tmp_path, "a.txt", TEXT), block_size=128, batch_size=4)
-    data.adopt(CharTokenizer("ab").to_json(), "another text")  # that lacks its characters
+    data.adopt_tokenizer(CharTokenizer("ab").to_json(), "another text")  # that lacks its characters
     with pytest.raises(UserError, match=r"a\.txt is not the text that the model was trained on \(sha256 anot"):
         fitted(data, 1)
 

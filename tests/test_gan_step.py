@@ -202,7 +202,7 @@ def test_accumulation_equals_the_big_batch(tmp_path, name):
     fit(big, 5, tmp_path / "big", data=Toy2D(size=1000, batch_size=16))
     for (key, a), b in zip(small.state_dict().items(), big.state_dict().values(), strict=True):
         if not key.startswith("monitor.first_bad"):
-            assert torch.allclose(a, b, atol=1e-5), key
+            assert torch.allclose(a, b, atol=1e-4), key  # Adam divides roundings of 1e-7 by small gradients
 
 
 # ---- options

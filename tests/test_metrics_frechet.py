@@ -152,7 +152,7 @@ def test_moments_far_from_zero():
     x, real = torch.randn(2000, 8) + 1e4, Gaussian.of(torch.randn(2000, 8) * 1.1 + 1e4)
     moments = Moments(8)
     moments.add(x)
-    assert frechet_distance(moments.gaussian(), real) == pytest.approx(frechet_distance(Gaussian.of(x), real), rel=1e-6)
+    assert frechet_distance(moments.gaussian(), real) == pytest.approx(frechet_distance(Gaussian.of(x), real), rel=1e-5)
 
 
 # the factor

@@ -16,6 +16,7 @@ from lit_gen import parallel, pictures
 from lit_gen.callbacks.loggers import send_record
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.callbacks.stop import Stop
+from lit_gen.contracts import Split
 from lit_gen.errors import UserError
 from lit_gen.evaluating import evaluation_mode
 from lit_gen.metrics.extract import exact_math
@@ -66,7 +67,7 @@ class Evaluator(Callback):
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Check options against model and data, before the first step."""
 
-    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Evaluate ``val`` or ``test``; called on every rank, and its result is the same on each."""
         raise NotImplementedError
 
@@ -141,7 +142,7 @@ class Evaluator(Callback):
         """Evaluate after ``validate`` or ``test`` of a data set without that split, whose hooks lightning skips."""
         if self.latest is None:
             module.to(trainer.strategy.root_device)
-            split = "val" if trainer.state.fn == "validate" else "test"
+            split: Split = "val" if trainer.state.fn == "validate" else "test"
             self._evaluate(trainer, module, split, _step_of_checkpoint(trainer))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -155,7 +156,7 @@ class Evaluator(Callback):
         """The evaluation's record, without its suffix."""
         return Path(trainer.default_root_dir) / "eval" / f"step={step:08d}-{prefix}-{self.title}"
 
-    def _evaluate(self, trainer: Trainer, module: LightningModule, split: str, step: int) -> None:
+    def _evaluate(self, trainer: Trainer, module: LightningModule, split: Split, step: int) -> None:
         if trainer.sanity_checking or (trainer.state.fn == "fit" and step == self._latest_step):
             return
         self._latest_step = step

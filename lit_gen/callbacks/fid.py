@@ -6,15 +6,16 @@ extractor in blocks of 64, gathered in the order of their indices. docs/metrics.
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lit_gen import parallel
+from lit_gen import datasets, parallel
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.image_evaluator import ImageEvaluator
+from lit_gen.contracts import ImageSets, Split
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.announced import extractor_named, names_of
 from lit_gen.metrics.drawing import EXACT, Drawing, first_index
@@ -118,14 +119,12 @@ class FID(ImageEvaluator):
         self.title = f"{self._extractor.name}-{thousands(self.count)}{self.suffix.replace('_', '-')}"
         self.title += "-raw" if self.weights == "raw" else ""
         self._reals = None
-        data: Any = getattr(trainer, "datamodule", None)
+        data = datasets.data_of(trainer)
         hint = f"; --{self.option} false leaves this evaluation out"
-        shape = getattr(data, "shape", None)
+        shape = data.facts().get("shape")
         if shape is not None:
             if tuple(shape) == (2, 1, 1):
-                raise UserError(
-                    f"{self.option}: {type(data).__name__} holds points, no pictures; Modes is for those{hint}"
-                )
+                raise UserError(f"{self.option}: {data.name} holds points, no pictures; Modes is for those{hint}")
             with under(f"{self.option}.", hint):
                 check_shape(self._extractor, shape)
         if self.per_class and getattr(module, "num_classes", None) is None:
@@ -136,21 +135,21 @@ class FID(ImageEvaluator):
                 check_metrics(self.metrics, self.streaming, self._published)
             if self.per_class:
                 raise UserError(f"{self.option}.per_class: {self.reference} holds statistics of all classes together")
-        elif not hasattr(data, "split"):
+        elif not datasets.has_images(data):
             raise UserError(f"{self.option}.reference: the data module has no splits; name an .npz with mu and sigma")
         else:
             self._check_splits(data, hint)
         if shape is not None:
             self._try_out(torch.zeros(2, *shape, dtype=torch.uint8))
 
-    def _check_splits(self, data: Any, hint: str) -> None:
-        real = data.split(self.reference)
+    def _check_splits(self, data: ImageSets, hint: str) -> None:
+        real = data.split(cast(Split, self.reference))
         if not len(real):
             raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
         if self.per_class and (real.labels is None or int(torch.bincount(real.labels).min()) < 2):
             raise UserError(f"{self.option}.per_class: two real images of each class are expected, with labels")
         if "memorization" in self.metrics:
-            others = ("val", "test") if self.reference == "train" else ("train",)
+            others: tuple[Split, ...] = ("val", "test") if self.reference == "train" else ("train",)
             if not any(len(data.split(name)) for name in others):
                 raise UserError(f"{self.option}.metrics: memorization needs a train split and a held-out one{hint}")
 
@@ -176,9 +175,8 @@ class FID(ImageEvaluator):
         """Draw and extract on all ranks, compare on rank 0."""
         assert self._extractor is not None
         if self._reals is None and self._published is None:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            name = getattr(data, "name", None) or type(data).__name__
-            self._reals = Reals(data.split, self.reference, name, self._extractor, module.device)
+            data = datasets.images_of(trainer)
+            self._reals = Reals(data.split, cast(Split, self.reference), data.name, self._extractor, module.device)
         suffix, sets = self.suffix + ("_raw" if self.weights == "raw" else ""), []
         for repeat in range(self.repeats):
             first = first_index(repeat, self.count)

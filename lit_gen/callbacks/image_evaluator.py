@@ -4,6 +4,7 @@ from lightning import LightningModule, Trainer
 
 from lit_gen import pictures
 from lit_gen.callbacks.evaluator import Evaluator, Result
+from lit_gen.contracts import Split
 from lit_gen.errors import UserError
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.protocols import ImageGenerator, Weights
@@ -53,7 +54,7 @@ class ImageEvaluator(Evaluator):
             raise UserError(f"{self.option}: {type(pl_module).__name__} does not draw images")
         super().setup(trainer, pl_module, stage)
 
-    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Draw and measure."""
         drawing = Drawing(self.generator(trainer, module), self.weights, module.device, self.batch_size)
         result = self.measure(trainer, module, drawing)

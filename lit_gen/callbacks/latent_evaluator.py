@@ -8,9 +8,9 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lit_gen import parallel
+from lit_gen import datasets, parallel
 from lit_gen.callbacks.evaluator import Evaluator
-from lit_gen.callbacks.latent_sources import Images
+from lit_gen.contracts import Images, ImageSets, Split
 from lit_gen.errors import UserError
 from lit_gen.evaluating import evaluation_mode
 from lit_gen.metrics.extract import exact_math
@@ -74,7 +74,7 @@ class LatentEvaluator(Evaluator):
             UserError: for a model without latents, data without the split or without labels that the model needs.
         """
         data = refuse_without_latents(self.option, trainer, module)
-        name = "test" if trainer.state.fn == "test" else "val"
+        name: Split = "test" if trainer.state.fn == "test" else "val"
         images = data.split(name)
         if not len(images):
             hint = f"--{self.option} false leaves this evaluation out"
@@ -97,7 +97,7 @@ class LatentEvaluator(Evaluator):
     # ---- the evaluation
 
     def measure_blocks(
-        self, trainer: Trainer, module: LightningModule, split: str, at_most: int | None = None
+        self, trainer: Trainer, module: LightningModule, split: Split, at_most: int | None = None
     ) -> list[Any]:
         """`measure_block` of this rank's blocks in their order; where one rank fails, all do."""
         assert isinstance(module, LatentVariableModel)
@@ -111,13 +111,12 @@ class LatentEvaluator(Evaluator):
         parallel.together(measure)
         return measured
 
-    def images(self, trainer: Trainer, split: str) -> int:
+    def images(self, trainer: Trainer, split: Split) -> int:
         """How many images of the split are measured."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        return self.count or len(data.split(split))
+        return self.count or len(datasets.images_of(trainer).split(split))
 
-    def _blocks(self, trainer: Trainer, model: LatentVariableModel, split: str) -> Iterator[Block]:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    def _blocks(self, trainer: Trainer, model: LatentVariableModel, split: Split) -> Iterator[Block]:
+        data: Any = datasets.images_of(trainer)
         count = self.images(trainer, split)
         for batch in data.val_dataloader() if split == "val" else data.test_dataloader():
             rows = int((batch.indices < count).sum())
@@ -128,16 +127,11 @@ class LatentEvaluator(Evaluator):
             labels = None if model.num_classes is None else batch.labels[filled]
             yield Block(batch.images[filled], labels, batch.indices[filled], rows)
 
-    def record(self, trainer: Trainer, module: LightningModule, split: str) -> dict[str, Any]:
+    def record(self, trainer: Trainer, module: LightningModule, split: Split) -> dict[str, Any]:
         """Which images, and what else the numbers depend on."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = datasets.images_of(trainer)
         where = module.device
-        reference = {
-            "name": getattr(data, "name", None) or type(data).__name__,
-            "split": split,
-            "images": len(data.split(split)),
-            "binarize": getattr(data, "binarize", None),
-        }
+        reference = {"name": data.name, "split": split, "images": len(data.split(split))}
         return {
             "count": self.images(trainer, split),
             "labels": getattr(module, "num_classes", None) is not None,
@@ -145,12 +139,12 @@ class LatentEvaluator(Evaluator):
             "seed": seed_of(module),
             "block": BLOCK,
             "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
-            "reference": reference | getattr(data, "protocol", {}),
+            "reference": reference | dict(data.protocol),
             "versions": versions(),
         }
 
 
-def refuse_without_latents(option: str, trainer: Trainer, module: object) -> Any:
+def refuse_without_latents(option: str, trainer: Trainer, module: object) -> ImageSets:
     """The data module, which has splits of images, of a model with latents.
 
     Args:
@@ -163,9 +157,9 @@ def refuse_without_latents(option: str, trainer: Trainer, module: object) -> Any
     """
     if not isinstance(module, LatentVariableModel):
         raise UserError(f"{option}: {type(module).__name__} was found, a model that encodes images is expected")
-    data = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "split"):
-        raise UserError(f"{option}: {type(data).__name__} was found, a data module of images is expected")
+    data = datasets.data_of(trainer)
+    if not datasets.has_images(data):
+        raise UserError(f"{option}: {data.name} was found, a data module of images is expected")
     return data
 
 
@@ -179,9 +173,9 @@ def refuse_without_labels(option: str, data: object, module: object, images: Ima
         raise UserError(f"{option}: the model is conditional, but {type(data).__name__} has no labels")
 
 
-def held_out(data: Any) -> tuple[str, Images]:
+def held_out(data: ImageSets) -> tuple[str, Images]:
     """The held-out images of a data module and their split's name: val, or test where there is none."""
-    name = "val" if len(data.split("val")) else "test"
+    name: Split = "val" if len(data.split("val")) else "test"
     return name, data.split(name)
 
 

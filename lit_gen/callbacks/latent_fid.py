@@ -8,10 +8,12 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
+from lit_gen import datasets
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.fid import FID
 from lit_gen.callbacks.latent_evaluator import held_out, refuse_without_labels, refuse_without_latents, seed_of
-from lit_gen.callbacks.latent_sources import Encoded, Images, MixtureSampler, Reconstructions, chosen_rows
+from lit_gen.callbacks.latent_sources import Encoded, MixtureSampler, Reconstructions, chosen_rows
+from lit_gen.contracts import Images
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.drawing import Drawing
 from lit_gen.protocols import ImageGenerator, LatentVariableModel
@@ -78,15 +80,13 @@ class MixtureFID(_LatentFID):
 
     def encoded_split(self, trainer: Trainer) -> Images:
         """The training images."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        split: Images = data.split("train")
-        return split
+        return datasets.images_of(trainer).split("train")
 
     def generator(self, trainer: Trainer, module: LightningModule) -> ImageGenerator:
         """Fit the mixture."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         encoded = self.encoded(trainer, module, "latents of training images")
-        counts = data.label_counts if encoded.model.num_classes is not None else None
+        classes = encoded.model.num_classes
+        counts = None if classes is None else datasets.label_counts(datasets.data_of(trainer), classes)
         with under(f"{self.option}: "):
             rows = chosen_rows(encoded.data, self.fit_images)
             self._sampler = MixtureSampler.fit(encoded, rows, self.components, counts)
@@ -140,7 +140,7 @@ class ReconstructionFID(_LatentFID):
 
     def encoded_split(self, trainer: Trainer) -> Images:
         """The held-out images."""
-        return held_out(trainer.datamodule)[1]  # type: ignore[attr-defined]
+        return held_out(datasets.images_of(trainer))[1]
 
     def generator(self, trainer: Trainer, module: LightningModule) -> ImageGenerator:
         """What reconstructs."""
@@ -150,6 +150,6 @@ class ReconstructionFID(_LatentFID):
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
         """As `FID`, and which images are reconstructed."""
         result = super().measure(trainer, module, drawing)
-        split, _ = held_out(trainer.datamodule)  # type: ignore[attr-defined]
+        split, _ = held_out(datasets.images_of(trainer))
         result.protocol["reconstructions"] = {"split": split, "z": "a sample of q(z|x)", "images": self.count}
         return result

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gen import pictures
+from lit_gen import datasets, pictures
 from lit_gen.callbacks import latent_plots
 from lit_gen.callbacks.latent_evaluator import held_out, refuse_without_labels, refuse_without_latents, seed_of
 from lit_gen.callbacks.latent_sources import Encoded, chosen_rows
@@ -114,7 +114,7 @@ class LatentPictures(Callback):
     def _pictures(self, trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, Tensor]]:
         """Each picture by its name, uint8 (C, H, W)."""
         assert isinstance(module, LatentVariableModel)
-        _, images = held_out(trainer.datamodule)  # type: ignore[attr-defined]
+        _, images = held_out(datasets.images_of(trainer))
         encoded = Encoded(module, images, seed_of(module), "pictures", module.device)
         yield "reconstructions", latent_plots.reconstructions(encoded, chosen_rows(images, self.count))
         ends = chosen_rows(images, 2 * self.paths)

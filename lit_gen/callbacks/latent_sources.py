@@ -4,29 +4,20 @@ Both stand where an `lit_gen.protocols.ImageGenerator` stands, so that every met
 """
 
 import warnings
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lit_gen import parallel, randomness
+from lit_gen.contracts import Images
 from lit_gen.data.loaders import to_float
 from lit_gen.errors import UserError
 from lit_gen.metrics.reference import chosen
 from lit_gen.protocols import Code, LatentVariableModel, Weights
 from lit_gen.randomness import BLOCK
 from lit_gen.sampling import labels_of
-
-
-class Images(Protocol):
-    """One split of a data set."""
-
-    images: Tensor
-    """uint8 (N, C, H, W)."""
-    labels: Tensor | None
-
-    def __len__(self) -> int: ...
 
 
 def chosen_rows(data: Images, count: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_gen import parallel, pictures
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.latent_evaluator import Block, LatentEvaluator, seed_of
+from lit_gen.contracts import Split
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.latents import THRESHOLD, kl_by_dimension, mutual_information, unit_variances
 from lit_gen.protocols import LatentVariableModel
@@ -71,7 +72,7 @@ class LatentDiagnostics(LatentEvaluator):
             raise UserError(f"{self.option}: the model's posterior knows none of {', '.join(KNOWN)}")
         return {name: x.float().cpu() for name, x in {"z": code.z, **known}.items()}
 
-    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Encode on all ranks, compute on rank 0."""
         assert isinstance(module, LatentVariableModel)
         blocks = self.measure_blocks(trainer, module, split)

@@ -7,9 +7,10 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lit_gen import parallel
+from lit_gen import datasets, parallel
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.latent_evaluator import Block, LatentEvaluator, seed_of
+from lit_gen.contracts import Split
 from lit_gen.errors import under
 from lit_gen.metrics.likelihood import ImportanceWeights, summarize
 from lit_gen.protocols import LatentVariableModel
@@ -71,7 +72,7 @@ class ImportanceNLL(LatentEvaluator):
         assert weights is not None
         return weights.bound[: block.rows].tolist(), weights.effective_samples[: block.rows].tolist()
 
-    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Weigh this rank's blocks, and add up those of all ranks."""
         assert isinstance(module, LatentVariableModel)
         blocks = self.measure_blocks(trainer, module, split)
@@ -80,11 +81,11 @@ class ImportanceNLL(LatentEvaluator):
             raise AssertionError(f"{len(bounds)} of {self.images(trainer, split)} images were weighed")
         with under(f"{self.option}: "):
             found = summarize(bounds, sizes)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         name = f"iw{self.samples}{self.suffix}"
         values = {f"nll_{name}": found.nll}
-        if data.split(split).images.dtype == torch.uint8:
-            values[f"bits_per_dim_{name}"] = module.bits_per_dim(found.nll, math.prod(data.shape))
+        images = datasets.images_of(trainer).split(split).images
+        if images.dtype == torch.uint8:
+            values[f"bits_per_dim_{name}"] = module.bits_per_dim(found.nll, math.prod(images.shape[1:]))
         values |= {f"nll_{name}_se": found.standard_error, f"ess_{name}": found.effective_samples}
         record = {
             "metrics": {"nll": {"k": self.samples, "chunk": self.chunk, "estimator": "logsumexp(log w) - log k"}},

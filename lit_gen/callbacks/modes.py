@@ -6,9 +6,10 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lit_gen import parallel
+from lit_gen import datasets, parallel
 from lit_gen.callbacks.evaluator import Result
 from lit_gen.callbacks.image_evaluator import ImageEvaluator
+from lit_gen.contracts import Mixture
 from lit_gen.errors import UserError, under
 from lit_gen.metrics.announced import extractor_named
 from lit_gen.metrics.drawing import Drawing
@@ -60,7 +61,7 @@ class Modes(ImageEvaluator):
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`."""
         n, suffix = thousands(self.count), "_raw" if self.weights == "raw" else ""
-        if _is_mixture(data):
+        if isinstance(data, Mixture):
             return [f"{key}{n}{suffix}" for key in ("modes", "high_quality", "reverse_kl")]
         with under(f"{self.option}.classifier: "):
             name = extractor_named(self.classifier).name
@@ -75,13 +76,11 @@ class Modes(ImageEvaluator):
         self._suffix = "_raw" if self.weights == "raw" else ""
         self.title = f"modes-{thousands(self.count)}" + self._suffix.replace("_", "-")
         self._floors = None
-        data: Any = getattr(trainer, "datamodule", None)
-        if _is_mixture(data):
+        data = datasets.data_of(trainer)
+        if isinstance(data, Mixture):
             return
-        if getattr(data, "shape", None) != (3, 28, 28) or getattr(data, "num_classes", None) != 1000:
-            raise UserError(
-                f"{self.option}: {type(data).__name__} has no modes to count; Toy2D or StackedMNIST is expected"
-            )
+        if data.facts() != {"shape": (3, 28, 28), "num_classes": 1000}:
+            raise UserError(f"{self.option}: {data.name} has no modes to count; Toy2D or StackedMNIST is expected")
         with under(f"{self.option}.classifier: "):
             parallel.from_first(self._load)  # one process downloads
             parallel.together(self._load)
@@ -92,7 +91,7 @@ class Modes(ImageEvaluator):
 
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
         """Draw on all ranks, count on rank 0."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = datasets.images_of(trainer)
         place(self._extractor, module.device)
         samples = drawing.gathered(self._rows, 0, self.count)
         real = data.split("val").images[: self.count]
@@ -104,7 +103,7 @@ class Modes(ImageEvaluator):
             "count": self.count,
             "real_count": len(real),
             **drawing.record,
-            "reference": getattr(data, "protocol", {"data": type(data).__name__, "modes": "equal shares"}),
+            "reference": data.protocol,
             "versions": versions(),
         }
         if self._extractor is not None:
@@ -126,14 +125,11 @@ class Modes(ImageEvaluator):
         if self._extractor is not None and (bad := int((samples < 0).sum())):
             raise UserError(f"{self.option}: {bad} of {len(samples)} generated images are NaN or infinite")
         n = thousands(len(samples))
-        if self._extractor is None:
+        if isinstance(data, Mixture):
             modes, high_quality, reverse_kl = mixture_coverage(samples, data.centres, data.sigma)
             values = {f"modes{n}": float(modes), f"high_quality{n}": high_quality, f"reverse_kl{n}": reverse_kl}
         else:
-            found, name = class_coverage(samples, data.num_classes), self._extractor.name
+            assert self._extractor is not None
+            found, name = class_coverage(samples, data.facts()["num_classes"]), self._extractor.name
             values = {f"modes{n}_{name}": float(found.modes), f"kl{n}_{name}": found.kl}
         return {f"{key}{suffix}": value for key, value in values.items()}
-
-
-def _is_mixture(data: Any) -> bool:
-    return hasattr(data, "centres") and hasattr(data, "sigma")

@@ -1,18 +1,18 @@
 """Perplexity and bits per byte, of every token once, the same at any world size and batch size."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 
-from lit_gen import parallel
+from lit_gen import datasets, parallel
 from lit_gen.callbacks.evaluator import Evaluator, Result
-from lit_gen.data.loaders import place
-from lit_gen.data.windows import TokenStream, WindowLoader
+from lit_gen.contracts import Split
 from lit_gen.errors import UserError
 from lit_gen.metrics.scores import versions
-from lit_gen.protocols import TokenScorer
+from lit_gen.protocols import TokenBatch, TokenScorer
 
 TOKENS_AT_ONCE = 8192  # of one block of windows, unless its batch size says otherwise
 
@@ -63,9 +63,10 @@ class Perplexity(Evaluator):
 
     def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
         """Context and stride, and what they put after the names."""
-        context = self.context or data.block_size
+        block_size = data.facts()["block_size"]
+        context = self.context or block_size
         stride = self.stride or context
-        standard = (context, stride) == (data.block_size, data.block_size)
+        standard = (context, stride) == (block_size, block_size)
         suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
         return (context, stride), suffix
 
@@ -75,11 +76,11 @@ class Perplexity(Evaluator):
         Raises:
             UserError: for a model or data that have no tokens, or a context that the network does not take.
         """
-        data: Any = getattr(trainer, "datamodule", None)
-        if not isinstance(module, TokenScorer) or not hasattr(data, "stream"):
+        data = datasets.data_of(trainer)
+        if not isinstance(module, TokenScorer) or not datasets.has_text(data):
             raise UserError(
-                f"{self.option}: a language model and a text are expected, {type(module).__name__} and "
-                f"{type(data).__name__} were found"
+                f"{self.option}: a language model and a text are expected, {type(module).__name__} and {data.name} "
+                f"were found"
             )
         (context, stride), suffix = self._named_window(data)
         if stride > context:
@@ -99,26 +100,26 @@ class Perplexity(Evaluator):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._evaluate(trainer, pl_module, "val", trainer.global_step)
 
-    def evaluate(self, trainer: Trainer, module: LightningModule, split: str) -> Result:
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Score the split's windows, each on one rank, and add up."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        stream: TokenStream = data.stream(split)
+        data = datasets.text_of(trainer)
+        stream = data.stream(split)
         context, stride = self._window
         rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)
-        loader = WindowLoader(stream, context, stride, rows, **place(trainer))
+        windows = data.windows(split, context, stride, rows)
         assert isinstance(module, TokenScorer)
-        nats, text_nats, count = score(module, loader, stream.end_of_text)
+        nats, text_nats, count = score(module, windows, stream.end_of_text)
         if stream.prefix is None:  # nothing precedes the first token
             uniform = math.log(stream.vocab_size)
             nats, text_nats, count = nats + uniform, text_nats + uniform, count + 1
-        if count != len(stream.tokens):
-            raise AssertionError(f"{count} of {len(stream.tokens)} tokens were scored")
+        if count != len(stream):
+            raise AssertionError(f"{count} of {len(stream)} tokens were scored")
         loss = nats / count
         values = {"loss": loss, "perplexity": _exp(loss)}
         if stream.text_bytes:
             values["bits_per_byte"] = text_nats / (math.log(2) * stream.text_bytes)
         floors = {}
-        entropy = data.entropy(split) if hasattr(data, "entropy") else None
+        entropy = data.entropy(split)
         if entropy is not None:
             floors["bits_per_byte"] = entropy
         record = {
@@ -134,19 +135,19 @@ class Perplexity(Evaluator):
 
 
 @torch.no_grad()
-def score(module: TokenScorer, loader: WindowLoader, end_of_text: int | None) -> tuple[float, float, int]:
+def score(module: TokenScorer, windows: Iterable[TokenBatch], end_of_text: int | None) -> tuple[float, float, int]:
     """Sums over all ranks: nats of all scored tokens, nats of those that are text, and how many were scored.
 
     Args:
         module: says each token's nats.
-        loader: this rank's windows.
+        windows: this rank's, in blocks.
         end_of_text: the id that is no text.
 
     Returns:
         The sums, the same on every rank and for any number of ranks.
     """
     nats, text, count = [], [], 0
-    for batch in loader:
+    for batch in windows:
         each = module.nll(batch.tokens).cpu().double()
         scored = torch.ones(each.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
         is_text = scored if end_of_text is None else scored & (batch.tokens[:, 1:].cpu() != end_of_text)

@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from lit_gen import datasets
+
 
 class ProgressLine(ProgressBar):
     """One line for the whole run, counted in steps.
@@ -91,9 +93,7 @@ class ProgressLine(ProgressBar):
         self._bar.update(self._task, completed=step, description=_step(trainer), text=text, refresh=True)
 
     def _measure(self, trainer: Trainer, now: float) -> None:
-        data = getattr(trainer, "datamodule", None)
-        self.unit = "tokens" if hasattr(data, "tokens_per_step") else "images"
-        per_step = getattr(data, f"{self.unit}_per_step", 0)
+        per_step, self.unit = datasets.data_of(trainer).per_step()
         self.rate = (trainer.global_step - self._first_step) * per_step / max(1e-9, now - self._began)
 
     def _text(self, trainer: Trainer) -> str:

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gen import pictures
+from lit_gen import datasets, pictures
 from lit_gen.callbacks.loggers import send_picture, send_texts
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.errors import UserError, under
@@ -16,6 +16,7 @@ from lit_gen.protocols import ImageGenerator, TextGenerator
 
 SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
 MOST_COLUMNS = 20  # of a grid with a class per column
+MOST_POINTS = 2000  # of the data, behind those of the model
 
 
 class Samples(Callback):
@@ -96,8 +97,9 @@ class Samples(Callback):
         labels = None if classes is None else torch.arange(self.count) % classes
         images = pl_module.sample(torch.arange(self.count), labels=labels)
         if images.shape[1:] == (2, 1, 1):
-            reference = getattr(getattr(trainer, "datamodule", None), "reference_points", None)
-            pictures.save_scatter(images, path, reference() if reference is not None else None)
+            data = datasets.data_of(trainer)
+            behind = data.split("val").images[:MOST_POINTS] if datasets.has_images(data) else None
+            pictures.save_scatter(images, path, behind)
         else:
             columns = classes if classes is not None and classes <= MOST_COLUMNS else None
             whole = pictures.grid(pictures.quantize(images), columns)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from lit_gen import runs
+from lit_gen import datasets, runs
 from lit_gen.callbacks.evaluator import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
@@ -38,7 +38,7 @@ class WriteConfig(Callback):
 
 def which_text(data: Any) -> None:
     """A text that comes with Python differs between its versions: say which one this is."""
-    if hasattr(data, "text_sha256"):
+    if datasets.has_text(data):
         text = data.protocol
         kind = f"tokenizer {text['tokenizer']}, {text['vocab_size']:,} ids"
         print(f"text      {text['data']}, sha256 {text['text_sha256'][:12]}, {kind}", flush=True)

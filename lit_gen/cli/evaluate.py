@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from lit_gen.callbacks.evaluator import Result, save_record, table
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.hardware import usable_device
 from lit_gen.cli.run_dir import of_checkpoint
+from lit_gen.contracts import Split
 from lit_gen.data.cifar import CIFAR10
 from lit_gen.data.folder import read_images
 from lit_gen.data.images import ImageData
@@ -124,7 +125,7 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
         splits = [s for s in SPLITS if len(data.split(s))]
         if (split or "train") not in splits:
             raise UserError(f"reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
-        return Reals(data.split, split or "train", name, extractor, where)  # type: ignore[arg-type]
+        return Reals(data.split, cast(Split, split or "train"), name, extractor, where)
     path = Path(options.reference)
     if path.suffix == ".npz" and path.is_file():
         arrays = read_npz(path)

@@ -10,8 +10,8 @@ from lightning import LightningDataModule
 from lit_gen.cli import configs
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
-from lit_gen.data import cifar, folder, mnist, stacked_mnist, tensors, toy  # noqa: F401  short names: --data FashionMNIST
-from lit_gen.data import text as _text  # noqa: F401  --data TextCorpus
+from lit_gen.data import names  # noqa: F401
+from lit_gen.data.module import DataModule
 from lit_gen.errors import UserError
 from lit_gen.metrics.features import INCEPTION
 
@@ -67,5 +67,4 @@ def _datamodule(config: object, options: list[str]) -> LightningDataModule:
 def fetched(datamodule: LightningDataModule) -> list[Path]:
     """Fetch a data module's files and return their paths."""
     datamodule.prepare_data()
-    files: list[Path] = datamodule.files() if hasattr(datamodule, "files") else []
-    return files
+    return datamodule.files() if isinstance(datamodule, DataModule) else []

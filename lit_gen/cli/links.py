@@ -1,93 +1,107 @@
-"""What the data tells the networks that ask for it: ``shape``, ``num_classes``, ``vocab_size``, ``block_size``."""
+"""What the data tell the networks that ask for it: ``shape``, ``num_classes``, ``vocab_size``, whatever they answer.
+
+A network may leave open, in the config, what the data module's `facts` can answer: a constructor's parameter without a
+default, or with the default None, is filled by its name, whatever the network is called and wherever in the model it
+stands. So no config says the shape of an image, and a network of another set is the same line.
+"""
 
 import importlib
 import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.cli import LightningArgumentParser, _InstantiatorFn
+from jsonargparse import ArgumentParser, Namespace
+from lightning import LightningDataModule, LightningModule
+from torch import nn
 
 from lit_gen import loading
+from lit_gen.data.module import DataModule
 from lit_gen.errors import UserError
-
-FACTS = {
-    "generator": ("shape", "num_classes"),
-    "discriminator": ("shape", "num_classes"),
-    "encoder": ("shape", "num_classes"),
-    "decoder": ("shape", "num_classes"),
-    "network": ("vocab_size", "block_size"),
-}
+from lit_gen.hparams import constructor_arguments
 
 
-def add(parser: LightningArgumentParser) -> None:
-    """Link the data's facts into every network, and the seed into data and model.
+def is_network(found: object) -> bool:
+    """Whether ``found`` is a class of networks: the parser lets those leave arguments open."""
+    return inspect.isclass(found) and issubclass(found, nn.Module) and not issubclass(found, LightningModule)
 
-    A link whose target a class does not have is passed over: a user's own network need not take a shape.
+
+def data_of(parser: ArgumentParser, config: Namespace, command: str, checkpoint: Path | None) -> LightningDataModule:
+    """Instantiate the data module, which takes over what a checkpoint says of its data.
+
+    Args:
+        parser: LightningCLI's.
+        config: of the data module.
+        command: the subcommand whose configuration it is.
+        checkpoint: of the model that will meet these data, or None.
     """
-    for network, facts in FACTS.items():
-        for fact in facts:
-            target = f"model.init_args.{network}.init_args.{fact}"
-            parser.link_arguments("data", target, compute_fn=_Fact(fact), apply_on="instantiate")
-    parser.link_arguments("seed_everything", "model.init_args.seed")
-    parser.link_arguments("seed_everything", "data.init_args.seed")
+    chosen = Namespace(subcommand=command, **{command: Namespace(data=config)})
+    data: LightningDataModule = parser.instantiate(chosen, instantiate_groups=False)[command].data
+    if checkpoint is not None and isinstance(data, DataModule):
+        data.adopt(loading.read(checkpoint))
+    return data
 
 
-class _Fact:
-    """What a data module says under a name, None where it says nothing: images have no vocabulary."""
+def others_of(parser: ArgumentParser, config: Namespace, command: str, data: LightningDataModule) -> Namespace:
+    """Instantiate everything but the data module; ``config`` is changed to hold what the data answered.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, data: object) -> Any:
-        return getattr(data, self.name, None)
-
-
-class Instantiator(_InstantiatorFn):
-    """Lightning's instantiator, which records the arguments for the checkpoint, without links that have no target."""
-
-    def __call__(self, class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
-        """Instantiate ``class_type``, recording the links that its networks take.
-
-        Raises:
-            UserError: if a network needs what the data set cannot say, such as the number of classes.
-        """
-        self.cli._dump_config()
-        taken = {}
-        for target, value in applied_instantiation_links.items():
-            _, parameter = _parameter(self.cli.config_dump, target.split("."))
-            if parameter is not None:
-                taken[target] = value
-        made: Any = super().__call__(class_type, *args, applied_instantiation_links=taken, **kwargs)
-        if self.key == "data":
-            self._before_the_model(made)
-        return made
-
-    def _before_the_model(self, data: Any) -> None:
-        """Give the data a checkpoint's tokenizer, and see that it can say what the networks need."""
-        checkpoint = getattr(self.cli, "checkpoint", None)  # of our own command line
-        if checkpoint is not None and hasattr(data, "adopt"):
-            text = loading.read(checkpoint).get("text")
-            if text is not None:
-                data.adopt(text["tokenizer"], text["sha256"])
-        for network, facts in FACTS.items():
-            for fact in facts:
-                name, parameter = _parameter(self.cli.config_dump, ["model", "init_args", network, "init_args", fact])
-                needed = parameter is not None and parameter.default is parameter.empty
-                if needed and getattr(data, fact, None) is None:
-                    kind = type(data).__name__
-                    lacks = "no labels; choose a labelled set or" if fact == "num_classes" else f"none ({kind}); choose"
-                    raise UserError(
-                        f"model.{network}: {name} needs {fact}, but the data set has {lacks} another network"
-                    )
+    Raises:
+        UserError: as `fill`.
+    """
+    facts = data.facts() if isinstance(data, DataModule) else {}
+    fill(config[command].model, facts, type(data).__name__)
+    others = config.clone()
+    del others[command]["data"]
+    made: Namespace = parser.instantiate(others)
+    return made
 
 
-def _parameter(config: Any, target: list[str]) -> tuple[str, inspect.Parameter | None]:
-    """The name of the class configured at ``target``, and its parameter that is linked, None if it has none."""
-    *path, init_args, name = target
-    assert init_args == "init_args"
-    for part in path:
-        config = config.get(part) if isinstance(config, dict) else None
-    if not isinstance(config, dict) or "class_path" not in config:
-        return "", None
-    module, _, qualified = config["class_path"].rpartition(".")
-    parameters = inspect.signature(getattr(importlib.import_module(module), qualified)).parameters
-    return qualified, parameters.get(name)
+def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
+    """Fill in what the networks of a model's configuration leave open.
+
+    Args:
+        model: class path and arguments, changed in place.
+        facts: what the data answer, by parameter name; None where they have no such thing.
+        data: the name of the data module's class, for the messages.
+
+    Raises:
+        UserError: if a network needs what is neither configured nor known to the data.
+    """
+    for where, chosen in _networks(model, "model"):
+        arguments = chosen.get("init_args") or Namespace()
+        for name, parameter in constructor_arguments(_class(chosen.class_path)).items():
+            required = parameter.default is parameter.empty
+            if arguments.get(name) is not None or not (required or parameter.default is None):
+                continue
+            if facts.get(name) is not None:
+                arguments[name] = facts[name]
+            elif required and name not in arguments:
+                raise UserError(_missing(where, chosen.class_path.rpartition(".")[2], name, facts, data))
+        chosen["init_args"] = arguments
+
+
+def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data: str) -> str:
+    if name not in facts:
+        known = f"; {data} knows {', '.join(facts)}" if facts else ""
+        return f"{where}.{name}: {network} needs it, and neither the config nor the data say it{known}"
+    lacks = "no labels; choose a labelled set or" if name == "num_classes" else f"none ({data}); choose"
+    return f"{where}: {network} needs {name}, but the data set has {lacks} another network"
+
+
+def _networks(config: Any, where: str) -> Iterator[tuple[str, Namespace]]:
+    """Every network within a configuration, with the option that chose it."""
+    if isinstance(config, Namespace) and isinstance(config.get("class_path"), str):
+        if is_network(_class(config.class_path)):
+            yield where, config
+        yield from _networks(config.get("init_args"), where)
+    elif isinstance(config, Namespace | dict):
+        for key in list(config if isinstance(config, dict) else vars(config)):
+            yield from _networks(config[key], f"{where}.{key}")
+    elif isinstance(config, list | tuple):
+        for element in config:
+            yield from _networks(element, where)
+
+
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)

@@ -25,6 +25,7 @@ from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.cli.parser import Parser, explain
 from lit_gen.cli.quiet import quiet
+from lit_gen.data.module import DataModule
 from lit_gen.errors import UserError
 from lit_gen.protocols import ImageGenerator
 
@@ -104,16 +105,13 @@ class LitGenCLI(LightningCLI):
         parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What every run has, by name, and the links between data and model."""
+        """What every run has, by name; the seed is said once for model and data."""
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(ProgressLine, "progress")
         parser.add_lightning_class_args(Stop, "stop")
-        links.add(parser)
-
-    def _add_instantiators(self) -> None:
-        for key, base in (("model", LightningModule), ("data", LightningDataModule)):
-            self.parser.add_instantiator(links.Instantiator(self, key), base, subclasses=True)
+        for part in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed")
 
     def _parse_ckpt_path(self) -> None:
         """Not LightningCLI's: a checkpoint's hyper-parameters never override the command line."""
@@ -175,11 +173,29 @@ class LitGenCLI(LightningCLI):
             )
         return text
 
+    def instantiate_classes(self) -> None:
+        """Instantiate the data, then what the model leaves open to them, then the trainer."""
+        self.instantiate_parts()
+        self._add_configure_optimizers_method_to_model(self.subcommand)
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_parts(self) -> None:
+        """Instantiate the data module; then the model, for which it answers what the config leaves open."""
+        self.datamodule = links.data_of(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        self.config_init = links.others_of(self.parser, self.config, str(self.subcommand), self.datamodule)
+        self.model = self._get(self.config_init, "model")
+
+    def _dump_config(self) -> None:
+        """Dump anew for each part: the data's answers belong to what a checkpoint rebuilds the model from."""
+        vars(self).pop("config_dump", None)
+        super()._dump_config()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""
         self.datamodule.prepare_data()
         self.checkpoint_step = loading.check_fits(self.checkpoint, self.model) if self.checkpoint else 0
-        self.datamodule.allow_changes = self.chosen.allow_changes
+        if isinstance(self.datamodule, DataModule):
+            self.datamodule.allow_changes = self.chosen.allow_changes
         if self.plugins:
             given = self.config_init[self.subcommand].trainer.plugins
             kwargs["plugins"] = [*(given if isinstance(given, list) else [given] if given else []), *self.plugins]

@@ -2,26 +2,19 @@
 
 import importlib
 import re
+from argparse import SUPPRESS
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NoReturn
 
-import torch
 from jsonargparse import Namespace
-from lightning import LightningDataModule, LightningModule
-from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.loggers import Logger
 
 from lit_gen.cli.configs import Config
+from lit_gen.cli.links import is_network
+from lit_gen.cli.short_names import known_classes
 from lit_gen.errors import UserError, nearest
-from lit_gen.gan.augment import Augmentation
-from lit_gen.gan.context import Regularizer
 from lit_gen.hparams import constructor_arguments
-from lit_gen.schedules import Schedule
-from lit_gen.vae.bottleneck import Bottleneck
-from lit_gen.vae.likelihoods import Likelihood
-from lit_gen.vae.objectives import Objective
 
 
 class Parser(LightningArgumentParser):
@@ -35,6 +28,14 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the parser's message as it is; `explain` makes it one sentence."""
         raise UserError(message) from ex
+
+    def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a class's arguments; a network may leave open what the data answer, see `lit_gen.cli.links`."""
+        added: list[str] = super().add_class_arguments(theclass, *args, **kwargs)
+        for action in self._actions if is_network(theclass) else []:
+            if action.required:
+                action.required, action.default = False, SUPPRESS
+        return added
 
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:
         """Add an instantiator; classes that none is for are made by `_make`, which remembers mistakes."""
@@ -136,7 +137,7 @@ def _explain_value(message: str, key: str, configured: type | None) -> str:
     if found := re.search(r"the following arguments are required: (.*)", message):
         return f"{key}: {found[1]} must be given"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"{key}: there is no class {found[1]!r}{nearest(found[1], _short_names())}"
+        return f"{key}: there is no class {found[1]!r}{nearest(found[1], [c.__name__ for c in known_classes()])}"
     if found := re.search(r"Expected an? (?:<class ')?(.+?)(?:'>)?\. Got value: (.*)", message):
         expected = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", found[1])
         choices = re.findall(r"'([^']+)'", found[1])
@@ -196,24 +197,10 @@ def _class(path: Any) -> type | None:
     if not isinstance(path, str):
         return None
     if "." not in path:
-        return next((c for c in _known_classes() if c.__name__ == path), None)
+        return next((c for c in known_classes() if c.__name__ == path), None)
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         return None
     return found if isinstance(found, type) else None
-
-
-def _known_classes() -> Iterator[type]:
-    lightnings = [LightningModule, LightningDataModule, Callback, Logger]
-    queue: list[type] = [*lightnings, torch.optim.Optimizer, Regularizer, Augmentation, Schedule]
-    queue += [Likelihood, Bottleneck, Objective]
-    while queue:
-        found = queue.pop()
-        yield found
-        queue += found.__subclasses__()
-
-
-def _short_names() -> list[str]:
-    return [c.__name__ for c in _known_classes()]

@@ -134,8 +134,7 @@ class Built(LitGenCLI):
 
     def instantiate_classes(self) -> None:
         """Model, data and callbacks; then the optimizers, which check their rates."""
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
+        self.instantiate_parts()
         self.callbacks = run_dir.listed(self.config_init["fit"].trainer.callbacks)
         if hasattr(self.model, "announced"):  # one of ours, which needs no trainer for it
             self.model.configure_optimizers()

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lit_gen.contracts import Split
 from lit_gen.data.files import ensure
-from lit_gen.data.images import ImageData, Split, stratified
+from lit_gen.data.images import ImageData, stratified
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
 

@@ -16,7 +16,8 @@ from rich.progress import track
 from torch import Tensor
 
 from lit_gen.cache import cached
-from lit_gen.data.images import ImageData, Split, stratified
+from lit_gen.contracts import Split
+from lit_gen.data.images import ImageData, stratified
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
 

@@ -1,25 +1,21 @@
 """The data module of every image set: splits, loaders, and what the model must know of the data."""
 
-import os
 import warnings
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
-from lit_gen.cache import cache_folder
-from lit_gen.data.loaders import EvalLoader, ImageSet, TrainLoader, place
+from lit_gen.contracts import Split
+from lit_gen.data.loaders import EvalLoader, ImageSet, TrainLoader
+from lit_gen.data.module import DataModule, micro_batches, place
 from lit_gen.errors import UserError
 
-Split = Literal["train", "val", "test"]
 
-
-class ImageData(LightningDataModule):
+class ImageData(DataModule):
     """Base of the image data modules: a subclass says what its splits are, in `load`.
 
-    `shape` and `num_classes` are known as soon as the module is built; the command line links them into the networks.
+    `shape` and `num_classes` are known as soon as the module is built; networks that ask for them are given them.
 
     Args:
         root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
@@ -34,8 +30,6 @@ class ImageData(LightningDataModule):
     """(C, H, W) of one image."""
     num_classes: int | None = None
     """Number of classes, None for a set without labels."""
-    name: str | None = None
-    """What records of numbers call the set; None for the name of the class."""
 
     def __init__(
         self,
@@ -46,21 +40,11 @@ class ImageData(LightningDataModule):
         on_device: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(root, seed)
         if batch_size < 1:
             raise UserError(f"data.batch_size: {batch_size} was found, a whole number of at least 1 is expected")
-        self.root = data_root(root)
-        self.batch_size, self.flip, self.pad, self.on_device, self.seed = (
-            batch_size,
-            flip,
-            pad,
-            on_device,
-            seed,
-        )
+        self.batch_size, self.flip, self.pad, self.on_device = batch_size, flip, pad, on_device
         self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
-        self.allow_changes = False  # whether a resumed run may take another number of images per step
-        self._loader: TrainLoader | None = None
-        self._position: dict[str, int] = {}
         self._splits: dict[Split, ImageSet] = {}
 
     # ---- what a subclass says
@@ -76,11 +60,15 @@ class ImageData(LightningDataModule):
     def prepare_data(self) -> None:
         """Fetch or build what `load` reads; called in one process before any `load`."""
 
-    def files(self) -> list[Path]:
-        """The files that this data set reads, for `lit-gen fetch`; all exist after `prepare_data`."""
-        return []
+    # ---- what models, callbacks and lightning ask
 
-    # ---- what lightning asks
+    def facts(self) -> dict[str, Any]:
+        """``shape``, and ``num_classes``, None for a set without labels."""
+        return {"shape": self.shape, "num_classes": self.num_classes}
+
+    def per_step(self) -> tuple[int, str]:
+        """Training images of one step over all ranks, those of all updates and micro-batches."""
+        return self.images_per_step, "images"
 
     def split(self, split: Split) -> ImageSet:
         """A split, read once."""
@@ -91,14 +79,6 @@ class ImageData(LightningDataModule):
             self._splits[split] = data
         return self._splits[split]
 
-    @property
-    def label_counts(self) -> Tensor | None:
-        """How many training images each class has, (num_classes,); None for a set without labels."""
-        labels = self.split("train").labels
-        return (
-            None if labels is None or self.num_classes is None else torch.bincount(labels, minlength=self.num_classes)
-        )
-
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches, one per step."""
         probabilities, here = self.drawn_anew(), place(self.trainer)
@@ -108,38 +88,19 @@ class ImageData(LightningDataModule):
         if self.on_device and here:
             labels = None if data.labels is None else data.labels.to(here["device"])
             data = ImageSet(data.images.to(here["device"]), labels)
-        micro_batches = getattr(getattr(self.trainer, "lightning_module", None), "batches_per_step", 1)
         loader = TrainLoader(
             data,
             self.batch_size,
             self.seed,
-            micro_batches=micro_batches,
-            accumulate=getattr(self.trainer, "accumulate_grad_batches", 1),
+            micro_batches=getattr(self.trainer and self.trainer.lightning_module, "batches_per_step", 1),
+            accumulate=micro_batches(self.trainer),
             flip=self.flip,
             pad=self.pad,
             binarize=probabilities is not None,
             **here,
         )
         self.images_per_step = loader.images_per_step
-        if self._position:
-            before = self._position["images_per_step"]
-            if before != self.images_per_step and not self.allow_changes:
-                raise UserError(
-                    f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, "
-                    f"trainer.devices, trainer.num_nodes): a resumed run continues as it was, or say "
-                    f"--allow_changes true"
-                )
-            loader.load_state_dict(self._position)
-        self._loader = loader
-        return loader
-
-    def state_dict(self) -> dict[str, int]:
-        """The position in the training data: Lightning forgets a loader's own at the end of an epoch."""
-        return {"step": self._loader.step if self._loader else 0, "images_per_step": self.images_per_step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue at the position of ``state``."""
-        self._position = dict(state)
+        return self.continued(loader)
 
     def val_dataloader(self) -> EvalLoader | list[Any]:
         """The held-out images, each once."""
@@ -157,12 +118,6 @@ class ImageData(LightningDataModule):
             return EvalLoader(data, **place(self.trainer))
         warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
         return []
-
-
-def data_root(root: str | None) -> Path:
-    """The folder for data sets: as given, else ``LIT_GEN_DATA``, else the cache folder."""
-    chosen = root or os.environ.get("LIT_GEN_DATA")
-    return Path(chosen).expanduser() if chosen else cache_folder()
 
 
 def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:

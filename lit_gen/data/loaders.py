@@ -6,7 +6,6 @@ crops and binary pixels are drawn for the global batch, and each rank takes its 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,13 +31,6 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-def place(trainer: Any) -> dict[str, Any]:
-    """Where a trainer's loaders work: their options rank, world and device; none without a trainer."""
-    if trainer is None:
-        return {}
-    return {"rank": trainer.global_rank, "world": trainer.world_size, "device": trainer.strategy.root_device}
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -106,7 +98,21 @@ class TrainLoader:
 
     def state_dict(self) -> dict[str, int]:
         """The next step; the same on every rank, and at any world size with the same global batch."""
-        return {"step": self.step}
+        return {"step": self.step, "images_per_step": self.images_per_step}
+
+    def resume(self, state: dict[str, int], allow_changes: bool) -> None:
+        """Continue at ``state``.
+
+        Raises:
+            UserError: if a step took another number of images, unless that is allowed.
+        """
+        before = state["images_per_step"]
+        if before != self.images_per_step and not allow_changes:
+            raise UserError(
+                f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, "
+                f"trainer.devices, trainer.num_nodes): a resumed run continues as it was, or say --allow_changes true"
+            )
+        self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at the step of ``state``."""

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_gen.contracts import Split
 from lit_gen.data import binarize as binarization
 from lit_gen.data.files import ensure, read_idx
-from lit_gen.data.images import ImageData, Split, stratified
+from lit_gen.data.images import ImageData, stratified
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
 

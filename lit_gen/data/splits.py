@@ -8,8 +8,8 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_gen.cache import cached
+from lit_gen.contracts import Split
 from lit_gen.data.documents import Scan, Source, scan
-from lit_gen.data.images import Split
 from lit_gen.errors import UserError, note
 
 

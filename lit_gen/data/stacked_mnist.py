@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from lit_gen import randomness
-from lit_gen.data.images import ImageData, Split
+from lit_gen.contracts import Split
+from lit_gen.data.images import ImageData
 from lit_gen.data.loaders import ImageSet
 from lit_gen.data.mnist import MNIST
 from lit_gen.errors import UserError

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from lit_gen.arrays import images_of, read_npz
 from lit_gen.cache import cached
-from lit_gen.data.images import ImageData, Split, stratified
+from lit_gen.contracts import Split
+from lit_gen.data.images import ImageData, stratified
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
 from lit_gen.pictures import quantize

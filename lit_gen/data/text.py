@@ -3,17 +3,16 @@
 import functools
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule
-
+from lit_gen.contracts import Split
 from lit_gen.data import corpus
 from lit_gen.data.bpe import TextTokenizer
 from lit_gen.data.crops import TrainCrops
 from lit_gen.data.documents import Source, find
-from lit_gen.data.images import Split, data_root
-from lit_gen.data.loaders import place
+from lit_gen.data.module import DataModule, micro_batches, place
 from lit_gen.data.splits import Part, plan, whole
 from lit_gen.data.token_file import TokenFile
 from lit_gen.data.windows import TokenStream, WindowLoader
@@ -23,7 +22,7 @@ BLOCK_TOKENS = 8192
 """Tokens in one block of the standard evaluation."""
 
 
-class TextCorpus(LightningDataModule):
+class TextCorpus(DataModule):
     """Text as tokens: random crops for training, every held-out token once for validation.
 
     Args:
@@ -67,20 +66,16 @@ class TextCorpus(LightningDataModule):
         on_device: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(root, seed)
         counts = {"block_size": block_size, "batch_size": batch_size, "grammar_characters": grammar_characters}
         counts |= {"workers": 1 if workers is None else workers, "bpe_vocab_size": bpe_vocab_size}
         corpus.check_options(val_fraction, **counts)
-        self.root = data_root(root)
         corpus.check_tokenizer(tokenizer, self.root)
         self.tokenizer_spec, self.bpe_vocab_size = tokenizer, bpe_vocab_size
         self.block_size, self.batch_size, self.val_fraction = block_size, batch_size, val_fraction
         self.workers = workers or min(8, os.cpu_count() or 1)
-        self.on_device, self.seed = on_device, seed
+        self.on_device = on_device
         self.tokens_per_step = batch_size * block_size  # of all ranks; set again when the train loader is made
-        self.allow_changes = False  # whether a resumed run may take another number of tokens per step
-        self._loader: TrainCrops | None = None
-        self._position: dict[str, int] = {}
         self._adopted: tuple[TextTokenizer, str] | None = None
         self._streams: dict[Split, TokenStream] = {}
         look = functools.partial(find, root=self.root, column=column, grammar_characters=grammar_characters)
@@ -132,7 +127,12 @@ class TextCorpus(LightningDataModule):
             **{split: self.stream(split).counts for split in self._plan[0]},
         }
 
-    def adopt(self, tokenizer_json: str, text_sha256: str) -> None:
+    def adopt(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the tokenizer of a language model's checkpoint; see `adopt_tokenizer`."""
+        if (text := checkpoint.get("text")) is not None:
+            self.adopt_tokenizer(text["tokenizer"], text["sha256"])
+
+    def adopt_tokenizer(self, tokenizer_json: str, text_sha256: str) -> None:
         """Take the tokenizer of a checkpoint; called before anything is encoded.
 
         Where the text is another one than the checkpoint's model was trained on, all of it is unseen: the test split is
@@ -145,7 +145,7 @@ class TextCorpus(LightningDataModule):
         Raises:
             UserError: if the tokenizer is damaged, or another one than ``tokenizer`` says.
         """
-        assert not self._streams, "adopt() after the text was encoded"
+        assert not self._streams, "the text was encoded already"
         self._adopted = corpus.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
         for known in ("tokenizer", "_plan"):
             self.__dict__.pop(known, None)
@@ -194,11 +194,23 @@ class TextCorpus(LightningDataModule):
         with under(f"data.path, {part.source.name}: " if part.source is self._source else f"{part.source.name}: "):
             return corpus.tokens(part, self.tokenizer, self.workers)
 
-    # ---- what lightning asks
+    # ---- what models, callbacks and lightning ask
+
+    def facts(self) -> dict[str, Any]:
+        """``vocab_size`` and ``block_size``; learns the tokenizer."""
+        return {"vocab_size": self.vocab_size, "block_size": self.block_size}
+
+    def per_step(self) -> tuple[int, str]:
+        """Tokens of one step over all ranks."""
+        return self.tokens_per_step, "tokens"
+
+    def windows(self, split: Split, context: int, stride: int, rows: int) -> WindowLoader:
+        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
+        return WindowLoader(self.stream(split), context, stride, rows, **place(self.trainer))
 
     def prepare_data(self) -> None:
         """Read, fingerprint and encode the text, unless that was done before."""
-        for split in ["train", *self._plan[0]] if getattr(self.trainer, "training", False) else self._plan[0]:
+        for split in ["train", *self._plan[0]] if self.trainer and self.trainer.training else self._plan[0]:
             self._tokens(split)
 
     def files(self) -> list[Path]:
@@ -214,26 +226,12 @@ class TextCorpus(LightningDataModule):
             self.block_size,
             self.batch_size,
             self.seed,
-            accumulate=getattr(self.trainer, "accumulate_grad_batches", 1),
+            accumulate=micro_batches(self.trainer),
             on_device=self.on_device,
             **place(self.trainer),
         )
         self.tokens_per_step = loader.tokens_per_step
-        # a new fit begins at 0, a resumed one where it was; lightning may ask for a new loader in between
-        reached = self._position or (self._loader.state_dict() if self._loader and self.trainer else {})
-        if reached and (self.trainer is None or self.trainer.global_step > 0):
-            loader.resume(reached, self.allow_changes)
-        self._loader, self._position = loader, {}
-        return loader
-
-    def state_dict(self) -> dict[str, int]:
-        """The position in the training data: Lightning forgets a loader's own at the end of an epoch."""
-        nowhere = {"micro_batch": 0, "accumulate": 1, "tokens_per_step": self.tokens_per_step}
-        return self._loader.state_dict() if self._loader else nowhere
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue at the position of ``state``."""
-        self._position = dict(state)
+        return self.continued(loader)
 
     def val_dataloader(self) -> WindowLoader | list[Any]:
         """Every held-out token once, in disjoint windows of ``block_size``."""
@@ -247,5 +245,4 @@ class TextCorpus(LightningDataModule):
         if split not in self._plan[0]:
             warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
             return []
-        rows = max(1, BLOCK_TOKENS // self.block_size)
-        return WindowLoader(self.stream(split), self.block_size, self.block_size, rows, **place(self.trainer))
+        return self.windows(split, self.block_size, self.block_size, max(1, BLOCK_TOKENS // self.block_size))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lit_gen import randomness
-from lit_gen.data.images import ImageData, Split
+from lit_gen.contracts import Split
+from lit_gen.data.images import ImageData
 from lit_gen.data.loaders import ImageSet
 from lit_gen.errors import UserError
 
@@ -60,6 +61,7 @@ class Toy2D(ImageData):
         noise = torch.from_numpy(generator.standard_normal((count, 2), dtype=np.float32))
         return ImageSet((self.centres[labels] + self.sigma * noise)[:, :, None, None], labels)
 
-    def reference_points(self) -> Tensor:
-        """Some held-out points (N, 2, 1, 1), to draw behind the samples."""
-        return self.split("val").images[:2000]
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What a record of numbers says of the set."""
+        return {"data": self.name, "modes": "equal shares"}

@@ -1,6 +1,7 @@
 """What is wrong with a user's options, loss, networks or regularizers, said before or at the first step."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -194,18 +195,18 @@ def conditioning(generator: nn.Module, discriminator: nn.Module, terms: nn.Modul
         )
 
 
-def labels(network: str, num_classes: int | None, data: Any) -> None:
+def labels(network: str, num_classes: int | None, facts: Mapping[str, Any]) -> None:
     """Check that a conditional network finds its classes in the data.
 
     Args:
         network: its name, for the message.
         num_classes: how many classes it was built for, None for an unconditional one.
-        data: the data module.
+        facts: what the data module answers; nothing is checked where it does not know ``num_classes``.
 
     Raises:
         UserError: if the data set has no labels, or other classes.
     """
-    there = getattr(data, "num_classes", num_classes)
+    there = facts.get("num_classes", num_classes)
     if num_classes is None or there == num_classes:
         return
     has = "no labels" if there is None else f"{there} classes"

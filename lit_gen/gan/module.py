@@ -18,7 +18,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from lit_gen import parallel, randomness, schedules
+from lit_gen import datasets, parallel, randomness, schedules
 from lit_gen.errors import NonFiniteLossError, UserError
 from lit_gen.gan import checks, ema, layers
 from lit_gen.gan.ada import ADA
@@ -148,17 +148,20 @@ class GAN(Rebuildable, LightningModule, Sampler):
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
         # some modules are in evaluation mode on purpose: the average's
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-        data = getattr(self.trainer, "datamodule", None)
+        data = datasets.data_of(self.trainer)
+        facts = data.facts()
         checks.precision(self.trainer.precision)
         self._setters = {}
         self.describe()  # now: schedules will change what it describes
         checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
-            checks.labels(side, getattr(getattr(self, side), "num_classes", None), data)
-        if self.num_classes is not None and getattr(data, "label_counts", None) is not None:
-            self.label_counts.copy_(data.label_counts)  # type: ignore[union-attr]
-        shape = getattr(data, "shape", None)
-        checks.networks(self.discriminator, self.sample(torch.arange(2), weights="raw"), shape, self.regularizers)
+            checks.labels(side, getattr(getattr(self, side), "num_classes", None), facts)
+        if self.num_classes is not None:
+            counts = datasets.label_counts(data, self.num_classes)
+            if counts is not None:
+                self.label_counts.copy_(counts)
+        samples = self.sample(torch.arange(2), weights="raw")
+        checks.networks(self.discriminator, samples, facts.get("shape"), self.regularizers)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
@@ -304,8 +307,7 @@ class GAN(Rebuildable, LightningModule, Sampler):
     @property
     def images_seen(self) -> int:
         """Real images that the discriminator has been shown, over all ranks, since the run began."""
-        per_step: int = getattr(getattr(self.trainer, "datamodule", None), "images_per_step", 0)
-        return self.trainer.global_step * per_step
+        return self.trainer.global_step * datasets.data_of(self.trainer).per_step()[0]
 
     def _stop_if_not_finite(self, check: bool) -> None:
         """Raise at once on a CPU; elsewhere at the next log entry, so that no step waits for the device."""

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_gen import parallel
+from lit_gen import datasets, parallel
 from lit_gen.automatic import Automatic
 from lit_gen.data.tokenizers import from_json
 from lit_gen.errors import UserError
@@ -74,17 +74,17 @@ class LanguageModel(Automatic, LightningModule, Writer):
     def on_fit_start(self) -> None:
         """Compare network and data before the first step: what does not fit is a user's mistake."""
         self.describe()
-        data: Any = getattr(self.trainer, "datamodule", None)
-        tokenizer = getattr(data, "tokenizer", None)
-        if tokenizer is not None:
+        data = datasets.data_of(self.trainer)
+        if datasets.has_text(data):
+            tokenizer = data.tokenizer
             if tokenizer.vocab_size != self.network.vocab_size:
                 raise UserError(
                     f"model.network.vocab_size: {self.network.vocab_size} was found, but the tokenizer "
                     f"{tokenizer.name} has {tokenizer.vocab_size} ids"
                 )
             self._compare_tokenizer()
-            self.tokenizer, self.corpus = tokenizer, getattr(data, "text_sha256", "")
-        longest, context = getattr(self.network, "block_size", None), getattr(data, "block_size", 0)
+            self.tokenizer, self.corpus = tokenizer, data.text_sha256
+        longest, context = self.network.block_size, data.facts().get("block_size", 0)
         if longest is not None and context > longest:
             raise UserError(f"data.block_size: {context} was found, but the network takes at most {longest} tokens")
         self._looked = False
@@ -93,11 +93,12 @@ class LanguageModel(Automatic, LightningModule, Writer):
 
     def _compare_tokenizer(self) -> None:
         """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
-        other = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        data = datasets.data_of(self.trainer)
+        other = data.tokenizer if datasets.has_text(data) else None
         if self.tokenizer is not None and other is not None and other.sha256 != self.tokenizer.sha256:
             raise UserError(
                 f"data: the tokenizer {other.name} ({other.sha256[:12]}) was found, but the model was trained with "
-                f"{self.tokenizer.name} ({self.tokenizer.sha256[:12]}); TextCorpus.adopt takes that one"
+                f"{self.tokenizer.name} ({self.tokenizer.sha256[:12]}); TextCorpus.adopt_tokenizer takes that one"
             )
 
     def _look_at(self, batch: Any) -> None:
@@ -121,7 +122,7 @@ class LanguageModel(Automatic, LightningModule, Writer):
 
     def more(self, step: int) -> dict[str, float]:
         """The tokens so far, of all ranks."""
-        return {"tokens_seen": float(step * getattr(getattr(self.trainer, "datamodule", None), "tokens_per_step", 0))}
+        return {"tokens_seen": float(step * datasets.data_of(self.trainer).per_step()[0])}
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
         """See `Automatic`; `Perplexity` logs ``val/loss`` in the place of this module."""

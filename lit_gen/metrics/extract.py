@@ -5,13 +5,14 @@ padded. Which rank computes a block, and how many follow each other, then change
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from lit_gen.evaluating import one_thread
 from lit_gen.metrics.frechet import Gaussian
 from lit_gen.protocols import FeatureExtractor, Features
 from lit_gen.randomness import BLOCK
@@ -43,12 +44,17 @@ class Extracted:
 
 @contextmanager
 def exact_math(where: torch.device) -> Iterator[None]:
-    """Measure without gradients, autocast, TF32 or algorithms chosen by timing, and leave all random states alone."""
+    """Measure without gradients, autocast, TF32 or algorithms chosen by timing, and leave all random states alone.
+
+    On a CPU on one thread: on some the last bits of a matrix product depend on the number of threads, and a rank of
+    several has fewer than a process of its own.
+    """
     cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
     units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]  # type: ignore[attr-defined]
     before = [unit.fp32_precision for unit in units]
     chosen = cudnn.benchmark, cudnn.deterministic
     with (
+        one_thread() if where.type == "cpu" else nullcontext(),
         torch.no_grad(),
         torch.autocast(where.type, enabled=False),
         torch.random.fork_rng([where] if where.type == "cuda" else []),

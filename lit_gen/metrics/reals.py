@@ -1,28 +1,19 @@
 """The real side of an evaluation of a data set: its reference, the floor beside each number, single classes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lit_gen.contracts import Images, Split
 from lit_gen.errors import UserError
 from lit_gen.metrics.extract import Extracted
 from lit_gen.metrics.reference import Reference, chosen, real_reference
 from lit_gen.metrics.scores import compare
 from lit_gen.protocols import FeatureExtractor
 
-SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
-
-
-class Images(Protocol):
-    """One split of a data set."""
-
-    images: Tensor
-    """uint8 (N, C, H, W)."""
-    labels: Tensor | None
-
-    def __len__(self) -> int: ...
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Reals:
@@ -38,8 +29,8 @@ class Reals:
 
     def __init__(
         self,
-        split_of: Callable[[str], Images],
-        split: str,
+        split_of: Callable[[Split], Images],
+        split: Split,
         name: str,
         extractor: FeatureExtractor,
         where: torch.device,
@@ -50,9 +41,9 @@ class Reals:
         self._floors: dict[tuple[tuple[str, ...], int], tuple[dict[str, float], dict[str, Any]]] = {}
 
     @property
-    def other_split(self) -> str | None:
+    def other_split(self) -> Split | None:
         """The split whose images are new to the reference: held-out ones for ``train``, else the training images."""
-        others = ("val", "test") if self.split == "train" else ("train",)
+        others: tuple[Split, ...] = ("val", "test") if self.split == "train" else ("train",)
         return next((name for name in others if len(self.split_of(name))), None)
 
     def reference(self, label: int | None = None) -> Reference:

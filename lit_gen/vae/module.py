@@ -7,14 +7,14 @@ Optimization is lightning's own, with one optimizer: `trainer.global_step` count
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_gen import parallel, randomness
+from lit_gen import datasets, parallel, randomness
 from lit_gen.automatic import Automatic
 from lit_gen.data.loaders import to_float
 from lit_gen.errors import NonFiniteLossError, UserError
@@ -131,14 +131,16 @@ class VAE(Automatic, LightningModule, Sampler):
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
         self.describe()
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if self.num_classes is not None and getattr(data, "label_counts", None) is not None:
-            self.label_counts.copy_(data.label_counts)
-        shape, drawn = getattr(data, "shape", None), self._try_decoder()
+        data = datasets.data_of(self.trainer)
+        if self.num_classes is not None:
+            counts = datasets.label_counts(data, self.num_classes)
+            if counts is not None:
+                self.label_counts.copy_(counts)
+        shape, drawn = data.facts().get("shape"), self._try_decoder()
         if shape is not None and tuple(shape) != drawn:
             raise UserError(f"model.decoder: it makes images of shape {drawn}, but the data set has {tuple(shape)}")
         self._unseen = True
-        if hasattr(data, "split"):
+        if datasets.has_images(data):
             for images in data.split("train").images.split(1024):
                 self._check_images(self.trainer.precision_plugin.convert_input(to_float(images.to(self.device))))
 
@@ -147,7 +149,7 @@ class VAE(Automatic, LightningModule, Sampler):
         step, part, parts = self.begin(batch_idx)
         if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
             self._check_images(batch.images)
-            self._unseen = not hasattr(getattr(self.trainer, "datamodule", None), "split")
+            self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
         rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
         noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
         terms = self.objective(self, batch.images, batch.labels, noise, step)
@@ -158,7 +160,7 @@ class VAE(Automatic, LightningModule, Sampler):
 
     def more(self, step: int) -> dict[str, float]:
         """What the objective says of itself, ``beta_effective`` among it, and the images so far."""
-        per_step = getattr(getattr(self.trainer, "datamodule", None), "images_per_step", 0)
+        per_step, _ = datasets.data_of(self.trainer).per_step()
         return {name: float(value) for name, value in self._info.items()} | {"images_seen": float(step * per_step)}
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
@@ -220,7 +222,7 @@ class VAE(Automatic, LightningModule, Sampler):
         """As for validation."""
         self._log_bound("test")
 
-    def _log_bound(self, split: str) -> None:
+    def _log_bound(self, split: Literal["val", "test"]) -> None:
         columns = [[float(row[i]) for row in self._held_out] for i in range(3)]
         distortion, rate, count = (math.fsum(parallel.gather(column)) for column in columns)
         if not count or self.trainer.sanity_checking:
@@ -233,9 +235,9 @@ class VAE(Automatic, LightningModule, Sampler):
                     f"{last_checkpoint_of(self.trainer)}"
                 )
         values = {"elbo": -nats, "distortion": distortion / count, "rate": rate / count}
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "split") and data.split(split).images.dtype == torch.uint8:
-            values["bits_per_dim"] = self.bits_per_dim(nats, math.prod(data.shape))
+        data = datasets.data_of(self.trainer)
+        if datasets.has_images(data) and (images := data.split(split).images).dtype == torch.uint8:
+            values["bits_per_dim"] = self.bits_per_dim(nats, math.prod(images.shape[1:]))
         log_scalars(self, {f"{split}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:

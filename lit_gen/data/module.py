@@ -1,0 +1,112 @@
+"""The base of all data modules: the contract of `lit_gen.contracts`, and the position in the training data."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from lightning import LightningDataModule
+
+from lit_gen.cache import cache_folder
+
+
+class TrainBatches(Protocol):
+    """A loader of training batches that knows where it is."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Its position, and how many items a step takes."""
+        ...
+
+    def resume(self, state: dict[str, int], allow_changes: bool) -> None:
+        """Continue at ``state``.
+
+        Raises:
+            UserError: if a step took another number of items, unless that is allowed.
+        """
+        ...
+
+
+Loader = TypeVar("Loader", bound=TrainBatches)
+
+
+class DataModule(LightningDataModule):
+    """Base of the data modules.
+
+    Args:
+        root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
+        seed: names all draws.
+
+    Attributes:
+        name: what records of numbers call the set; the class's name unless a subclass says another.
+        allow_changes: whether a resumed run may take another number of items per step.
+    """
+
+    name: str = ""
+
+    def __init__(self, root: str | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.root, self.seed, self.allow_changes = data_root(root), seed, False
+        self.name = self.name or type(self).__name__
+        self._loader: TrainBatches | None = None
+        self._position: dict[str, int] = {}
+
+    # ---- what a subclass says
+
+    def facts(self) -> dict[str, Any]:
+        """What a network's constructor may ask for, by parameter name; None where the data have no such thing."""
+        return {}
+
+    def per_step(self) -> tuple[int, str]:
+        """Items of one step over all ranks, and their unit."""
+        raise NotImplementedError
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What a record of numbers says of the data set, beside its name."""
+        return {}
+
+    def files(self) -> list[Path]:
+        """The files that this data set reads, for `lit-gen fetch`; all exist after `prepare_data`."""
+        return []
+
+    def adopt(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take over what a model's checkpoint says of its data; called before `facts` and before anything is read."""
+
+    # ---- the position in the training data
+
+    def continued(self, loader: Loader) -> Loader:
+        """Put a new training loader where the run is.
+
+        A new fit begins at 0, a resumed one where it was; lightning may ask for a new loader in between.
+        """
+        reached = self._position or (self._loader.state_dict() if self._loader and self.trainer else {})
+        if reached and (self.trainer is None or self.trainer.global_step > 0):
+            loader.resume(reached, self.allow_changes)
+        self._loader, self._position = loader, {}
+        return loader
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the training data: Lightning forgets a loader's own at the end of an epoch."""
+        return self._loader.state_dict() if self._loader else {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue at the position of ``state``."""
+        self._position = dict(state)
+
+
+def data_root(root: str | None) -> Path:
+    """The folder for data sets: as given, else ``LIT_GEN_DATA``, else the cache folder."""
+    chosen = root or os.environ.get("LIT_GEN_DATA")
+    return Path(chosen).expanduser() if chosen else cache_folder()
+
+
+def place(trainer: Any) -> dict[str, Any]:
+    """Where a trainer's loaders work: their options rank, world and device; none without a trainer."""
+    if trainer is None:
+        return {}
+    return {"rank": trainer.global_rank, "world": trainer.world_size, "device": trainer.strategy.root_device}
+
+
+def micro_batches(trainer: Any) -> int:
+    """Micro-batches of one update that Lightning adds up."""
+    return 1 if trainer is None else int(trainer.accumulate_grad_batches)

@@ -1,0 +1,3 @@
+"""What a config may call by its class's name: ``--model Autoencoder``, ``--data Waves``."""
+
+from support.autoencoder import data, module  # noqa: F401
