@@ -58,6 +58,11 @@ def _has(data: object, *methods: str) -> bool:
     return all(callable(getattr(data, method, None)) for method in methods)  # methods only: properties may take time
 
 
+def kind_of(data: DataModule) -> str:
+    """What messages call a data module: the name of its class."""
+    return data.name if isinstance(data, Unknown) else type(data).__name__
+
+
 def label_counts(data: object, num_classes: int) -> Tensor | None:
     """How many training images each class has, (num_classes,); None for a set without labels, or without images."""
     labels = data.split("train").labels if has_images(data) else None

@@ -149,9 +149,9 @@ def test_an_unconditional_model_gets_no_labels_and_the_test_split_is_the_test_sp
     assert found["test/nll_iw2"] == pytest.approx(truth, rel=1e-10)
 
 
-def test_the_record_says_how_the_likelihood_came_about(tmp_path):
+def test_the_record_says_how_the_likelihood_came_about(tmp_path, monkeypatch):
     data = images(tmp_path)
-    data.binarize, data.protocol = "static-seed3", {"sha256": "ab"}
+    monkeypatch.setattr(type(data), "protocol", {"binarize": "static-seed3", "sha256": "ab"})
     measure(LinearGaussian(), data, ImportanceNLL(12), tmp_path)
     found = record(tmp_path, "step=00000001-val-nll-iw12.json")
     assert found["metrics"]["nll"] == {"k": 12, "chunk": 10, "estimator": "logsumexp(log w) - log k"}
@@ -286,7 +286,7 @@ def test_models_and_data_that_do_not_fit_are_refused(tmp_path, callback):
         measure(LinearGaussian(), images(tmp_path), callback(count=131), tmp_path)
     with pytest.raises(UserError, match=f"{name}: the model is conditional, but TensorSet has no labels"):
         measure(LinearGaussian(num_classes=2), images(tmp_path), callback(), tmp_path)
-    with pytest.raises(UserError, match=f"{name}: NoneType was found, a data module of images is expected"):
+    with pytest.raises(UserError, match=f"{name}: no data module was found, a data module of images is expected"):
         trainer(tmp_path, callback(), max_steps=1).fit(LinearGaussian(), *2 * [torch.zeros(4, 1)])
 
 

@@ -124,7 +124,9 @@ class FID(ImageEvaluator):
         shape = data.facts().get("shape")
         if shape is not None:
             if tuple(shape) == (2, 1, 1):
-                raise UserError(f"{self.option}: {data.name} holds points, no pictures; Modes is for those{hint}")
+                raise UserError(
+                    f"{self.option}: {datasets.kind_of(data)} holds points, no pictures; Modes is for those{hint}"
+                )
             with under(f"{self.option}.", hint):
                 check_shape(self._extractor, shape)
         if self.per_class and getattr(module, "num_classes", None) is None:

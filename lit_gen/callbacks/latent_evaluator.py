@@ -159,7 +159,7 @@ def refuse_without_latents(option: str, trainer: Trainer, module: object) -> Ima
         raise UserError(f"{option}: {type(module).__name__} was found, a model that encodes images is expected")
     data = datasets.data_of(trainer)
     if not datasets.has_images(data):
-        raise UserError(f"{option}: {data.name} was found, a data module of images is expected")
+        raise UserError(f"{option}: {datasets.kind_of(data)} was found, a data module of images is expected")
     return data
 
 

@@ -80,7 +80,8 @@ class Modes(ImageEvaluator):
         if isinstance(data, Mixture):
             return
         if data.facts() != {"shape": (3, 28, 28), "num_classes": 1000}:
-            raise UserError(f"{self.option}: {data.name} has no modes to count; Toy2D or StackedMNIST is expected")
+            kind = datasets.kind_of(data)
+            raise UserError(f"{self.option}: {kind} has no modes to count; Toy2D or StackedMNIST is expected")
         with under(f"{self.option}.classifier: "):
             parallel.from_first(self._load)  # one process downloads
             parallel.together(self._load)

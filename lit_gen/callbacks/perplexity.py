@@ -79,8 +79,8 @@ class Perplexity(Evaluator):
         data = datasets.data_of(trainer)
         if not isinstance(module, TokenScorer) or not datasets.has_text(data):
             raise UserError(
-                f"{self.option}: a language model and a text are expected, {type(module).__name__} and {data.name} "
-                f"were found"
+                f"{self.option}: a language model and a text are expected, {type(module).__name__} and "
+                f"{datasets.kind_of(data)} were found"
             )
         (context, stride), suffix = self._named_window(data)
         if stride > context:
