@@ -96,15 +96,15 @@ def test_what_nobody_knows_is_refused():
 
 
 def test_a_missing_number_of_a_network_is_named(lit_gen, tmp_path, monkeypatch):
-    (tmp_path / "own_net.py").write_text(
+    (tmp_path / "hilly_net.py").write_text(
         "from torch import nn\n\n\nclass Net(nn.Module):\n"
         "    def __init__(self, shape: tuple[int, int, int], hills: int):\n"
         "        super().__init__()\n        self.latent_dim = hills\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
-    code, _, err = lit_gen("fit", "--config=gan_mlp.yaml", "--model.generator=own_net.Net")
-    sys.modules.pop("own_net", None)
+    code, _, err = lit_gen("fit", "--config=gan_mlp.yaml", "--model.generator=hilly_net.Net")
+    sys.modules.pop("hilly_net", None)
     assert code == 2
     told = "model.generator.hills: Net needs it, and neither the config nor the data say it"
     assert f"{told}; MNIST knows shape, num_classes" in err
