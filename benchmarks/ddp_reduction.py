@@ -21,10 +21,10 @@ from contextlib import nullcontext
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
-from lit_gen import parallel
-from lit_gen.data.mnist import MNIST
-from lit_gen.gan.module import GAN
-from lit_gen.gan import dcgan
+from lit_gen.core import distributed as parallel
+from lit_gen.data.images.mnist import MNIST
+from lit_gen.models.gan.module import GAN
+from lit_gen.models.gan import dcgan
 
 way, steps, width, out = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import lit_gen
-from lit_gen.data.mnist import MNIST
-from lit_gen.metrics.lenet import SHIPPED, LeNet, load_lenet
-from lit_gen.pictures import quantize
+from lit_gen.core.images import quantize
+from lit_gen.data.images.mnist import MNIST
+from lit_gen.evaluation.extractors.lenet import SHIPPED, LeNet, load_lenet
 
 
 def classify(classifier: LeNet, images: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_gen.metrics.extract import extract
+from lit_gen.evaluation.extractors.lenet import load_lenet
+from lit_gen.evaluation.features import extract
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
+from lit_gen.metrics.inception_score import inception_score
 from lit_gen.metrics.kernel import kernel_distance
-from lit_gen.metrics.lenet import load_lenet
-from lit_gen.metrics.manifold import precision_recall
-from lit_gen.metrics.score import inception_score
-from lit_gen.protocols import FeatureExtractor, Features
+from lit_gen.metrics.neighbors import precision_recall
+from lit_gen.protocols.images import FeatureExtractor, Features
 
 BATCH = 64
 Values = dict[str, float]

@@ -47,7 +47,7 @@ def schedule(name: str, steps: int) -> str:
     options = f"start: 1.0, end: 0.0, warmup: 10, steps: {steps - 10}"
     kind = "Cosine" if name == "cosine schedule" else "WarmupStableDecay"
     more = "" if kind == "Cosine" else ", decay: 0.8"
-    return f"--model.schedule={{class_path: lit_gen.schedules.{kind}, init_args: {{{options}{more}}}}}"
+    return f"--model.schedule={{class_path: lit_gen.training.schedules.{kind}, init_args: {{{options}{more}}}}}"
 
 
 def train(config: str, seed: int, options: list[str]) -> tuple[list[tuple[int, float]], float]:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 import lit_gen
-from lit_gen.data import toy
+from lit_gen.data.images import toy
 
-LOSS, TERM = "lit_gen.gan.losses.", "--model.regularizers="
+LOSS, TERM = "lit_gen.models.adversarial.losses.", "--model.regularizers="
 ROWS = {
     "minimax": ["minimax"],
     "non-saturating": ["non_saturating"],

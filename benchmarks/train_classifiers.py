@@ -1,4 +1,4 @@
-"""Train the classifiers that ship in ``lit_gen/metrics/weights``, through which metrics look at grey 28x28 images.
+"""Train the classifiers that ship in ``lit_gen/evaluation/extractors/weights``, for grey 28x28 images.
 
     python benchmarks/train_classifiers.py lenet-mnist|lenet-fashion-mnist [--out DIR] [--validate]
 
@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save
 
-from lit_gen import randomness
-from lit_gen.data.images import stratified
-from lit_gen.data.loaders import ImageSet, TrainLoader
-from lit_gen.data.mnist import MNIST, FashionMNIST, embedded_digits
-from lit_gen.metrics.lenet import SHIPPED, WEIGHTS, LeNet
-from lit_gen.pictures import replace
+from lit_gen.core import randomness
+from lit_gen.core.files import replace
+from lit_gen.data.images.loaders import ImageSet, TrainLoader
+from lit_gen.data.images.mnist import MNIST, FashionMNIST, embedded_digits
+from lit_gen.data.images.module import stratified
+from lit_gen.evaluation.extractors.lenet import SHIPPED, WEIGHTS, LeNet
 
 SEED = 0
 

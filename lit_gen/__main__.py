@@ -5,13 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-from lit_gen import stopping
+from lit_gen.runs import signals
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
-        stopping.listen(stopping.REQUEUE)  # before torch is imported: a signal during start-up is not fatal
+        signals.listen(signals.REQUEUE)  # before torch is imported: a signal during start-up is not fatal
     folder = str(Path.cwd())
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name

@@ -57,16 +57,3 @@ def lit_gen(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
         return code, out, err
 
     return run
-
-
-TINY = (
-    "--config=gan_mlp.yaml",
-    "--trainer.logger.TensorBoardLogger=false",
-    "--trainer.callbacks.FID=false",
-    "--trainer.log_every_n_steps=2",
-    "--model.generator.width=16",
-    "--model.discriminator.width=16",
-    "--data.batch_size=32",
-    "--samples.enabled=false",
-)
-"""A GAN that trains a hundred steps in a second."""

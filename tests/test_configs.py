@@ -11,10 +11,11 @@ import pytest
 import tokenizers
 import yaml
 
-from lit_gen.cli import configs
-from lit_gen.data import cifar, files
-from lit_gen.data.grammar import ENGLISH
-from lit_gen.data.mnist import MNIST, FashionMNIST
+from lit_gen.cli.config import files as configs
+from lit_gen.cli.config.merge import DEFAULTS, merge
+from lit_gen.data.images import archives, cifar
+from lit_gen.data.images.mnist import MNIST, FashionMNIST
+from lit_gen.data.text.grammar import ENGLISH
 
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
@@ -37,7 +38,7 @@ def small_sets(tmp_path, monkeypatch):
             array = rng.integers(0, 256, shape) if "images" in name else np.arange(n) % 10
             raw = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
             (root / folder / name).write_bytes(gzip.compress(raw))
-            sums[name] = files.md5(root / folder / name)
+            sums[name] = archives.md5(root / folder / name)
         monkeypatch.setattr(cls, "checksums", sums)
     with tarfile.open(root / cifar.ARCHIVE, "w:gz") as tar:
         for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
@@ -46,7 +47,7 @@ def small_sets(tmp_path, monkeypatch):
             info = tarfile.TarInfo(name)
             info.size = table.size
             tar.addfile(info, io.BytesIO(table.tobytes()))
-    monkeypatch.setattr(cifar, "MD5", files.md5(root / cifar.ARCHIVE))
+    monkeypatch.setattr(cifar, "MD5", archives.md5(root / cifar.ARCHIVE))
     texts = [ENGLISH.text(3000, seed) for seed in range(3)]
     (root / "tinyshakespeare").mkdir()
     (root / "tinyshakespeare/input.txt").write_text("".join(texts), encoding="utf-8")
@@ -91,8 +92,8 @@ def test_large_networks_are_built(lit_gen, small_sets, name):
 @pytest.mark.parametrize("name", sorted(OVERLAYS))
 @pytest.mark.parametrize("base", CONFIGS)
 def test_an_overlay_keeps_what_the_base_has(base, name):
-    before = configs.merge(configs.DEFAULTS, configs.read(configs.resolve(base)))
-    after = configs.merge(before, configs.read(configs.resolve(name)))
+    before = merge(DEFAULTS, configs.read(configs.resolve(base)))
+    after = merge(before, configs.read(configs.resolve(name)))
     assert after["model"] == before["model"], "an overlay never changes a network"
     for where in ("logger", "callbacks"):
         classes = [{e["class_path"] for e in c["trainer"].get(where) or []} for c in (before, after)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import TINY
+from support.cli import TINY
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,5 +1,5 @@
-"""What watches a run. Callbacks know ``protocols.py``, never a family.
+"""What watches a run. Callbacks know protocols, never a family or a data set.
 
 Every run has ``checkpoint``, ``samples``, ``progress`` and ``stop`` (options ``--checkpoint.every`` and so on); further
-ones are named under ``trainer.callbacks`` in a config.
+ones, those of ``evaluators/`` for example, are named under ``trainer.callbacks`` in a config.
 """

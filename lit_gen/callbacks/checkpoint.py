@@ -7,10 +7,10 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
-from lit_gen import runs
 from lit_gen.callbacks.steps import completes_step
-from lit_gen.errors import NonFiniteLossError, UserError
-from lit_gen.pictures import replace
+from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.files import replace
+from lit_gen.runs import directory
 
 
 class Checkpoint(callbacks.Checkpoint):
@@ -61,7 +61,7 @@ class Checkpoint(callbacks.Checkpoint):
         if not self.enabled or step == self._latest_step:
             return
         _check_finite(trainer, step)
-        folder = Path(trainer.default_root_dir) / runs.CHECKPOINTS
+        folder = Path(trainer.default_root_dir) / directory.CHECKPOINTS
         path = folder / f"step={step:08d}.ckpt"
         # Another name until it is complete: what a kill leaves half-written is never taken for a checkpoint.
         partial = path.with_suffix(".partial")
@@ -75,7 +75,7 @@ class Checkpoint(callbacks.Checkpoint):
         trainer.strategy.barrier("checkpoint")
         self.latest, self._latest_step = path, step
         if trainer.is_global_zero and self.keep:
-            for old in runs.checkpoints(Path(trainer.default_root_dir))[: -self.keep]:
+            for old in directory.checkpoints(Path(trainer.default_root_dir))[: -self.keep]:
                 old.unlink(missing_ok=True)
 
 
@@ -83,5 +83,5 @@ def _check_finite(trainer: Trainer, step: int) -> None:
     for name, parameter in trainer.lightning_module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise NonFiniteLossError(
-                f"the weight {name} became NaN or infinite by step {step}; {runs.last_checkpoint_of(trainer)}"
+                f"the weight {name} became NaN or infinite by step {step}; {directory.last_checkpoint_of(trainer)}"
             )

@@ -8,16 +8,16 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gen import datasets, pictures
-from lit_gen.callbacks import latent_plots
-from lit_gen.callbacks.latent_evaluator import held_out, refuse_without_labels, refuse_without_latents, seed_of
-from lit_gen.callbacks.latent_sources import Encoded, chosen_rows
-from lit_gen.callbacks.loggers import send_picture
+from lit_gen.callbacks.evaluators.posteriors import held_out, refuse_without_labels, refuse_without_latents, seed_of
 from lit_gen.callbacks.steps import completes_step
-from lit_gen.errors import UserError
-from lit_gen.evaluating import evaluation_mode
-from lit_gen.metrics.extract import exact_math
-from lit_gen.protocols import LatentVariableModel
+from lit_gen.core import data as datasets
+from lit_gen.core import images as pictures
+from lit_gen.core.errors import UserError
+from lit_gen.core.modes import evaluation_mode, exact_math
+from lit_gen.evaluation import latent_plots
+from lit_gen.evaluation.latent_sources import Encoded, chosen_rows
+from lit_gen.loggers.publish import send_picture
+from lit_gen.protocols.latents import LatentVariableModel
 
 
 class LatentPictures(Callback):

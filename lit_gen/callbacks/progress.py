@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from lit_gen import datasets
+from lit_gen.core import data as datasets
 
 
 class ProgressLine(ProgressBar):

@@ -8,13 +8,16 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gen import datasets, pictures
-from lit_gen.callbacks.loggers import send_picture, send_texts
 from lit_gen.callbacks.steps import completes_step
-from lit_gen.errors import UserError, under
-from lit_gen.protocols import ImageGenerator, TextGenerator
+from lit_gen.core import data as datasets
+from lit_gen.core import images as pictures
+from lit_gen.core.errors import UserError, under
+from lit_gen.core.files import replace
+from lit_gen.loggers.publish import send_picture, send_texts
+from lit_gen.protocols.images import ImageGenerator
+from lit_gen.protocols.text import TextGenerator
+from lit_gen.runs.directory import SEPARATOR
 
-SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
 MOST_COLUMNS = 20  # of a grid with a class per column
 MOST_POINTS = 2000  # of the data, behind those of the model
 
@@ -117,7 +120,7 @@ class Samples(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(SEPARATOR.join(texts) + "\n", encoding="utf-8")
-        pictures.replace(partial, path)
+        replace(partial, path)
         send_texts(trainer, "samples", texts)
         print(f"--- step {trainer.global_step}\n{texts[0]}\n---", flush=True)
         self.latest = path

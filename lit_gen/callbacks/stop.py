@@ -8,9 +8,10 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from lit_gen import cluster, parallel, stopping
 from lit_gen.callbacks.steps import completes_step
-from lit_gen.errors import UserError
+from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
+from lit_gen.runs import signals, slurm
 
 SECONDS = 1.0
 """Ranks ask each other about as often as this, where ``agree_every`` steps take longer."""
@@ -47,16 +48,16 @@ class Stop(Callback):
         """
         step = trainer.global_step
         self._exchange_at, self._exchanged = step + 1, (step, time.monotonic())
-        steps = sorted({int(s) for s in parallel.gather([float(step)])})
+        steps = sorted({int(s) for s in distributed.gather([float(step)])})
         if len(steps) > 1:
             raise UserError(
                 f"the ranks start from different steps ({', '.join(map(str, steps))}): the run directory must lie on a "
                 f"file system that all nodes share"
             )
         if threading.current_thread() is threading.main_thread():  # Python hands signals to it alone
-            stopping.listen("SIGINT", "SIGTERM")
-            if cluster.job_name() is not None:
-                stopping.listen(stopping.REQUEUE)
+            signals.listen("SIGINT", "SIGTERM")
+            if slurm.job_name() is not None:
+                signals.listen(signals.REQUEUE)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,7 +65,7 @@ class Stop(Callback):
         """Stop here if any rank was asked to."""
         step = trainer.global_step
         alone = trainer.world_size == 1
-        if not completes_step(trainer, batch_idx) or (not stopping.asked() if alone else step < self._exchange_at):
+        if not completes_step(trainer, batch_idx) or (not signals.asked() if alone else step < self._exchange_at):
             return
         if self._agree(step, trainer.strategy.root_device) and not self.stopped:
             self.stopped = True
@@ -83,14 +84,14 @@ class Stop(Callback):
         """Whether any rank was asked to stop; also decides when to exchange again, the same on all ranks."""
         before, then = self._exchanged
         now = time.monotonic()
-        mine = [stopping.asked(), stopping.requeue_asked(), now - then]
-        asked, requeue, seconds = parallel.total(torch.tensor(mine, dtype=torch.float32), device).tolist()
+        mine = [signals.asked(), signals.requeue_asked(), now - then]
+        asked, requeue, seconds = distributed.total(torch.tensor(mine, dtype=torch.float32), device).tolist()
         self.requeue = 0 < asked == requeue  # not where some rank heard of a person's wish
-        per_step = seconds / parallel.world_size() / max(1, step - before)
+        per_step = seconds / distributed.world_size() / max(1, step - before)
         self._exchange_at = step + max(1, min(self.agree_every, int(SECONDS / max(per_step, 1e-9))))
         self._exchanged = (step, now)
         return bool(asked > 0)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back, but SLURM's, which would end the process while it says goodbye."""
-        stopping.give_back("SIGINT", "SIGTERM")
+        signals.give_back("SIGINT", "SIGTERM")

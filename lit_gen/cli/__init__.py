@@ -1,1 +1,1 @@
-"""The command line: ``entry.py`` dispatches without torch, ``main.py`` trains, one file per further verb."""
+"""The command line: ``entry.py`` dispatches without torch to one file of ``commands/`` for each verb."""

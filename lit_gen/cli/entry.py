@@ -4,24 +4,35 @@ import importlib
 import os
 import traceback
 
-from lit_gen import __version__, cluster
-from lit_gen.cli import configs, errors
-from lit_gen.errors import UserError, nearest
+from lit_gen import __version__
+from lit_gen.cli import errors
+from lit_gen.cli.config import files as configs
+from lit_gen.core.errors import UserError, nearest
+from lit_gen.runs import slurm
 
 COMMANDS = {
-    "fit": ("lit_gen.cli.main", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
-    "validate": ("lit_gen.cli.main", "evaluate a checkpoint on the validation split"),
-    "test": ("lit_gen.cli.main", "evaluate a checkpoint on the test split"),
-    "predict": ("lit_gen.cli.main", "write a PNG per test image: a sample, or of a VAE its reconstruction"),
-    "sample": ("lit_gen.cli.sample", "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT"),
-    "evaluate": ("lit_gen.cli.evaluate", "score images or a run: evaluate DIR --reference cifar10 --metrics fid,kid"),
+    "fit": ("lit_gen.cli.commands.train", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
+    "validate": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the validation split"),
+    "test": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the test split"),
+    "predict": ("lit_gen.cli.commands.train", "write a PNG per test image: a sample, or of a VAE its reconstruction"),
+    "sample": (
+        "lit_gen.cli.commands.sample",
+        "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT",
+    ),
+    "evaluate": (
+        "lit_gen.cli.commands.evaluate",
+        "score images or a run: evaluate DIR --reference cifar10 --metrics fid,kid",
+    ),
     "export": (
-        "lit_gen.cli.sample",
+        "lit_gen.cli.commands.export",
         "write the generator's averaged weights as safetensors: export RUN FILE",
     ),
-    "fetch": ("lit_gen.cli.fetch", "get everything that a config needs, on a machine with a network"),
-    "check": ("lit_gen.cli.check", "put your own loss, penalty or network through our laws: check my_file.MyPenalty"),
-    "sweep": ("lit_gen.cli.sweep", "check a W&B sweep file, and print its trials' command lines"),
+    "fetch": ("lit_gen.cli.commands.fetch", "get everything that a config needs, on a machine with a network"),
+    "check": (
+        "lit_gen.cli.commands.check",
+        "put your own loss, penalty or network through our laws: check my_file.MyPenalty",
+    ),
+    "sweep": ("lit_gen.cli.commands.sweep", "check a W&B sweep file, and print its trials' command lines"),
     "configs": ("", "list the shipped configs"),
 }
 
@@ -76,8 +87,8 @@ def _dispatch(arguments: list[str]) -> int:
     if command == "configs":
         print(configs.listing(), end="")
         return 0
-    if COMMANDS[command][0] == "lit_gen.cli.main" and cluster.needs_srun():
-        os.execvp("srun", cluster.through_srun(arguments))
+    if COMMANDS[command][0] == "lit_gen.cli.commands.train" and slurm.needs_srun():
+        os.execvp("srun", slurm.through_srun(arguments))
     module = importlib.import_module(COMMANDS[command][0])
     code: int = module.run(arguments)
     return code

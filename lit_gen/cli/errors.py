@@ -9,8 +9,8 @@ import sys
 import time
 from typing import NoReturn
 
-from lit_gen import cluster
-from lit_gen.errors import NonFiniteLossError, UserError
+from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.runs import slurm
 
 USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
 
@@ -75,9 +75,9 @@ def say(message: str) -> None:
     A rank that ``srun`` started may meet a mistake of its own: it speaks after a while, in which
     ``srun --kill-on-bad-exit`` has ended it if the first one met it too.
     """
-    rank = cluster.rank()
+    rank = slurm.rank()
     if rank == 0:
         print(f"error: {message}", file=sys.stderr, flush=True)
-    elif cluster.step() is not None and "RANK" not in os.environ:
+    elif slurm.step() is not None and "RANK" not in os.environ:
         time.sleep(3)
         print(f"error (rank {rank} on {platform.node()}): {message}", file=sys.stderr, flush=True)

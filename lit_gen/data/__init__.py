@@ -1,4 +1,1 @@
-"""Data sets, one file each, over one shared image module.
-
-``images.py`` is the data module, ``loaders.py`` the batches, ``files.py`` finding, checking and downloading archives.
-"""
+"""Data sets: ``module.py`` is what they share, ``images/`` and ``text/`` hold one file for each."""

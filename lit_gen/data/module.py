@@ -1,4 +1,4 @@
-"""The base of all data modules: the contract of `lit_gen.contracts`, and the position in the training data."""
+"""What the data modules of images and of text share: splits, the folder of data sets, a loader's place."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from lightning import LightningDataModule
 
-from lit_gen.cache import cache_folder
+from lit_gen.core.files import cache_folder
 
 
 class TrainBatches(Protocol):

@@ -1,4 +1,1 @@
-"""Metrics of generated images: pure functions, states of sums, and the networks they look through.
-
-Nothing here imports lightning: every function takes tensors, and can be used alone.
-"""
+"""Metrics: pure functions and states of sums, a formula each. Nothing here imports lightning."""

@@ -13,8 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lit_gen.errors import UserError
-from lit_gen.evaluating import one_thread
+from lit_gen.core.errors import UserError
+from lit_gen.core.modes import one_thread
 
 __all__ = ["Gaussian", "Moments", "check_features", "check_sets", "few_samples", "frechet_distance"]
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from lit_gen.errors import UserError
+from lit_gen.core.errors import UserError
 
 __all__ = ["THRESHOLD", "active_units", "kl_by_dimension", "mutual_information", "unit_variances"]
 

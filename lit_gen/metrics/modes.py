@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gen.errors import UserError
-from lit_gen.protocols import Features
-from lit_gen.randomness import BLOCK
+from lit_gen.core.errors import UserError
+from lit_gen.core.randomness import BLOCK
+from lit_gen.protocols.images import Features
 
 __all__ = ["ClassCoverage", "MixtureCoverage", "class_coverage", "mixture_coverage", "stacked_classes"]
 
@@ -119,13 +119,13 @@ def class_coverage(classes: Tensor, count: int, reference: Tensor | None = None)
 def stacked_classes(images: Tensor, classify: Callable[[Tensor], Features]) -> Tensor:
     """The class of each stacked MNIST image, 100 R + 10 G + B, by a classifier of digits on each channel.
 
-    The classifier is called with `lit_gen.randomness.BLOCK` digits at a time, one channel of as many images, the last
-    ones padded with black: a network's output is bit-equal only for equal batch shapes, so that an image's class never
-    depends on how many others there are.
+    The classifier is called with `lit_gen.core.randomness.BLOCK` digits at a time, one channel of as many images, the
+    last ones padded with black: a network's output is bit-equal only for equal batch shapes, so that an image's class
+    never depends on how many others there are.
 
     Args:
         images: uint8 (n, 3, 28, 28).
-        classify: uint8 (B, 1, 28, 28) to `lit_gen.protocols.Features` with logits (B, 10).
+        classify: uint8 (B, 1, 28, 28) to `lit_gen.protocols.images.Features` with logits (B, 10).
 
     Returns:
         int64 (n,) in [0, 1000), on the device of the logits.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gen.gan import losses
+from lit_gen.models.adversarial import losses
 
 LOSSES = [name for name in losses.__all__ if name not in ("AdversarialLoss", "Logits")]
 OPTIONS = (
@@ -49,7 +49,7 @@ def log(identifier):
 @pytest.mark.slow  # test_ddp_cases.py has the quick ones
 @pytest.mark.parametrize("name", LOSSES)
 def test_two_ranks_with_half_the_batch_equal_one(name):
-    loss = f"--model.loss=lit_gen.gan.losses.{name}"
+    loss = f"--model.loss=lit_gen.models.adversarial.losses.{name}"
     for world, batch in ((1, 64), (2, 32)):
         done = fit(loss, *sgd(name), f"--data.batch_size={batch}", f"--run_id={world}", world=world)
         assert done.returncode == 0, done.stderr
@@ -68,8 +68,8 @@ def test_two_ranks_with_half_the_batch_equal_one(name):
 
 @pytest.mark.slow
 def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
-    net = ("--model.generator=lit_gen.gan.dcgan.Generator", "--model.generator.width=4",
-           "--model.discriminator=lit_gen.gan.dcgan.Discriminator", "--model.discriminator.width=4")  # fmt: skip
+    net = ("--model.generator=lit_gen.models.gan.dcgan.Generator", "--model.generator.width=4",
+           "--model.discriminator=lit_gen.models.gan.dcgan.Discriminator", "--model.discriminator.width=4")  # fmt: skip
     net = (*net, "--data.batch_size=32", "--checkpoint.every=10")
     options = tuple(o for o in OPTIONS if "width" not in o and "dropout" not in o)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
@@ -93,7 +93,11 @@ def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
 def test_a_number_logged_by_two_ranks_is_that_of_the_checkpoint_in_one_process():
     """Batch norm's running statistics differ between ranks while training; the checkpoint has rank 0's."""
     fid = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 300, reference: val, every: 10}}"
-    net = ("--model.generator=lit_gen.gan.dcgan.Generator", "--model.generator.width=4", f"--trainer.callbacks={fid}")
+    net = (
+        "--model.generator=lit_gen.models.gan.dcgan.Generator",
+        "--model.generator.width=4",
+        f"--trainer.callbacks={fid}",
+    )
     done = fit(*net, "--data.batch_size=32", "--run_id=two", world=2)
     assert done.returncode == 0, done.stderr
     command = [sys.executable, "-m", "lit_gen", "evaluate", "runs/r/two", "--reference=mnist-5k:val", "--count=300"]
@@ -115,7 +119,7 @@ def test_a_mistake_ends_both_ranks_with_one_sentence():
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path):
     (tmp_path / "own_nan.py").write_text(
-        "import os, torch\nfrom lit_gen.gan.losses import AdversarialLoss\ncalls = 0\n"
+        "import os, torch\nfrom lit_gen.models.adversarial.losses import AdversarialLoss\ncalls = 0\n"
         "def loss(real, fake):\n"
         "    global calls\n    calls += 1\n"
         "    bad = float('nan') if calls > 9 and os.environ.get('LOCAL_RANK') == '1' else 1.0\n"
@@ -131,7 +135,7 @@ WATCH = """
 import atexit, os, torch.distributed as dist
 from pathlib import Path
 from lightning.pytorch import Callback
-from lit_gen.errors import UserError
+from lit_gen.core.errors import UserError
 
 def told():
     Path("still-" + os.environ.get("LOCAL_RANK", "0")).write_text(str(dist.is_initialized()))

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import many_cases
 import pytest
 import torch
+from support import many_cases
 
-from lit_gen.gan import penalties, regularizers
+from lit_gen.models.adversarial import penalties, regularizers
 
 QUICK = ("all at once", "synchronized batch norm", "accumulation", "ADA")
 LATER = [name for name in many_cases.CASES if name not in QUICK]

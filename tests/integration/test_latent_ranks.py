@@ -17,7 +17,7 @@ def found(tmp_path_factory):
     ports = [str(s.getsockname()[1]) for s in sockets]
     for s in sockets:
         s.close()
-    command = [sys.executable, str(Path(__file__).parent / "latent_ranks.py"), str(folder), *ports]
+    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "latent_ranks.py"), str(folder), *ports]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def test_smoke_run_with_links_signals_and_utf8_taken_away(tmp_path):
     folder = tmp_path / "José Ö" / "my runs"
     folder.mkdir(parents=True)
     (folder / "own_loss.py").write_text(
-        '"""Größe und Ähnliches."""\nfrom lit_gen.gan.losses import hinge as loss\n', encoding="utf-8"
+        '"""Größe und Ähnliches."""\nfrom lit_gen.models.adversarial.losses import hinge as loss\n', encoding="utf-8"
     )
     (folder / "überlagerung.yaml").write_text(
         "# ein Umlaut: ü\nmodel: {init_args: {loss: own_loss.loss}}\n", encoding="utf-8"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from wandb_checks import environment, on_server, serving
-from wandb_checks import state as state_of
+from support.wandb_checks import environment, on_server, serving
+from support.wandb_checks import state as state_of
 
 HERE = Path(__file__).resolve()
-SCRIPT, TEMPLATES = HERE.parents[1] / "slurm_cluster.sh", HERE.parents[2] / "slurm"
+SCRIPT, TEMPLATES = HERE.parents[1] / "support" / "slurm_cluster.sh", HERE.parents[2] / "slurm"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munge")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from support.cli import TINY
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
 SLOW = """
 import time
-from lit_gen.gan.losses import hinge
+from lit_gen.models.adversarial.losses import hinge
 def loss(real, fake):
     time.sleep(0.02)
     return hinge(real, fake)
@@ -47,7 +47,7 @@ def undisturbed(*options):
     return torch.load("runs/r/whole/checkpoints/step=00000060.ckpt")["state_dict"]
 
 
-@pytest.mark.slow  # starts a run three times; test_cli.py resumes quickly
+@pytest.mark.slow  # starts a run three times; test_lightning.py resumes quickly
 @pytest.mark.parametrize(("name", "world"), [("SIGINT", 1), ("SIGTERM", 1), ("SIGINT", 2)])
 def test_a_stopped_run_continues_bit_exactly(name, world):
     options = (f"--trainer.devices={world}", "--trainer.accelerator=cpu")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_wandb import serve
+from support.fake_wandb import serve
 
-from lit_gen.cli import configs
+from lit_gen.cli.config import files as configs
 
 pytestmark = [
     pytest.mark.slow,

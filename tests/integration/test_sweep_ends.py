@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gen.cli import configs, sweep_file, sweep_trials
+from lit_gen.cli.config import files as configs
+from lit_gen.cli.sweep import file as sweep_file
+from lit_gen.cli.sweep import trials as sweep_trials
 
 SMALL = ["--config=smoke.yaml", "--trainer.max_steps=5", "--trainer.log_every_n_steps=5", "--samples.enabled=false"]
 SMALL += ["--trainer.callbacks=null", "--trainer.logger.WeightsAndBiases=false", "--run_name=r"]

@@ -16,8 +16,8 @@ FIT = (
     "--trainer.callbacks.MixtureFID=false", "--trainer.callbacks.ReconstructionFID=false",
     "--trainer.callbacks.LatentPictures=false", "--trainer.max_steps=8", "--trainer.log_every_n_steps=4",
     "--trainer.val_check_interval=4", "--trainer.callbacks.ImportanceNLL.samples=10",
-    "--model.encoder=lit_gen.vae.mlp.Encoder", "--model.encoder.width=16",
-    "--model.decoder=lit_gen.vae.mlp.Decoder", "--model.decoder.width=16", "--model.bottleneck.latent_dim=3",
+    "--model.encoder=lit_gen.models.vae.mlp.Encoder", "--model.encoder.width=16",
+    "--model.decoder=lit_gen.models.vae.mlp.Decoder", "--model.decoder.width=16", "--model.bottleneck.latent_dim=3",
     "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 1.0e-4}}",
     "--samples.enabled=false", "--run_name=r",
 )  # fmt: skip
@@ -25,7 +25,7 @@ CASES = {
     "free bits": ["--model.objective={class_path: ELBO, init_args: {free_bits: 0.5}}"],
     "capacity, optimal sigma": [
         "--model.objective={class_path: ELBO, init_args: {beta: 1.0, gamma: 10, capacity: "
-        "{class_path: lit_gen.schedules.Linear, init_args: {start: 1, end: 5, steps: 8}}}}",
+        "{class_path: lit_gen.training.schedules.Linear, init_args: {start: 1, end: 5, steps: 8}}}}",
         "--model.likelihood=Gaussian",
         "--data.binarize=grey",
     ],

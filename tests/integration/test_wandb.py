@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-import wandb_checks as checks
-from conftest import TINY
+from support import wandb_checks as checks
+from support.cli import TINY
 
-from lit_gen.callbacks import wandb_files
+from lit_gen.loggers import wandb_files
 
 pytestmark = [
     pytest.mark.slow,  # each starts the command line several times
@@ -24,7 +24,7 @@ pytestmark = [
 
 SLOW = """
 import time
-from lit_gen.gan.losses import hinge
+from lit_gen.models.adversarial.losses import hinge
 def loss(real, fake):
     time.sleep(0.02)
     return hinge(real, fake)

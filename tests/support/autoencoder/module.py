@@ -7,8 +7,8 @@ from lightning import LightningModule
 from torch import nn
 from torch.nn import functional as F
 
-from lit_gen.automatic import Automatic
-from lit_gen.runs import log_scalars
+from lit_gen.loggers.publish import log_scalars
+from lit_gen.training.automatic import Automatic
 
 
 class Squeeze(nn.Module):

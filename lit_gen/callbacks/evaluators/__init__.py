@@ -1,0 +1,1 @@
+"""Callbacks that measure a model while it trains, and in ``validate`` and ``test``."""

@@ -1,0 +1,230 @@
+"""The Frechet inception distance and its relatives while training: exact at any world size.
+
+Every number is computed from the same features: images drawn by global index, made uint8, passed through one feature
+extractor in blocks of 64, gathered in the order of their indices. docs/metrics.md has the protocol.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+
+from lit_gen.callbacks.evaluators.images import ImageEvaluator
+from lit_gen.core import data as datasets
+from lit_gen.core import distributed
+from lit_gen.core.errors import UserError, under
+from lit_gen.evaluation.comparison import METRICS, Metric, check_metrics, compare
+from lit_gen.evaluation.extractors.base import check_shape
+from lit_gen.evaluation.extractors.load import load_extractor
+from lit_gen.evaluation.features import Extracted, extract
+from lit_gen.evaluation.generated import EXACT, Drawing, first_index
+from lit_gen.evaluation.names import extractor_named, named, names_of, public_name, summary, thousands
+from lit_gen.evaluation.real import SPLITS, Reals
+from lit_gen.evaluation.reference import Reference, published_statistics
+from lit_gen.evaluation.result import Result, protocol
+from lit_gen.metrics.frechet import Gaussian
+from lit_gen.protocols.data import ImageSets, Split
+from lit_gen.protocols.images import FeatureExtractor, Weights
+
+
+class FID(ImageEvaluator):
+    """Frechet distance, and on request kernel distance, Inception Score, precision and recall, density and coverage.
+
+    Named ``val/fid10k`` with the published Inception weights, ``val/fd10k_lenet-mnist`` with another extractor.
+
+    Args:
+        extractor: ``inception-v3-compat``, ``lenet-mnist``, ``lenet-fashion-mnist``, a ``.pt2`` or TorchScript file, or
+            a module; see `lit_gen.evaluation.extractors.load`.
+        metrics: some of fid, kid, is, prc (precision and recall), dc (density and coverage), memorization.
+        count: generated images.
+        every: steps between two evaluations; 0 for none by steps.
+        every_epochs: epochs between two evaluations; 0 for none by epochs.
+        at_end: evaluate after the last step too.
+        reference: the real images: the data set's train, val or test split, or an ``.npz`` with mu and sigma.
+        floor: measure as many real images of another split too: what a perfect model would score.
+        weights: the moving average, or the raw weights.
+        repeats: sets of images, each of other latents; mean and minimum are then reported, each by its name.
+        per_class: of a conditional model, also compare so many images of each class with the real ones of that class.
+        batch_size: images that are drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
+        streaming: keep sums of features instead of features; null for beyond 100,000 images. It has fid alone.
+        extractor_weights: file with the weights of ``inception-v3-compat``; null downloads them.
+        extractor_hash: SHA-256 that the extractor's weights must have, or its first digits; null for any.
+
+    Raises:
+        UserError: for an option out of range.
+    """
+
+    suffix = ""
+    """Put after the names of the numbers by a subclass whose images come from elsewhere."""
+
+    def __init__(
+        self,
+        extractor: str | nn.Module = "inception-v3-compat",
+        metrics: list[Metric] = ["fid"],  # noqa: B006  never changed; the command line shows it
+        count: int = 10_000,
+        every: int = 0,
+        every_epochs: int = 0,
+        at_end: bool = True,
+        reference: str = "train",
+        floor: bool = True,
+        weights: Weights = "ema",
+        repeats: int = 1,
+        per_class: int = 0,
+        batch_size: int = 256,
+        streaming: bool | None = None,
+        extractor_weights: str | None = None,
+        extractor_hash: str | None = None,
+    ) -> None:
+        super().__init__(every, every_epochs, at_end, weights, count, batch_size)
+        for option, value, least in (("repeats", repeats, 1), ("per_class", per_class, 0)):
+            if value < least or (option, value) == ("per_class", 1):
+                expected = "0, or at least 2 images," if option == "per_class" else "a whole number of at least 1"
+                raise UserError(f"{self.option}.{option}: {value} was found, {expected} is expected")
+        self.streaming = count > EXACT if streaming is None else streaming
+        self.metrics = [m for m in METRICS if m in metrics]
+        with under(f"{self.option}."):
+            check_metrics(metrics, self.streaming, None)
+        self.extractor, self.extractor_weights, self.extractor_hash = extractor, extractor_weights, extractor_hash
+        self.reference, self.floor, self.repeats, self.per_class = reference, floor, repeats, per_class
+        self._extractor: FeatureExtractor | None = None
+        self._published: Reference | None = None
+        self._reals: Reals | None = None
+
+    def announced(self, data: Any) -> list[str]:
+        """See `Evaluator`."""
+        suffix = self.suffix + ("_raw" if self.weights == "raw" else "")
+        with under(f"{self.option}."):
+            extractor = extractor_named(self.extractor, self.extractor_weights)
+        return names_of(self.metrics, extractor, self.count, suffix, self.repeats, self.per_class)
+
+    # ---- before the first step
+
+    def prepare(self, trainer: Trainer, module: LightningModule) -> None:
+        """Load the extractor, and check it and the options against model and data."""
+        with under(f"{self.option}."):
+            distributed.from_first(self._load)  # one process downloads
+            distributed.together(self._load)
+        assert self._extractor is not None
+        self.title = f"{self._extractor.name}-{thousands(self.count)}{self.suffix.replace('_', '-')}"
+        self.title += "-raw" if self.weights == "raw" else ""
+        self._reals = None
+        data = datasets.data_of(trainer)
+        hint = f"; --{self.option} false leaves this evaluation out"
+        shape = data.facts().get("shape")
+        if shape is not None:
+            if tuple(shape) == (2, 1, 1):
+                raise UserError(
+                    f"{self.option}: {datasets.kind_of(data)} holds points, no pictures; Modes is for those{hint}"
+                )
+            with under(f"{self.option}.", hint):
+                check_shape(self._extractor, shape)
+        if self.per_class and getattr(module, "num_classes", None) is None:
+            raise UserError(f"{self.option}.per_class: the model is unconditional, it draws no class on request")
+        if self.reference not in SPLITS:
+            with under(f"{self.option}."):
+                self._published = published_statistics(Path(self.reference))
+                check_metrics(self.metrics, self.streaming, self._published)
+            if self.per_class:
+                raise UserError(f"{self.option}.per_class: {self.reference} holds statistics of all classes together")
+        elif not datasets.has_images(data):
+            raise UserError(f"{self.option}.reference: the data module has no splits; name an .npz with mu and sigma")
+        else:
+            self._check_splits(data, hint)
+        if shape is not None:
+            self._try_out(torch.zeros(2, *shape, dtype=torch.uint8))
+
+    def _check_splits(self, data: ImageSets, hint: str) -> None:
+        real = data.split(cast(Split, self.reference))
+        if not len(real):
+            raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
+        if self.per_class and (real.labels is None or int(torch.bincount(real.labels).min()) < 2):
+            raise UserError(f"{self.option}.per_class: two real images of each class are expected, with labels")
+        if "memorization" in self.metrics:
+            others: tuple[Split, ...] = ("val", "test") if self.reference == "train" else ("train",)
+            if not any(len(data.split(name)) for name in others):
+                raise UserError(f"{self.option}.metrics: memorization needs a train split and a held-out one{hint}")
+
+    def _try_out(self, images: Tensor) -> None:
+        """Find out before the first step whether the extractor gives what the metrics need."""
+        assert self._extractor is not None
+        known = getattr(self._extractor, "dim", None)  # a block of Inception takes a minute on a CPU
+        made = None if known else extract(self._extractor, images)
+        if "is" in self.metrics and made is not None and made.logits is None:
+            raise UserError(f"{self.option}.metrics: is needs a classifier, but the extractor gives no logits")
+        given = known if made is None else made.features.shape[1]
+        if self._published is not None and len(self._published.gaussian.mean) != given:
+            found = f"statistics of {len(self._published.gaussian.mean)} features"
+            raise UserError(f"{self.option}.reference: {self.reference} holds {found}, the extractor gives {given}")
+
+    def _load(self) -> None:
+        if self._extractor is None:
+            self._extractor = load_extractor(self.extractor, self.extractor_weights, self.extractor_hash)
+
+    # ---- the evaluation
+
+    def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
+        """Draw and extract on all ranks, compare on rank 0."""
+        assert self._extractor is not None
+        if self._reals is None and self._published is None:
+            data = datasets.images_of(trainer)
+            self._reals = Reals(data.split, cast(Split, self.reference), data.name, self._extractor, module.device)
+        suffix, sets = self.suffix + ("_raw" if self.weights == "raw" else ""), []
+        for repeat in range(self.repeats):
+            first = first_index(repeat, self.count)
+            generated = drawing.features(self._extractor, first, self.count, None, self.streaming)
+            scores = distributed.from_first(functools.partial(self._compare, generated))
+            sets.append(named(scores, self.count, self._extractor, suffix))
+        classes = self._per_class(drawing, module.num_classes) if self.per_class else []  # type: ignore[arg-type]
+        return distributed.from_first(lambda: self._result(drawing, sets, classes))
+
+    def _compare(self, generated: Extracted | Gaussian | None) -> dict[str, float]:
+        assert generated is not None
+        with under(f"{self.option}: "):
+            if self._reals is None:
+                assert self._published is not None
+                return compare(generated, self._published, self.metrics)
+            held_out = self._reals.train_and_held_out() if "memorization" in self.metrics else None
+            return compare(generated, self._reals.reference(), self.metrics, held_out)
+
+    def _per_class(self, drawing: Drawing, classes: int) -> list[float]:
+        """The Frechet distance of each class."""
+        assert self._extractor is not None
+        distances = []
+        for label in range(classes):
+            labels = torch.full((self.per_class,), label)
+            generated = drawing.features(self._extractor, 0, self.per_class, labels)
+            distances.append(distributed.from_first(functools.partial(self._compare_class, generated, label)))
+        return distances
+
+    def _compare_class(self, generated: Extracted | Gaussian | None, label: int) -> float:
+        assert generated is not None
+        assert self._reals is not None
+        return compare(generated, self._reals.reference(label), ["fid"])["fd"]
+
+    def _result(self, drawing: Drawing, sets: list[dict[str, float]], classes: list[float]) -> Result:
+        """Public names and values, their floors, and the protocol."""
+        assert self._extractor is not None
+        extractor = self._extractor
+        values = sets[0] if self.repeats == 1 else summary(sets)
+        reference = self._published or (self._reals.reference() if self._reals else None)
+        assert reference is not None
+        record = protocol(extractor, reference, self.metrics, self.count) | {
+            "first_indices": [first_index(r, self.count) for r in range(self.repeats)],
+            "features_kept": "sums (streaming)" if self.streaming else "all (exact)",
+            **drawing.record,
+        }
+        if classes:
+            name = f"intra_{public_name('fd', self.per_class, extractor)}{self.suffix}"
+            name += "_raw" if self.weights == "raw" else ""
+            values = values | {name: sum(classes) / len(classes)}
+            record["per_class"] = {"count": self.per_class, "distances": classes}
+        if self.repeats > 1:
+            record["repeats"] = sets
+        floors: dict[str, float] = {}
+        if self.floor and self._reals is not None:
+            scores, record["floor"] = self._reals.floor(self.metrics, self.count)
+            floors = named(scores, record["floor"]["count"], extractor, self.suffix) if scores else {}
+        return Result(values, floors, record)

@@ -1,0 +1,165 @@
+"""Perplexity and bits per byte, of every token once, the same at any world size and batch size."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+
+from lit_gen.callbacks.evaluators.base import Evaluator
+from lit_gen.core import data as datasets
+from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
+from lit_gen.evaluation.result import Result, versions
+from lit_gen.protocols.data import Split
+from lit_gen.protocols.text import TokenBatch, TokenScorer
+
+TOKENS_AT_ONCE = 8192  # of one block of windows, unless its batch size says otherwise
+
+
+class Perplexity(Evaluator):
+    """The cost of the held-out text: ``val/loss``, ``val/perplexity``, ``val/bits_per_byte``.
+
+    ``loss`` is the mean nats per token, ``perplexity`` its exponential; both count ends of documents. ``bits_per_byte``
+    is the bits of the text's own tokens over the UTF-8 bytes of the original text: the one number that compares models
+    with different tokenizers. Sums are kept in float64 and added exactly, so that there is one division and one exp.
+
+    The text is covered by windows of ``context`` tokens, ``stride`` apart, in which every token is scored once: with
+    the default, disjoint windows of the data's block size; a smaller stride gives each token more context, a lower
+    number, and another name: ``val/perplexity_context256_stride64``. A first token that nothing precedes costs ln V.
+
+    Args:
+        every: steps between two evaluations; 0 for none by steps.
+        every_epochs: epochs between two evaluations; 0 for none by epochs.
+        at_end: evaluate after the last step too.
+        context: tokens that a window holds; null for the data's block size.
+        stride: tokens from one window to the next; null for disjoint windows.
+        batch_size: windows in one forward pass; null for 8,192 tokens.
+
+    Raises:
+        UserError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        every: int = 0,
+        every_epochs: int = 0,
+        at_end: bool = True,
+        context: int | None = None,
+        stride: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(every, every_epochs, at_end)
+        given = {"context": context, "stride": stride, "batch_size": batch_size}
+        self.at_least(1, **{name: value for name, value in given.items() if value is not None})
+        self.context, self.stride, self.batch_size = context, stride, batch_size
+        self._window = (0, 0)
+        self._suffix = ""
+
+    def announced(self, data: Any) -> list[str]:
+        """See `Evaluator`."""
+        _, suffix = self._named_window(data)
+        return [f"{name}{suffix}" for name in ("loss", "perplexity", "bits_per_byte")]
+
+    def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
+        """Context and stride, and what they put after the names."""
+        block_size = data.facts()["block_size"]
+        context = self.context or block_size
+        stride = self.stride or context
+        standard = (context, stride) == (block_size, block_size)
+        suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
+        return (context, stride), suffix
+
+    def prepare(self, trainer: Trainer, module: LightningModule) -> None:
+        """Settle context and stride, and the names that they give.
+
+        Raises:
+            UserError: for a model or data that have no tokens, or a context that the network does not take.
+        """
+        data = datasets.data_of(trainer)
+        if not isinstance(module, TokenScorer) or not datasets.has_text(data):
+            raise UserError(
+                f"{self.option}: a language model and a text are expected, {type(module).__name__} and "
+                f"{datasets.kind_of(data)} were found"
+            )
+        (context, stride), suffix = self._named_window(data)
+        if stride > context:
+            raise UserError(f"{self.option}.stride: {stride} was found, at most the context of {context} is expected")
+        longest = getattr(getattr(module, "network", None), "block_size", None)
+        if longest is not None and context > longest:
+            raise UserError(
+                f"{self.option}.context: {context} was found, but the network takes at most {longest} tokens"
+            )
+        if trainer.state.fn in ("fit", "validate", "test"):  # else found when the first evaluation is due
+            data.stream("test" if trainer.state.fn == "test" else "val")
+        self._window, self._suffix = (context, stride), suffix
+        self.title = f"perplexity{self._suffix.replace('_', '-')}"
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate with lightning's validation loop too, for callbacks that monitor what it logs."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._evaluate(trainer, pl_module, "val", trainer.global_step)
+
+    def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
+        """Score the split's windows, each on one rank, and add up."""
+        data = datasets.text_of(trainer)
+        stream = data.stream(split)
+        context, stride = self._window
+        rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)
+        windows = data.windows(split, context, stride, rows)
+        assert isinstance(module, TokenScorer)
+        nats, text_nats, count = score(module, windows, stream.end_of_text)
+        if stream.prefix is None:  # nothing precedes the first token
+            uniform = math.log(stream.vocab_size)
+            nats, text_nats, count = nats + uniform, text_nats + uniform, count + 1
+        if count != len(stream):
+            raise AssertionError(f"{count} of {len(stream)} tokens were scored")
+        loss = nats / count
+        values = {"loss": loss, "perplexity": _exp(loss)}
+        if stream.text_bytes:
+            values["bits_per_byte"] = text_nats / (math.log(2) * stream.text_bytes)
+        floors = {}
+        entropy = data.entropy(split)
+        if entropy is not None:
+            floors["bits_per_byte"] = entropy
+        record = {
+            "metrics": {"perplexity": {"context": context, "stride": stride, "rows": rows}},
+            "tokens": count,
+            "text_bytes": stream.text_bytes,
+            "nats": nats,
+            "reference": data.protocol,
+            "versions": versions(),
+        }
+        named = [{f"{k}{self._suffix}": v for k, v in part.items()} for part in (values, floors)]
+        return Result(named[0], named[1], record, perfect="the source")
+
+
+@torch.no_grad()
+def score(module: TokenScorer, windows: Iterable[TokenBatch], end_of_text: int | None) -> tuple[float, float, int]:
+    """Sums over all ranks: nats of all scored tokens, nats of those that are text, and how many were scored.
+
+    Args:
+        module: says each token's nats.
+        windows: this rank's, in blocks.
+        end_of_text: the id that is no text.
+
+    Returns:
+        The sums, the same on every rank and for any number of ranks.
+    """
+    nats, text, count = [], [], 0
+    for batch in windows:
+        each = module.nll(batch.tokens).cpu().double()
+        scored = torch.ones(each.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
+        is_text = scored if end_of_text is None else scored & (batch.tokens[:, 1:].cpu() != end_of_text)
+        nats.append(float(each[scored].sum()))
+        text.append(float(each[is_text].sum()))
+        count += int(scored.sum())
+    whole = (math.fsum(distributed.gather(sums)) for sums in (nats, text, [float(count)]))
+    total, of_text, scored_tokens = whole
+    return total, of_text, int(scored_tokens)
+
+
+def _exp(x: float) -> float:
+    """exp, infinite where float64 ends."""
+    return math.exp(x) if x < 709 else math.inf

@@ -1,0 +1,193 @@
+"""``evaluate``: score anyone's images, or a run's, with the metrics and the protocol record of a training run."""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lit_gen.cli.errors import ArgumentParser
+from lit_gen.cli.launch.hardware import usable_device
+from lit_gen.cli.launch.run_dir import of_checkpoint
+from lit_gen.core import images as pictures
+from lit_gen.core.errors import UserError, nearest, under
+from lit_gen.core.files import read_npz
+from lit_gen.core.modes import exact_math
+from lit_gen.data.images.cifar import CIFAR10
+from lit_gen.data.images.folder import read_images
+from lit_gen.data.images.loaders import ImageSet
+from lit_gen.data.images.mnist import MNIST, FashionMNIST
+from lit_gen.data.images.module import ImageData
+from lit_gen.data.images.npz import images_of
+from lit_gen.evaluation.comparison import METRICS, check_metrics, compare
+from lit_gen.evaluation.extractors.base import INCEPTION
+from lit_gen.evaluation.extractors.load import load_extractor
+from lit_gen.evaluation.features import extract
+from lit_gen.evaluation.generated import EXACT, Drawing, first_index
+from lit_gen.evaluation.names import named, summary, thousands
+from lit_gen.evaluation.real import SPLITS, Reals
+from lit_gen.evaluation.reference import Reference, fingerprint, published_statistics
+from lit_gen.evaluation.result import Result, protocol, save_record, table
+from lit_gen.protocols.data import Split
+from lit_gen.protocols.images import FeatureExtractor, ImageGenerator
+from lit_gen.runs.checkpoints import read
+from lit_gen.runs.opened import Run, load
+
+SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
+    "mnist": (lambda root: MNIST(root=root, val_size=0), "lenet-mnist"),
+    "mnist-5k": (lambda root: MNIST(root=root, embedded=True), "lenet-mnist"),
+    "fashion-mnist": (lambda root: FashionMNIST(root=root, val_size=0), "lenet-fashion-mnist"),
+    "cifar10": (lambda root: CIFAR10(root=root, val_size=0), INCEPTION),
+}
+"""References by name, all of their training images, and the extractor that is taken where none is named."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``evaluate`` and return the exit code."""
+    options = _parser().parse_args(arguments[1:])
+    options.metrics = [name.strip() for name in options.metrics.split(",")]
+    for name in ("count", "repeats"):
+        value, least = getattr(options, name), {"count": 2, "repeats": 1}[name]
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    where = usable_device(options.device)
+    with under("--"):
+        is_run = _is_run(Path(options.source))
+        check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
+        name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
+        extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
+        reference = _reference(options, extractor, where)
+    source = _source(Path(options.source), extractor)
+    result, shown = _score(options, extractor, reference, source, where)
+    print(table(result), end="")
+    out = Path(options.out) if options.out else None
+    if out is None and isinstance(source, Run):
+        against = re.sub(r"[^\w.-]+", "-", options.reference)
+        what = f"{extractor.name}-{thousands(result.protocol['count'])}-{options.weights}-{against}"
+        out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{what}"
+    if out is not None:
+        step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
+        content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
+        record = save_record(out, content)
+        print(f"{'record':32} {record}")
+        if shown is not None:
+            pictures.save_png(pictures.grid(shown[: result.protocol["count"]]), record.with_suffix(".png"))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser("evaluate", "Score a folder of images, an .npz of images, or a run's samples.")
+    parser.add_argument("source", metavar="DIR_OR_NPZ_OR_RUN", help="images, or a run or checkpoint to draw from")
+    parser.add_argument(
+        "--reference",
+        required=True,
+        help=f"the real images: {', '.join(SETS)} (training images; mnist:test for a split), a folder, an .npz of "
+        f"images or of mu and sigma",
+    )
+    parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid)")
+    parser.add_argument("--extractor", help="a name, a .pt2 or TorchScript file (default: what suits the reference)")
+    parser.add_argument("--extractor_weights", help=f"file with the weights of {INCEPTION} (default: downloaded)")
+    parser.add_argument("--extractor_hash", help="SHA-256 that its weights must have, or the first digits")
+    parser.add_argument(
+        "--count", type=int, help="how many images (default: all of a folder, which come by path; 10,000 of a run)"
+    )
+    parser.add_argument("--repeats", type=int, default=1, help="of a run: sets of images; their mean and minimum")
+    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="of a run (default ema)")
+    parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
+    parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
+    parser.add_argument("--out", help="the record, a .json file (default: of a run, in its eval folder)")
+    return parser
+
+
+# ---- the two sides
+
+
+def _is_run(path: Path) -> bool:
+    checkpoint = path.is_file() and path.suffix != ".npz"
+    return checkpoint or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
+
+
+def _source(path: Path, extractor: FeatureExtractor) -> Tensor | Run:
+    """Images uint8 (n, C, H, W), or a run to draw from."""
+    if path.suffix == ".npz" and path.is_file():
+        return images_of(read_npz(path), path).images
+    if _is_run(path):
+        return load(path)
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist; a folder or .npz of images, a run or a checkpoint is expected")
+    return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")
+
+
+def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: torch.device) -> Reals | Reference:
+    """Real images, or published statistics."""
+    name, _, split = options.reference.partition(":")
+    if name in SETS:
+        data = SETS[name][0](options.root)
+        data.prepare_data()
+        splits = [s for s in SPLITS if len(data.split(s))]
+        if (split or "train") not in splits:
+            raise UserError(f"reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
+        return Reals(data.split, cast(Split, split or "train"), name, extractor, where)
+    path = Path(options.reference)
+    if path.suffix == ".npz" and path.is_file():
+        arrays = read_npz(path)
+        if "mu" in arrays:
+            statistics = published_statistics(path)
+            check_metrics(options.metrics, False, statistics)
+            return statistics
+        images = images_of(arrays, path).images
+    elif path.is_dir():
+        images = read_images(path, 1 if extractor.channels == 1 else 3, "--reference")
+    else:
+        known = f"expected a folder, an .npz or one of {', '.join(SETS)}"
+        raise UserError(f"reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
+    return Reals(
+        lambda split: ImageSet(images[: None if split == "train" else 0]), "train", path.name, extractor, where
+    )
+
+
+# ---- scoring
+
+
+def _score(
+    options: argparse.Namespace,
+    extractor: FeatureExtractor,
+    real: Reals | Reference,
+    source: Tensor | Run,
+    where: torch.device,
+) -> tuple[Result, Tensor | None]:
+    """The numbers, and the first images of a run."""
+    shown = None
+    reference = real.reference() if isinstance(real, Reals) else real
+    held_out = real.train_and_held_out() if "memorization" in options.metrics and isinstance(real, Reals) else None
+    if isinstance(source, Run):
+        count = options.count or 10_000
+        model: Any = source.model.to(where)
+        if not isinstance(model, ImageGenerator):
+            raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images")
+        drawing = Drawing(model, options.weights, where)
+        firsts = [first_index(r, count) for r in range(options.repeats)]
+        with exact_math(where):
+            drawn: list[Any] = [drawing.features(extractor, first, count, None, count > EXACT) for first in firsts]
+        record, shown = {"source": str(source.checkpoint), "first_indices": firsts} | drawing.record, drawing.shown
+    else:
+        if options.repeats > 1:
+            raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
+        if options.count is not None and options.count > len(source):
+            raise UserError(f"--count: {options.count} was found, but there are {len(source)} images")
+        images = source[: options.count]
+        count, drawn = len(images), [extract(extractor, images, where)]
+        record = {"source": options.source, "fingerprint": fingerprint(images)}
+    raw = "_raw" if isinstance(source, Run) and options.weights == "raw" else ""
+    sets = [named(compare(g, reference, options.metrics, held_out), count, extractor, raw) for g in drawn]
+    record = protocol(extractor, reference, options.metrics, count) | record
+    floors: dict[str, float] = {}
+    if isinstance(real, Reals):
+        scores, record["floor"] = real.floor(options.metrics, count)
+        floors = named(scores, record["floor"]["count"], extractor) if scores else {}
+    if len(sets) > 1:
+        record["repeats"] = sets
+    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record), shown

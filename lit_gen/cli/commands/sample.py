@@ -1,0 +1,77 @@
+"""``sample``: from a run or a checkpoint to pictures and texts."""
+
+from lit_gen.cli.commands import sample_images, sample_text
+from lit_gen.cli.errors import ArgumentParser
+from lit_gen.cli.launch.hardware import usable_device
+from lit_gen.core.errors import UserError
+from lit_gen.protocols.images import ImageGenerator
+from lit_gen.protocols.text import TextGenerator
+from lit_gen.runs.opened import load
+
+IMAGES = ("start", "weights", "labels", "interpolate")
+TEXTS = ("prompt", "prompts", "max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed", "format")
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``sample`` and return the exit code."""
+    return _sample(arguments[1:])
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("sample", "Draw images, or continue texts.")
+    parser.add_argument(
+        "path",
+        metavar="RUN_OR_CHECKPOINT",
+        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest run)",
+    )
+    parser.add_argument("--n", type=int, help="how many images (default 64), or continuations of each prompt (1)")
+    parser.add_argument("--out", help="folder of the images (default ./samples); file for texts (default: print them)")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        help="images at a time, in whole blocks of 64, or prompts at a time (default 64); nothing depends on it",
+    )
+    parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
+    images = parser.add_argument_group("images: numbered PNGs, and a grid beside their folder")
+    images.add_argument("--start", type=int, help="index of the first image (default 0)")
+    images.add_argument("--weights", choices=["ema", "raw"], help="which weights (default ema)")
+    images.add_argument(
+        "--labels",
+        metavar="0,1,2",
+        help="classes to draw, in turn, of a conditional model (default: as in the training set)",
+    )
+    images.add_argument("--interpolate", type=int, metavar="STEPS", help="n paths of so many steps between samples")
+    texts = parser.add_argument_group("texts")
+    texts.add_argument("--prompt", action="append", help="what to continue; may be given again (default: nothing)")
+    texts.add_argument(
+        "--prompts", metavar="FILE", help="a prompt on each line, or .jsonl with a prompt in each object"
+    )
+    texts.add_argument("--max_new_tokens", type=int, help="most tokens of a text (default 200)")
+    texts.add_argument("--temperature", type=float, help="0 takes the likeliest token (default 1)")
+    texts.add_argument("--top_k", type=int, help="draw from so many likeliest tokens (default: all)")
+    texts.add_argument("--top_p", type=float, help="draw from the fewest tokens with this much probability")
+    texts.add_argument("--stop", action="append", help="end a text before this string; may be given again")
+    texts.add_argument("--seed", type=int, help="names the draws (default: the run's seed)")
+    texts.add_argument("--format", choices=["text", "jsonl"], help="plain, or a JSON object for each (default text)")
+    return parser
+
+
+def _sample(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    sample_images.check(options)
+    sample_text.check(options)
+    opened = load(options.path)
+    kind = type(opened.model).__name__
+    writes, draws = isinstance(opened.model, TextGenerator), isinstance(opened.model, ImageGenerator)
+    if not (writes or draws):
+        raise UserError(f"{opened.checkpoint}: {kind} draws no images and writes no texts")
+    for name in IMAGES if writes else TEXTS:
+        if getattr(options, name) is not None:
+            kinds = ("image", "texts") if writes else ("language", "images")
+            raise UserError(f"--{name} belongs to {kinds[0]} models, but {opened.checkpoint} ({kind}) makes {kinds[1]}")
+    opened.model.to(usable_device(options.device))
+    if writes:
+        sample_text.write(opened, options)
+    else:
+        sample_images.draw(opened, options)
+    return 0

@@ -1,0 +1,110 @@
+"""``sample`` of an image model: numbered PNGs and a grid."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lit_gen.core import images as pictures
+from lit_gen.core.errors import UserError
+from lit_gen.core.randomness import BLOCK
+from lit_gen.core.sampling import check_labels
+from lit_gen.runs.opened import Run
+
+MOST_SHOWN = 1024  # images in a grid
+
+
+def check(options: argparse.Namespace) -> None:
+    """Check the options before anything is loaded.
+
+    Raises:
+        UserError: for the first that is out of range.
+    """
+    for name, least in (("n", 1), ("start", 0), ("batch_size", 1), ("interpolate", 2)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    if options.labels is not None:
+        options.labels = _labels(options.labels)
+
+
+def draw(opened: Run, options: argparse.Namespace) -> None:
+    """Draw into the folder ``--out``."""
+    for name, default in (("n", 64), ("out", "samples"), ("start", 0), ("batch_size", BLOCK), ("weights", "ema")):
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    if options.labels is not None:  # before anything is written
+        check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
+    print(f"from {opened.checkpoint}")
+    _write(opened, options, Path(options.out))
+
+
+def _labels(text: str) -> Tensor:
+    try:
+        return torch.tensor([int(part) for part in text.split(",")])
+    except ValueError:
+        raise UserError(f"--labels: {text!r} was found, whole numbers with commas between are expected") from None
+
+
+def _chosen(options: argparse.Namespace, start: int, count: int) -> Tensor | None:
+    """The labels of ``count`` images from index ``start`` on: those of ``--labels`` in turn, from the first image."""
+    if options.labels is None:
+        return None
+    turn: Tensor = options.labels[
+        torch.arange(start - options.start, start - options.start + count) % len(options.labels)
+    ]
+    return turn
+
+
+def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
+    """Write block after block, so that memory does not grow with the number of images."""
+    out.mkdir(parents=True, exist_ok=True)
+    count = options.n * (options.interpolate or 1)
+    older = {p.name for p in out.glob("[0-9]" * 6 + ".png")} - {f"{options.start + i:06d}.png" for i in range(count)}
+    if older:
+        raise UserError(f"--out {out}: it holds images of an earlier call ({min(older)}); empty it or choose another")
+    shown: list[Tensor] = []
+    written = 0
+    for images in _drawn(opened, options):
+        if images.shape[1] in (1, 3):
+            levels = pictures.quantize(images).cpu()
+            for i, image in enumerate(levels):
+                pictures.save_png(image, out / f"{options.start + written + i:06d}.png")
+            shown += [levels] if written < MOST_SHOWN else []
+        else:
+            shown.append(images.cpu())
+        written += len(images)
+    whole = torch.cat(shown)
+    by_class = len(options.labels) if options.labels is not None and len(options.labels) > 1 else None
+    columns = options.interpolate or by_class
+    if whole.dtype == torch.uint8:
+        grid = out.resolve().with_name(f"{out.resolve().name}-grid.png")  # beside: metrics read every PNG of the folder
+        pictures.save_png(pictures.grid(whole[:MOST_SHOWN], columns), grid)
+        print(out.parent / grid.name)
+    else:
+        pictures.save_scatter(whole, out / "scatter.png")
+        print(out / "scatter.png")
+
+
+def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
+    """Images (B, C, H, W), whole blocks at a time: no image depends on the batch size."""
+    start, end = options.start, options.start + options.n
+    if options.interpolate:
+        paths = opened.interpolate(
+            options.n,
+            options.interpolate,
+            start=start,
+            labels=_chosen(options, start, options.n),
+            weights=options.weights,
+        )
+        yield paths.flatten(0, 1)
+        return
+    size = -(-options.batch_size // BLOCK) * BLOCK
+    first = start
+    while first < end:
+        last = min(end, (first // size + 1) * size)
+        labels = _chosen(options, first, last - first)
+        yield opened.sample(last - first, start=first, labels=labels, weights=options.weights)
+        first = last

@@ -1,0 +1,1 @@
+"""From files and options to a configuration: find, merge, parse, explain mistakes."""

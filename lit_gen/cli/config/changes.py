@@ -1,0 +1,51 @@
+"""What may change when a run is resumed: the trainer's options and where the data lie. All else is refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_gen.cli.config import files as configs
+from lit_gen.core.errors import UserError
+from lit_gen.runs import directory
+
+FREE = (
+    "trainer.",
+    "checkpoint.",
+    "samples.",
+    "progress.",
+    "stop.",
+    "data.init_args.root",
+    "data.init_args.on_device",
+)
+IGNORED = ("config", "ckpt_path", "weights_only", "resume", "allow_changes", "run_root", "run_name", "run_id")
+
+
+def refuse_changes(parser: LightningArgumentParser, run: Path, chosen: Any) -> None:
+    """Compare the chosen configuration with the run's own.
+
+    Raises:
+        UserError: if an option outside `FREE` differs; names the options, what was found and what is expected.
+    """
+    saved = parser.parse_object(configs.read(run / directory.CONFIG))
+    before, after = _flat(saved), _flat(chosen)
+    changed = [
+        f"{name} is {after.get(name)!r} but was {before.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not name.startswith(FREE) and name.split(".")[0] not in IGNORED
+    ]
+    if changed:
+        raise UserError(
+            f"--resume {run}: {'; '.join(changed)}; a resumed run continues as it was (or say --allow_changes true)"
+        )
+
+
+def _flat(config: Any) -> dict[str, str]:
+    def walk(value: Any, prefix: str) -> dict[str, str]:
+        if hasattr(value, "as_dict"):
+            value = value.as_dict()
+        if isinstance(value, dict):
+            return {k: v for key, inner in value.items() for k, v in walk(inner, f"{prefix}.{key}").items()}
+        return {prefix.removeprefix("."): str(value)}
+
+    return walk(config, "")

@@ -1,0 +1,65 @@
+"""From the words of a command line to one configuration: config files, options by name, a saved run's config."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_gen.cli.config import files as configs
+from lit_gen.cli.config.merge import DEFAULTS, Config, merge
+from lit_gen.cli.config.options import take, take_named
+from lit_gen.cli.launch import run_dir
+from lit_gen.core.errors import UserError
+from lit_gen.runs import directory
+
+
+@dataclass
+class Assembled:
+    """A command line, taken apart.
+
+    Attributes:
+        config: the config files and the options of named lists, merged.
+        options: what is left for the parser.
+        stem: the default of ``--run_name``.
+        resumed: the run directory to continue, or None.
+        requeued: SLURM started the same command line again; what it says was decided at the first start.
+    """
+
+    config: Config
+    options: list[str]
+    stem: str
+    resumed: Path | None
+    requeued: bool = False
+
+
+def assemble(command: str, arguments: list[str]) -> Assembled:
+    """Take ``--resume``, ``--config``, ``--repeats`` and the options of named lists out of the arguments.
+
+    Raises:
+        UserError: for an option of another command, a missing file or broken YAML.
+    """
+    resume, rest = take(arguments, "--resume")
+    files, rest = take(rest, "--config")
+    repeats, rest = take(rest, "--repeats")
+    named, rest = take_named(rest)
+    saved = None
+    config = DEFAULTS
+    if resume:
+        if command != "fit":
+            raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
+        saved = directory.find(Path(resume[-1]))
+        config = configs.read(saved / directory.CONFIG)
+    elif command != "fit" and not files:
+        config = merge(config, run_dir.config_beside(rest))
+    for file in files:
+        config = merge(config, configs.read(configs.resolve(file)))
+    for options in named:
+        config = merge(config, options)
+    if repeats:
+        if not repeats[-1].isdigit():
+            raise UserError(f"--repeats: {repeats[-1]!r} was found, a whole number of at least 1 is expected")
+        config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
+    stem = Path(files[0]).stem if files else "run"
+    left = run_dir.left_by_requeue(config, rest, stem) if command == "fit" and saved is None else None
+    if left is not None and directory.checkpoints(left):
+        # a config file may have been edited since: the run goes on with what it began with
+        return Assembled(configs.read(left / directory.CONFIG), [], stem, left, requeued=True)
+    return Assembled(config, rest, stem, saved)

@@ -1,0 +1,262 @@
+"""LightningCLI in subclass mode, around one run directory."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.evaluators.base import Evaluator
+from lit_gen.callbacks.progress import ProgressLine
+from lit_gen.callbacks.samples import Samples
+from lit_gen.callbacks.stop import Stop
+from lit_gen.cli.config import facts, own_code, short_names  # noqa: F401
+from lit_gen.cli.config.changes import refuse_changes
+from lit_gen.cli.config.explain import explain
+from lit_gen.cli.config.parser import Parser
+from lit_gen.cli.errors import STOPPED
+from lit_gen.cli.launch import closing, run_dir, slurm
+from lit_gen.cli.launch.assemble import Assembled
+from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
+from lit_gen.core.errors import UserError
+from lit_gen.data.module import DataModule
+from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.loggers.wandb import WeightsAndBiases
+from lit_gen.protocols.images import ImageGenerator
+from lit_gen.runs import checkpoints, directory, record
+from lit_gen.runs import slurm as cluster
+
+RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
+
+
+class LitGenCLI(LightningCLI):
+    """LightningCLI with our run directory, links, errors and checkpoint rules.
+
+    Args:
+        command: the subcommand.
+        assembled: its configuration and options.
+        command_line: what was typed, for the record.
+    """
+
+    def __init__(self, command: str, assembled: Assembled, command_line: list[str]) -> None:
+        self.command, self.command_line = command, command_line
+        self.given, self.options = assembled.config, assembled.options
+        self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
+        self.exit_code, self.requeue = 0, False
+        text = json.dumps(self.given, default=str)  # a string that looks like a number stays a string
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=None,
+            trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
+            parser_kwargs={
+                name: {"usage": f"lit-gen {name} --config FILE [--config OVERLAY ...] [--option VALUE ...]"}
+                for name in self.subcommands()
+            },
+            parser_class=Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=[command, f"--config={text}", *self.options],
+        )
+
+    # ---- parsing
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and say what is wrong in one sentence."""
+        own_code.import_own(self.given, self.options)
+        try:
+            self.config = parser.parse_args(args)
+        except UserError as error:
+            command_parser = self._parser(self.command)
+            raise UserError(explain(str(error), command_parser, self.given, self.options)) from error.__cause__
+        seed = self.config[self.command].seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything: {seed} was found, a whole number from 0 to 2^32 - 1 is expected")
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run's own options."""
+        parser.add_argument("--seed_everything", type=int, default=0, help="names every random draw of the run")
+        parser.add_argument("--run_root", type=str, default="runs", help="folder of all runs")
+        parser.add_argument("--run_name", type=str | None, default=None, help="default: the first config's name")
+        parser.add_argument("--run_id", type=str | None, default=None, help="default: the SLURM job's id or the time")
+        parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
+        parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
+        parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What every run has, by name; the seed is said once for model and data."""
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(ProgressLine, "progress")
+        parser.add_lightning_class_args(Stop, "stop")
+        for part in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed")
+
+    def _parse_ckpt_path(self) -> None:
+        """Not LightningCLI's: a checkpoint's hyper-parameters never override the command line."""
+
+    # ---- from the parsed configuration to a run
+
+    @property
+    def chosen(self) -> Any:
+        """The parsed options of the chosen subcommand."""
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Check what can be checked early, decide the run directory, and fill it in."""
+        assert self.subcommand is not None
+        self._check_values()
+        refuse_unusable_gpu(self.chosen.trainer.accelerator)
+        if self.resumed is not None and not self.chosen.allow_changes:
+            refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
+        self._choose_checkpoint()
+        self.dump = self._dump()
+        self.plugins = slurm.place(self.chosen.trainer)
+        self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
+        run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
+
+    def _check_values(self) -> None:
+        """Refuse what lightning would meet with a traceback, or override without a word."""
+        trainer = self.chosen.trainer
+        if trainer.default_root_dir is not None:
+            raise UserError("trainer.default_root_dir: a run lies in --run_root/--run_name/--run_id; set those instead")
+        if trainer.val_check_interval == 0:
+            raise UserError(
+                "trainer.val_check_interval: 0 was found; for no validation say --trainer.limit_val_batches 0"
+            )
+
+    def _choose_checkpoint(self) -> None:
+        """Resolve ``ckpt_path``: a run directory stands for its newest checkpoint; only fit can do without one."""
+        path = self.chosen.get("ckpt_path")
+        if self.resumed is not None:
+            if path:
+                raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
+            begun = directory.checkpoints(self.resumed) or not cluster.restarted()
+            path = str(self.resumed) if begun else None  # a job that was ended before its first checkpoint
+        elif path is None and self.subcommand != "fit":
+            raise UserError(f"{self.subcommand}: --ckpt_path is expected, a checkpoint or a run directory")
+        self.checkpoint = checkpoints.resolve(Path(path)) if path else None
+        self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+        self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
+
+    def _dump(self) -> str:
+        """The resolved configuration, without what belongs to one start only."""
+        config = self.chosen.clone()
+        for option in (*RUN_OPTIONS, "ckpt_path", "config"):
+            config.pop(option, None)
+        text: str = self._parser(self.subcommand).dump(config, skip_validation=True, skip_none=False)
+        if lost := re.search(r"(\w+): .*Unable to serialize", text):
+            raise UserError(
+                f"{lost[1]}: its default is an object that no config can hold, so that the run could not be continued; "
+                f"say {lost[1]} in the config"
+            )
+        return text
+
+    def instantiate_classes(self) -> None:
+        """Instantiate the data, then what the model leaves open to them, then the trainer."""
+        self.instantiate_parts()
+        self._add_configure_optimizers_method_to_model(self.subcommand)
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_parts(self) -> None:
+        """Instantiate the data module; then the model, for which it answers what the config leaves open."""
+        self.datamodule = facts.data_of(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        self.config_init = facts.others_of(self.parser, self.config, str(self.subcommand), self.datamodule)
+        self.model = self._get(self.config_init, "model")
+
+    def _dump_config(self) -> None:
+        """Dump anew for each part: the data's answers belong to what a checkpoint rebuilds the model from."""
+        vars(self).pop("config_dump", None)
+        super()._dump_config()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Prepare the data and check the checkpoint before any other process is launched."""
+        self.datamodule.prepare_data()
+        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model) if self.checkpoint else 0
+        if isinstance(self.datamodule, DataModule):
+            self.datamodule.allow_changes = self.chosen.allow_changes
+        if self.plugins:
+            given = self.config_init[self.subcommand].trainer.plugins
+            kwargs["plugins"] = [*(given if isinstance(given, list) else [given] if given else []), *self.plugins]
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+        check_for_gpus_cheaply(trainer.strategy.root_device)
+        return trainer
+
+    # ---- running
+
+    def before_fit(self) -> None:
+        """Write the run's record; on resume cut the logs back to the checkpoint."""
+        if self.trainer.is_global_zero:
+            record.describe_environment(self.run_dir, self.command_line)
+            if self.resumed is None:
+                directory.write_config(self.run_dir, self.dump)
+                run_dir.note_trial(self.run_dir)
+            else:  # options may still be refused when the data are loaded
+                self.trainer.callbacks.append(closing.WriteConfig(self.run_dir, self.dump))  # type: ignore[attr-defined]
+            closing.which_text(self.datamodule)
+        self.first_step = self.checkpoint_step
+        if self.requeued and self.trainer.is_global_zero:
+            print(f"the job was requeued: {self.run_dir} continues from step {self.first_step}", flush=True)
+        if self.resumed is not None or cluster.restarted():
+            for logger in self.trainer.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.cut(self.first_step)
+                elif hasattr(logger, "_kwargs"):
+                    # TensorBoard: hide what is logged again
+                    logger._kwargs.setdefault("purge_step", self.first_step + 1)
+        for mirror in (m for m in self.trainer.loggers if isinstance(m, WeightsAndBiases)):
+            mirror.expect(self.dump, self.first_step, self._stopped)
+
+    def after_fit(self) -> None:
+        """Say where everything is, and how to continue a run that was stopped."""
+        stop, step, stopped = closing.callback(self.trainer, Stop), self.trainer.global_step, self._stopped()
+        self.exit_code, self.requeue = STOPPED if stopped else 0, stopped and stop.requeue
+        if not self.trainer.is_global_zero:
+            return
+        idle = step == self.first_step and not stopped
+        closing.what_came_of_it(self.run_dir, self.trainer, idle)
+        if stopped and not self.requeue:
+            print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
+
+    def _stopped(self) -> bool:
+        """Whether a signal ended the fit before its last step."""
+        step, last = self.trainer.global_step, self.trainer.max_steps
+        return closing.callback(self.trainer, Stop).stopped and not 0 <= last <= step
+
+    def _print_metrics(self) -> None:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Evaluator):
+                callback.make_up(self.trainer, self.model)
+        if self.trainer.is_global_zero:
+            closing.numbers(self.checkpoint, self.trainer)
+
+    after_validate = after_test = _print_metrics
+
+    def before_predict(self) -> None:
+        """Refuse models that draw no images.
+
+        Raises:
+            UserError: with the command for texts.
+        """
+        if not isinstance(self.model, ImageGenerator):
+            raise UserError(
+                f"predict: {type(self.model).__name__} draws no images; for texts: lit-gen sample RUN --prompt TEXT"
+            )
+
+    def after_predict(self) -> None:
+        """Say where the samples are."""
+        written = self.run_dir / "predictions"
+        print(f"samples   {written}" if written.is_dir() else "no picture was written: no test images, or points")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict without keeping every sample in memory: the pictures are written as they come."""
+        self.trainer.predict(**{**kwargs, "return_predictions": False})

@@ -1,0 +1,113 @@
+"""Which directory a command belongs to, and where its name goes in the configuration."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+
+from lit_gen.cli.config import files as configs
+from lit_gen.cli.config.merge import Config
+from lit_gen.cli.config.options import take
+from lit_gen.runs import checkpoints, directory
+
+
+def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
+    """The run directory of this process: handed over by rank 0, the resumed one, the checkpoint's, or a new one.
+
+    Args:
+        chosen: the parsed options.
+        command: fit, validate, test or predict.
+        stem: the default of ``run_name``.
+        resumed: the run to continue, or None.
+        checkpoint: the checkpoint to start from or to evaluate, or None.
+    """
+    if directory.ENVIRONMENT in os.environ:
+        return Path(os.environ[directory.ENVIRONMENT])
+    if command != "fit":
+        assert checkpoint is not None
+        path = of_checkpoint(checkpoint)
+    elif resumed is not None:
+        path = resumed
+    else:
+        path = _agreed(lambda: directory.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id))
+    os.environ[directory.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
+    return path
+
+
+def left_by_requeue(config: Config, options: list[str], stem: str) -> Path | None:
+    """The directory of the same job's run from before SLURM put it back into the queue; None where there is none.
+
+    Args:
+        config: the merged config files.
+        options: the rest of the command line.
+        stem: the default of ``run_name``.
+    """
+
+    def chosen(option: str, default: str | None) -> str | None:
+        values, _ = take(options, f"--{option}")
+        value = values[-1] if values else config.get(option)
+        return default if value in (None, "null") else str(value)
+
+    identifier = chosen("run_id", directory.given_id())
+    path = Path(chosen("run_root", "runs") or ".") / (chosen("run_name", stem) or stem) / (identifier or "")
+    return path if identifier and (path / directory.CONFIG).is_file() and directory.began_before_requeue(path) else None
+
+
+def note_trial(path: Path) -> None:
+    """Add the run directory to the file that ``LIT_GEN_TRIALS`` names, where a job of many trials keeps account."""
+    if account := os.environ.get("LIT_GEN_TRIALS"):
+        with Path(account).open("a", encoding="utf-8") as file:
+            file.write(f"{path}\n")
+
+
+def of_checkpoint(checkpoint: Path) -> Path:
+    """The run directory that a checkpoint lies in, or its folder."""
+    return checkpoint.parent.parent if checkpoint.parent.name == directory.CHECKPOINTS else checkpoint.parent
+
+
+def config_beside(arguments: list[str]) -> Config:
+    """For commands that evaluate: without a config, that of the checkpoint's run."""
+    path, _ = take(arguments, "--ckpt_path")
+    if not path:
+        return {}
+    beside = of_checkpoint(checkpoints.resolve(Path(path[-1]))) / directory.CONFIG
+    return configs.read(beside) if beside.is_file() else {}
+
+
+def _agreed(create: Callable[[], Path]) -> Path:
+    """Create the directory, once for all ranks that torchrun started side by side: rank 0 tells the others."""
+    if not torch.distributed.is_torchelastic_launched() or os.environ.get("WORLD_SIZE") == "1":
+        return create()
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = torch.distributed.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]  # torchrun's own
+    name = f"lit_gen/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if os.environ["RANK"] == "0":
+        store.set(name, str(create()))
+    return Path(store.get(name).decode())
+
+
+def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:
+    """Put the run directory for ``{run_dir}`` in the options of loggers and callbacks.
+
+    Args:
+        trainer: the parsed trainer options, changed in place.
+        path: the run directory.
+        keep_loggers: false for commands that must not write into the logs of the run's training.
+    """
+    trainer.default_root_dir = str(path)
+    if not keep_loggers:
+        trainer.logger = False
+    for element in [*listed(trainer.logger), *listed(trainer.callbacks)]:
+        arguments = element.get("init_args", {})
+        for name, value in list(arguments.items()):
+            if isinstance(value, str):
+                arguments[name] = value.replace("{run_dir}", str(path))
+
+
+def listed(value: Any) -> list[Any]:
+    """The elements of an option that may be a list, one element, or none."""
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list) else [value]

@@ -1,0 +1,161 @@
+"""Training as a task of ``srun``: nodes, tasks and devices come from SLURM, and the job goes back into its queue."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
+from lit_gen.runs import signals, slurm
+
+
+class Srun(ClusterEnvironment):
+    """What lightning must know of the other ranks, which ``srun`` started. Unlike lightning's own, it takes no signal.
+
+    ``MASTER_ADDR`` and ``MASTER_PORT`` win where they are set.
+
+    Args:
+        step: what SLURM says.
+    """
+
+    def __init__(self, step: slurm.Step) -> None:
+        super().__init__()
+        self.step = step
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """``srun`` did."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """Where rank 0 runs.
+
+        Raises:
+            UserError: if this node does not know the name; torch would try for half an hour, without a word.
+        """
+        first = SLURMEnvironment.resolve_root_node_address(self.step.node_list) if self.step.nodes > 1 else "127.0.0.1"
+        address = os.environ.setdefault("MASTER_ADDR", first)
+        try:
+            socket.getaddrinfo(address, None)
+        except OSError as error:
+            raise UserError(
+                f"MASTER_ADDR: {address}, where rank 0 runs, is not known on {socket.gethostname()} ({error}); set "
+                f"MASTER_ADDR to an address that every node reaches"
+            ) from None
+        return address
+
+    @property
+    def main_port(self) -> int:
+        """The port of rank 0: another for each job and step, so that those on a shared node do not meet."""
+        return int(os.environ.setdefault("MASTER_PORT", str(slurm.port())))
+
+    @staticmethod
+    def detect() -> bool:
+        """Whether there are other tasks."""
+        step = slurm.step()
+        return step is not None and step.tasks > 1
+
+    def world_size(self) -> int:
+        """Tasks of the step."""
+        return self.step.tasks
+
+    def set_world_size(self, size: int) -> None:
+        """SLURM's number stands."""
+
+    def global_rank(self) -> int:
+        """This process's number."""
+        return self.step.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """SLURM's number stands."""
+
+    def local_rank(self) -> int:
+        """This process's number on its node."""
+        return self.step.local_rank
+
+    def node_rank(self) -> int:
+        """The node's number."""
+        return self.step.node_rank
+
+
+def place(trainer: Any) -> list[ClusterEnvironment]:
+    """Fill in devices and nodes as SLURM gives them, and choose how ranks find each other.
+
+    A step of one task is no matter of SLURM's: devices are then the trainer's, which starts a process for each.
+
+    Args:
+        trainer: the parsed trainer options, changed in place.
+
+    Returns:
+        Lightning's plugins; none outside a job, and under torchrun.
+
+    Raises:
+        UserError: if the options say otherwise than SLURM.
+    """
+    step = slurm.step()
+    if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_JOB_ID" not in os.environ:
+        return []
+    if step is None or step.tasks == 1:
+        waiting = os.environ.get("SLURM_NTASKS", "1")
+        if step is None and waiting != "1":
+            message = f"note: SLURM gives this job {waiting} tasks, and this process is one of them; srun starts all"
+            print(message, file=sys.stderr, flush=True)
+        if str(trainer.num_nodes) != "1" and "NODE_RANK" not in os.environ:
+            raise UserError(
+                f"trainer.num_nodes: {trainer.num_nodes} was found, but this process is SLURM's only task here; start "
+                f"one for each device with srun, and leave the option out"
+            )
+        return [LightningEnvironment()]
+    for option, found, usual, given, flag in (
+        ("devices", trainer.devices, "auto", step.tasks_per_node, "ntasks-per-node"),
+        ("num_nodes", trainer.num_nodes, "1", step.nodes, "nodes"),
+    ):
+        if str(found) not in (usual, str(given)):
+            what = "tasks on each node" if option == "devices" else "nodes"
+            raise UserError(
+                f"trainer.{option}: {found} was found, but SLURM gives {given} {what}; leave the option out, or say "
+                f"--{flag}={found} to sbatch"
+            )
+        trainer[option] = given
+    _see_devices(trainer.accelerator, step)
+    return [Srun(step)]
+
+
+def _see_devices(accelerator: str, step: slurm.Step) -> None:
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
+    if gpus and gpus < step.tasks_per_node:
+        raise UserError(
+            f"trainer.devices: SLURM starts {step.tasks_per_node} tasks on each node, but a task sees {gpus} GPU; ask "
+            f"for --gpus-per-node={step.tasks_per_node} without --gpus-per-task or --gpu-bind"
+        )
+
+
+def end(code: int, requeue: bool, run: Path, step: int) -> None:
+    """Wait until every rank has done its last, and put the job back into its queue where SLURM asked for it.
+
+    Args:
+        code: the exit code.
+        requeue: whether SLURM asked.
+        run: the run directory.
+        step: where the run stands.
+    """
+    if requeue or (code and distributed.world_size() > 1):
+        # srun ends all tasks when one leaves with an error: by now there is nothing to cut off
+        distributed.together(lambda: signals.ignore("SIGTERM"))
+    if not requeue:
+        return
+    if slurm.rank() == 0:  # scontrol ends the job: what is said, is said before
+        told = f"stopped at step {step}; asking SLURM to put the job back into its queue, to continue {run}"
+        print(told, file=sys.stderr, flush=True)
+    problem = distributed.from_first(slurm.requeue)
+    if problem is not None and slurm.rank() == 0:
+        told = f"the job may not be requeued ({problem}); continue with: lit-gen fit --resume {run}"
+        print(told, file=sys.stderr, flush=True)

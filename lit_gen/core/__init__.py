@@ -1,0 +1,1 @@
+"""What makes a number the same everywhere: errors, randomness, ranks, files, images, modes, sampling."""

@@ -1,0 +1,69 @@
+"""The data module of a trainer, and which contract of `protocols.data` it keeps: the one place that probes it."""
+
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from lit_gen.protocols.data import DataModule, ImageSets, TextSets
+
+
+class Unknown:
+    """In place of a data module that keeps no contract, such as a plain LightningDataModule: it answers nothing."""
+
+    def __init__(self, data: object) -> None:
+        self.name = "no data module" if data is None else type(data).__name__
+        self.protocol = {"data": self.name}
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing is known."""
+        return {}
+
+    def per_step(self) -> tuple[int, str]:
+        """Nothing is counted."""
+        return 0, "items"
+
+
+def data_of(trainer: object) -> DataModule:
+    """The trainer's data module, or in its place one that answers nothing."""
+    data: Any = getattr(trainer, "datamodule", None)
+    return data if _has(data, "facts", "per_step") else Unknown(data)
+
+
+def has_images(data: object) -> TypeGuard[ImageSets]:
+    """Whether a data module has splits of images."""
+    return _has(data, "facts", "per_step", "split")
+
+
+def has_text(data: object) -> TypeGuard[TextSets]:
+    """Whether a data module is one of a text."""
+    return _has(data, "facts", "per_step", "stream", "windows")
+
+
+def images_of(trainer: object) -> ImageSets:
+    """The trainer's data module, which is known to be one of images."""
+    data = data_of(trainer)
+    assert has_images(data)
+    return data
+
+
+def text_of(trainer: object) -> TextSets:
+    """The trainer's data module, which is known to be one of a text."""
+    data = data_of(trainer)
+    assert has_text(data)
+    return data
+
+
+def _has(data: object, *methods: str) -> bool:
+    return all(callable(getattr(data, method, None)) for method in methods)  # methods only: properties may take time
+
+
+def kind_of(data: DataModule) -> str:
+    """What messages call a data module: the name of its class."""
+    return data.name if isinstance(data, Unknown) else type(data).__name__
+
+
+def label_counts(data: object, num_classes: int) -> Tensor | None:
+    """How many training images each class has, (num_classes,); None for a set without labels, or without images."""
+    labels = data.split("train").labels if has_images(data) else None
+    return None if labels is None else torch.bincount(labels, minlength=num_classes)

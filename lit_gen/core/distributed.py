@@ -1,0 +1,189 @@
+"""The few collectives that training and evaluation need. With one process each is the identity and costs nothing."""
+
+import gc
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lit_gen.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def world_size() -> int:
+    """Number of ranks of the current process group, 1 where there is none."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number in the current process group, 0 where there is none."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Tensor:
+    """Average the gradients of ``parameters`` over the ranks in one flat all-reduce, and ``extras`` along with them.
+
+    One collective per optimizer step, whatever the graph of the loss: no bookkeeping of unused parameters, and double
+    backward and several backward passes are no special cases. The loss rides along as an extra, so that every rank sees
+    the same value and stops at the same step if it is not finite.
+
+    Args:
+        parameters: the stepping optimizer's parameters; each has a gradient, the same set on every rank.
+        extras: (k,) scalars to average too.
+
+    Returns:
+        The averaged extras (k,).
+    """
+    world = world_size()
+    if world == 1:
+        return extras
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1).float() for g in gradients] + [extras.float()])
+    dist.all_reduce(flat)
+    flat /= world
+    offset = 0
+    for g in gradients:
+        g.copy_(flat[offset : offset + g.numel()].view(g.shape))
+        offset += g.numel()
+    return flat[offset:]
+
+
+@torch.no_grad()
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every rank the buffers of rank 0, whose checkpoint is written: batch statistics differ between ranks."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+class _MeanOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        mean = x.clone()
+        dist.all_reduce(mean)
+        return mean / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Every rank's loss depends on every rank's x; gradients are then averaged over the ranks like all others.
+        return mean_over_ranks(gradient)
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of ``x`` over the ranks, with its gradient (of any order)."""
+    if world_size() == 1:
+        return x
+    mean: Tensor = _MeanOverRanks.apply(x)
+    return mean
+
+
+def gather(values: list[float]) -> list[float]:
+    """Every rank's values in one list, on every rank. Their `math.fsum` is the same in any order."""
+    world = world_size()
+    if world == 1:
+        return values
+    gathered: list[list[float]] = [[] for _ in range(world)]
+    dist.all_gather_object(gathered, values)
+    return [value for rank in gathered for value in rank]
+
+
+def total(x: Tensor, where: torch.device) -> Tensor:
+    """The sum of the ranks' ``x``, on the CPU of every rank; ``where`` is the device they communicate through."""
+    if world_size() == 1:
+        return x
+    summed = x.to(where, copy=True)
+    dist.all_reduce(summed)
+    return summed.cpu()
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, while the interpreter still runs.
+
+    Gloo's threads hold the tensors of the last collectives; one that lets go of them while the interpreter is being
+    taken down aborts the process, after all work is done (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a wrapped model that only a cycle keeps alive would keep the group alive
+        dist.destroy_process_group()
+
+
+def broadcast(value: T) -> T:
+    """Rank 0's value, any plain object, on every rank; the others wait for it."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather_blocks(blocks: Tensor, where: torch.device) -> Tensor | None:
+    """Blocks that the ranks took in turn, in global order, on rank 0; None on the others.
+
+    Args:
+        blocks: (k, b, ...) this rank's blocks, block j of rank r being global block r + j * world; every rank has the
+            same number of blocks, of the same shape.
+        where: the device that this process communicates through.
+
+    Returns:
+        (k * world, b, ...) on the CPU.
+    """
+    world = world_size()
+    if world == 1:
+        return blocks.cpu()
+    mine = blocks.to(where).contiguous()
+    gathered = [torch.empty_like(mine) for _ in range(world)] if rank() == 0 else None
+    dist.gather(mine, gathered)
+    return torch.stack(gathered, dim=1).flatten(0, 1).cpu() if gathered is not None else None
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """``make()`` of rank 0 on every rank, and its failure too: the others wait, and none of them hangs.
+
+    Raises:
+        UserError: the one that rank 0 met; there any other error as it is, elsewhere a RuntimeError that quotes it.
+    """
+    if world_size() == 1:
+        return make()
+    value, failure = None, None
+    if rank() == 0:
+        try:
+            value = make()
+        except Exception as error:
+            failure = error
+    value, told = broadcast((value, _told(failure)))
+    _raise(failure, told)
+    return value  # type: ignore[return-value]
+
+
+def together(make: Callable[[], None]) -> None:
+    """``make()`` on every rank; where one fails, all do.
+
+    Raises:
+        UserError: or RuntimeError, as `from_first`.
+    """
+    if world_size() == 1:
+        return make()
+    failure = None
+    try:
+        make()
+    except Exception as error:
+        failure = error
+    every: list[tuple[bool, str] | None] = [None] * world_size()
+    dist.all_gather_object(every, _told(failure))
+    _raise(failure, next(filter(None, every), None))
+    return None
+
+
+def _told(failure: Exception | None) -> tuple[bool, str] | None:
+    return None if failure is None else (isinstance(failure, UserError), str(failure) or type(failure).__name__)
+
+
+def _raise(failure: Exception | None, told: tuple[bool, str] | None) -> None:
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise UserError(told[1]) if told[0] else RuntimeError(f"another rank failed: {told[1]}")

@@ -1,0 +1,81 @@
+"""Images between tensors and picture files: the one quantiser and its inverse, grids, an atomic PNG writer."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lit_gen.core.files import replace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def quantize(images: Tensor) -> Tensor:
+    """Images in [-1, 1] to uint8, rounded to the nearest level and clamped: the same for files and for metrics."""
+    return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
+    """Arrange uint8 images (N, C, H, W) in rows on a grey ground, as one uint8 image (C, ., .)."""
+    count, channels, height, width = images.shape
+    columns = min(count, columns or math.ceil(math.sqrt(count)))
+    rows = math.ceil(count / columns)
+    canvas = torch.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 128, dtype=torch.uint8)
+    for i, image in enumerate(images.cpu()):
+        top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Write one uint8 image (C, H, W), with one or three channels, so that a reader never meets half a file."""
+    array = np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy())
+    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    picture.save(partial, format="PNG")
+    replace(partial, path)
+
+
+def of_figure(figure: "Figure") -> Tensor:
+    """A matplotlib figure as a picture, uint8 (3, H, W)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) -> None:
+    """Write a scatter plot of points (N, 2, 1, 1) over reference points, with equal axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=100)
+    axes = figure.add_subplot()
+    if reference is not None:
+        x, y = reference.flatten(1).cpu().T.numpy()
+        axes.scatter(x, y, s=4, c="0.75", label="data")
+        low, high = float(reference.min()), float(reference.max())
+        margin = 0.25 * (high - low)
+        axes.set_xlim(low - margin, high + margin)
+        axes.set_ylim(low - margin, high + margin)
+    x, y = points.flatten(1).cpu().T.numpy()
+    axes.scatter(x, y, s=4, c="C3", label="samples")
+    axes.set_aspect("equal")
+    axes.legend(loc="upper right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    FigureCanvasAgg(figure).print_png(str(partial))
+    replace(partial, path)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Levels 0..255 to [-1, 1]; float points as they are."""
+    return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images

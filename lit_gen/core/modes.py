@@ -1,0 +1,58 @@
+"""Modes for the time of a computation: evaluation mode, and the same arithmetic on every device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put every part of ``module`` into evaluation mode; parts that were in it on purpose stay in it afterwards."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in before:
+            part.training = mode
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: the last bits depend on their number, and a rank has fewer than a process of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def exact_math(where: torch.device) -> Iterator[None]:
+    """Measure without gradients, autocast, TF32 or algorithms chosen by timing, and leave all random states alone.
+
+    On a CPU on one thread: on some the last bits of a matrix product depend on the number of threads, and a rank of
+    several has fewer than a process of its own.
+    """
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]  # type: ignore[attr-defined]
+    before = [unit.fp32_precision for unit in units]
+    chosen = cudnn.benchmark, cudnn.deterministic
+    with (
+        one_thread() if where.type == "cpu" else nullcontext(),
+        torch.no_grad(),
+        torch.autocast(where.type, enabled=False),
+        torch.random.fork_rng([where] if where.type == "cuda" else []),
+    ):
+        for unit in units:
+            unit.fp32_precision = "ieee"
+        cudnn.benchmark, cudnn.deterministic = False, True
+        try:
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = chosen
+            for unit, precision in zip(units, before, strict=True):
+                unit.fp32_precision = precision

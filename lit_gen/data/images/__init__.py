@@ -1,0 +1,1 @@
+"""Data sets of images, one file each, over one data module."""

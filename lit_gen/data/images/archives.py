@@ -1,0 +1,123 @@
+"""Finding, checking and downloading the files of a data set."""
+
+import functools
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets.utils import download_url
+
+from lit_gen.core.errors import UserError
+from lit_gen.core.files import cache_folder, offline, replace
+
+
+def md5(path: Path) -> str:
+    """As `_md5`, but a file that has not changed is read once per process."""
+    status = path.stat()
+    return _md5(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache
+def _md5(path: Path, size: int, modified: int) -> str:
+    """The MD5, in hexadecimal, of a file's content: of what is inside for a ``.gz`` of one file, however it was packed.
+
+    Raises:
+        UserError: if a ``.gz`` is damaged.
+    """
+    packed = path.suffix == ".gz" and not path.name.endswith(".tar.gz")
+    digest = hashlib.md5(usedforsecurity=False)  # what the publishers of these sets give
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); delete it and fetch it again") from None
+    return digest.hexdigest()
+
+
+def locate(root: Path, folders: tuple[str, ...], name: str) -> Path | None:
+    """The file ``name``, packed or not, in one of ``folders`` of ``root`` or of the cache folder."""
+    names = (name, name.removesuffix(".gz")) if not name.endswith(".tar.gz") else (name,)
+    candidates = [base / folder / n for base in (root, cache_folder()) for folder in folders for n in names]
+    return next((p for p in candidates if p.is_file()), None)
+
+
+def ensure(root: Path, folders: tuple[str, ...], name: str, urls: list[str], checksum: str) -> Path:
+    """The official file ``name``: found and verified, else downloaded into the first of ``folders`` and verified.
+
+    Args:
+        root: where data sets lie; the cache folder is looked through as well.
+        folders: subfolders to look in.
+        name: the file's name, as it is published.
+        urls: where to download it from, tried in order.
+        checksum: `md5` of its content.
+
+    Raises:
+        UserError: if it is missing and cannot be fetched, or damaged; names the file and what to do.
+    """
+    path = locate(root, folders, name)
+    if path is None:
+        return _download(root, folders[0], name, urls, checksum)
+    if (found := md5(path)) != checksum:
+        raise UserError(
+            f"{path}: its content has the checksum {found}, but {checksum} is expected (truncated or changed); "
+            f"delete it, then run the command again to download it"
+        )
+    return path
+
+
+def _download(root: Path, folder: str, name: str, urls: list[str], checksum: str) -> Path:
+    missing = f"{name} was not found under {root / folder}"
+    if offline():
+        raise UserError(f"{missing}, and LIT_GEN_OFFLINE=1 forbids downloading it; put the official file there")
+    target = (root if _writable(root) else cache_folder()) / folder
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / f"partial-{os.getpid()}-{name}"  # ends in .gz: md5 looks inside
+    reasons: list[str] = []
+    for url in urls:
+        try:
+            download_url(url, str(target), partial.name)
+            if (found := md5(partial)) == checksum:
+                replace(partial, target / name)
+                return target / name
+            reasons.append(f"{url}: checksum {found} instead of {checksum}")
+        except (OSError, RuntimeError, UserError) as error:
+            reasons.append(f"{url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        finally:
+            partial.unlink(missing_ok=True)
+    raise UserError(
+        f"{missing}, and it could not be downloaded ({'; '.join(reasons)}); put the official file there, or point "
+        f"data.root or LIT_GEN_DATA at a folder that holds it"
+    )
+
+
+def _writable(folder: Path) -> bool:
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    return os.access(existing, os.W_OK)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An IDX file of bytes (gzip or plain), http://yann.lecun.com/exdb/mnist/, as a uint8 array.
+
+    Raises:
+        UserError: if the file is damaged; says how much was found and expected.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read()
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); delete it and fetch it again") from None
+    dimensions = raw[3] if len(raw) >= 4 else 0
+    if raw[:3] != b"\0\0\x08" or not dimensions:
+        raise UserError(f"{path} is no IDX file of bytes; the official archive is expected")
+    shape = tuple(int(n) for n in np.frombuffer(raw, ">i4", dimensions, offset=4))
+    start = 4 + 4 * dimensions
+    if len(raw) - start != int(np.prod(shape)):
+        raise UserError(
+            f"{path} is truncated: {len(raw) - start} bytes were found, {int(np.prod(shape))} are expected; "
+            f"delete it and fetch it again"
+        )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()

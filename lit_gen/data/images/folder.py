@@ -1,0 +1,208 @@
+"""Any folder of images, decoded once, in parallel, into a uint8 memory map."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from lit_gen.core.errors import UserError
+from lit_gen.core.files import cached
+from lit_gen.data.images.loaders import ImageSet
+from lit_gen.data.images.module import ImageData, stratified
+from lit_gen.protocols.data import Split
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+
+
+class ImageFolder(ImageData):
+    """Images of a folder, with or without one subfolder per class.
+
+    Every image is turned upright (EXIF), laid on white where it is transparent, converted to grey or RGB, resized and
+    cropped, once; the result is cached as a memory map named by a fingerprint of the files and settings.
+
+    Args:
+        folder: the folder; a relative path may also lie under ``root``. If its images lie in subfolders, those are the
+            classes, in alphabetical order.
+        channels: 3 for RGB, 1 for grey.
+        resize: length of the shorter side after resizing (Lanczos); null to leave sizes as they are.
+        crop: side of the square cut from the centre after resizing; null for none.
+        val_size: how many images are held out, per class where there are classes, else the last ones by name.
+        test_size: how many further images are held out for the test split.
+        workers: decoding threads.
+        **images: see `ImageData`.
+
+    Raises:
+        UserError: if the folder is missing or holds no images.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        channels: Literal[1, 3] = 3,
+        resize: int | None = None,
+        crop: int | None = None,
+        val_size: int = 0,
+        test_size: int = 0,
+        workers: int = 8,
+        **images: Any,
+    ) -> None:
+        super().__init__(**images)
+        for option, value in (("resize", resize), ("crop", crop), ("workers", workers)):
+            if value is not None and value < 1:
+                raise UserError(f"data.{option}: {value} was found, a whole number of at least 1 is expected")
+        self.folder = next((p for p in (Path(folder), self.root / folder) if p.is_dir()), None)
+        if self.folder is None:
+            raise UserError(f"data.folder: {folder} is no folder, here or under {self.root}")
+        self.channels, self.resize, self.crop, self.workers = channels, resize, crop, workers
+        self.val_size, self.test_size = val_size, test_size
+        self._scan()
+        held_out = val_size + test_size
+        if min(val_size, test_size) < 0 or held_out >= len(self._paths):
+            raise UserError(
+                f"data.val_size and data.test_size hold out {held_out} of {len(self._paths)} images; fewer are expected"
+            )
+        height, width = self._decode(self._paths[0]).shape[1:]
+        self.shape = (channels, height, width)
+
+    def _scan(self) -> None:
+        assert self.folder is not None
+        self._paths = image_paths(self.folder, "data.folder")
+        parts = [p.relative_to(self.folder).parts for p in self._paths]
+        loose = [part[-1] for part in parts if len(part) == 1]
+        if loose and len(loose) < len(parts):
+            raise UserError(f"data.folder: {self.folder} holds images beside its class folders ({loose[0]}); move them")
+        self.classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
+        self.num_classes = len(self.classes) or None
+        self._labels = [self.classes.index(part[0]) for part in parts] if self.classes else None
+
+    def files(self) -> list[Path]:
+        """The decoded cache."""
+        return [self._cache()]
+
+    def prepare_data(self) -> None:
+        """Decode, unless the cache is there."""
+        self._cache()
+
+    def load(self, split: Split) -> ImageSet:
+        """A split; the three never overlap."""
+        images = torch.from_numpy(np.load(self._cache(), mmap_mode="c"))
+        labels = torch.tensor(self._labels or [0] * len(images))
+        rest, test = stratified(labels, self.test_size)
+        train, val = stratified(labels[rest], self.val_size)
+        chosen = {"train": rest[train], "val": rest[val], "test": test}[split]
+        whole = len(chosen) == len(images)  # keep the memory map where nothing is held out
+        return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
+
+    def _cache(self) -> Path:
+        assert self.folder is not None
+        settings = {"channels": self.channels, "resize": self.resize, "crop": self.crop, "version": 1}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for path in self._paths:
+            status = path.stat()
+            name = path.relative_to(self.folder).as_posix()
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return cached(f"folder-{digest.hexdigest()[:16]}.npy", self._write)
+
+    def _write(self, path: Path) -> None:
+        shape = (len(self._paths), *self.shape)
+        table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        with ThreadPoolExecutor(self.workers) as pool:
+            decoded = pool.map(self._decode, self._paths)
+            for i, image in enumerate(_shown(decoded, len(self._paths))):
+                if image.shape != self.shape:
+                    pool.shutdown(cancel_futures=True)
+                    raise UserError(
+                        f"{self._paths[i]} is {image.shape[2]}x{image.shape[1]}, but {self._paths[0]} is "
+                        f"{self.shape[2]}x{self.shape[1]}; set data.resize and data.crop"
+                    )
+                table[i] = image
+        table.flush()
+
+    def _decode(self, path: Path) -> np.ndarray:
+        image = read_image(path, self.channels)
+        if self.resize is not None:
+            scale = self.resize / min(image.size)
+            size = (
+                max(self.resize, round(image.width * scale)),
+                max(self.resize, round(image.height * scale)),
+            )
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        if self.crop is not None:
+            if min(image.size) < self.crop:
+                raise UserError(
+                    f"{path} is {image.width}x{image.height}, smaller than data.crop {self.crop}; set data.resize"
+                )
+            left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        return as_array(image)
+
+
+def image_paths(folder: Path, option: str) -> list[Path]:
+    """All image files under a folder, in the order of their paths.
+
+    Raises:
+        UserError: if there are none; ``option`` is what named the folder.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    if not paths:
+        raise UserError(f"{option}: {folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)")
+    return paths
+
+
+def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
+    """An image file, upright (EXIF), on white where it is transparent, in grey or RGB.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
+                image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
+            return image.convert("L" if channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """A grey or RGB image as uint8 (C, H, W)."""
+    return np.ascontiguousarray(np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1))
+
+
+def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
+    """All images of a folder, uint8 (n, C, H, W), in the order of their paths.
+
+    Raises:
+        UserError: if there are none, one cannot be read, or their sizes differ.
+    """
+    paths = image_paths(folder, option)
+    images: list[np.ndarray] = []
+    with ThreadPoolExecutor(8) as pool:
+        decoded = pool.map(lambda path: as_array(read_image(path, channels)), paths)
+        for path, image in zip(paths, _shown(decoded, len(paths)), strict=True):
+            images.append(image)
+            if image.shape != images[0].shape:
+                pool.shutdown(cancel_futures=True)
+                sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
+                raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
+    return torch.from_numpy(np.stack(images))
+
+
+def _shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:
+    if not sys.stderr.isatty():
+        return decoded
+    return track(decoded, "decoding", total=total, transient=True, console=Console(stderr=True))

@@ -1,0 +1,191 @@
+"""Batches from a data set that lies in memory as uint8: one gather, one flip, one conversion.
+
+No worker processes and no Python per image. What batch s holds is a function of ``(seed, s)``: the order, flips,
+crops and binary pixels are drawn for the global batch, and each rank takes its rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_gen.core import randomness
+from lit_gen.core.errors import UserError
+from lit_gen.core.images import to_float
+from lit_gen.data.images.binarize import white
+from lit_gen.protocols.images import ImageBatch
+
+
+@dataclass
+class ImageSet:
+    """One split of a data set.
+
+    Attributes:
+        images: uint8 (N, C, H, W), or float for points.
+        labels: int64 (N,), or None.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class TrainLoader:
+    """Shuffled batches, one for each step; its state is the number of the next step.
+
+    An epoch has whole steps only; the images that do not fill the last one are left out of that epoch, other ones in
+    each. Resume needs nothing but the step: order, flips, crops and binary pixels are keyed by it.
+
+    Args:
+        data: the training split; its tensors may already lie on the device.
+        batch_size: images per rank and micro-batch.
+        seed: names the order, the flips, the crops and the binary pixels.
+        micro_batches: batches that one step consumes; they come joined, (micro_batches * batch_size, C, H, W).
+        accumulate: batches that one step consumes one after the other, where lightning adds up their gradients.
+        flip: mirror each image with probability 1/2.
+        pad: crop at random from the image padded by that many pixels on each side (reflected).
+        binarize: make each pixel black or white, with its level as probability, anew each time it is shown.
+        rank: this process's number.
+        world: number of processes.
+        device: where batches are put.
+
+    Raises:
+        UserError: if one step needs more images than there are.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        batch_size: int,
+        seed: int,
+        *,
+        micro_batches: int = 1,
+        accumulate: int = 1,
+        flip: bool = False,
+        pad: int = 0,
+        binarize: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        self.data, self.batch_size, self.seed, self.micro_batches = data, batch_size, seed, micro_batches
+        self.flip, self.pad, self.binarize, self.rank, self.world = flip, pad, binarize, rank, world
+        self.device = device or torch.device("cpu")
+        self.accumulate = accumulate
+        self.images_per_step = batch_size * world * micro_batches * accumulate
+        self.step, self._part = 0, 0
+        if self.images_per_step > len(data):
+            raise UserError(
+                f"data.batch_size: one step needs {self.images_per_step} images ({batch_size} x {world} ranks x "
+                f"{micro_batches * accumulate} micro-batches), but the training split has {len(data)}"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.data) // self.images_per_step
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def state_dict(self) -> dict[str, int]:
+        """The next step; the same on every rank, and at any world size with the same global batch."""
+        return {"step": self.step, "images_per_step": self.images_per_step}
+
+    def resume(self, state: dict[str, int], allow_changes: bool) -> None:
+        """Continue at ``state``.
+
+        Raises:
+            UserError: if a step took another number of images, unless that is allowed.
+        """
+        before = state["images_per_step"]
+        if before != self.images_per_step and not allow_changes:
+            raise UserError(
+                f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, "
+                f"trainer.devices, trainer.num_nodes): a resumed run continues as it was, or say --allow_changes true"
+            )
+        self.load_state_dict(state)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue at the step of ``state``."""
+        self.step, self._part = state["step"], 0
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        """The remaining batches of the epoch."""
+        epoch = self.step // self.steps
+        order = torch.from_numpy(randomness.host(self.seed, "order", epoch).permutation(len(self.data)))
+        while self.step // self.steps == epoch:
+            start = self.step % self.steps * self.images_per_step
+            # rows of the global step: (part, micro-batch, rank, row) -> this rank's of this part
+            rows = torch.arange(self.images_per_step)
+            rows = rows.view(self.accumulate, self.micro_batches, self.world, self.batch_size)
+            rows = rows[self._part, :, self.rank].flatten()
+            batch = self._gather(order[start + rows], rows, self.step)
+            self._part = (self._part + 1) % self.accumulate
+            self.step += self._part == 0
+            yield batch
+
+    def _gather(self, indices: Tensor, rows: Tensor, step: int) -> ImageBatch:
+        where = indices.to(self.data.images.device)
+        images = self.data.images[where].to(self.device, non_blocking=True)
+        if self.pad:
+            images = self._crop(images, rows, step)
+        if self.flip:
+            draws = randomness.host(self.seed, "flip", step).random(self.images_per_step)
+            mirrored = torch.from_numpy(draws < 0.5)[rows].to(self.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        if self.binarize:
+            shape = (self.images_per_step, *images.shape[1:])
+            drawn = randomness.host(self.seed, "binarize", step).integers(0, 255, shape, dtype=np.uint8)
+            images = white(images, torch.from_numpy(drawn)[rows].to(self.device))
+        labels = None if self.data.labels is None else self.data.labels[where].to(self.device)
+        return ImageBatch(to_float(images), labels, indices)
+
+    def _crop(self, images: Tensor, rows: Tensor, step: int) -> Tensor:
+        count, channels, height, width = images.shape
+        drawn = randomness.host(self.seed, "crop", step).integers(0, 2 * self.pad + 1, (self.images_per_step, 2))
+        top, left = torch.from_numpy(drawn)[rows].to(self.device).T
+        y = (top[:, None] + torch.arange(height, device=self.device) - self.pad)[:, :, None]
+        x = (left[:, None] + torch.arange(width, device=self.device) - self.pad)[:, None, :]
+        y, x = (_reflect(i, n) for i, n in ((y, height), (x, width)))
+        flat = (y * width + x).view(count, 1, -1).expand(-1, channels, -1)
+        return images.flatten(2).gather(2, flat).view_as(images)
+
+
+def _reflect(index: Tensor, size: int) -> Tensor:
+    """Positions outside 0..size-1, mirrored at the border pixels."""
+    index = index.abs()
+    return torch.where(index >= size, 2 * (size - 1) - index, index)
+
+
+class EvalLoader:
+    """Every item exactly once over all ranks: fixed blocks of 64 in order, block k on rank k % world.
+
+    A rank without a block gets one empty batch, so that no rank misses an epoch's collectives.
+
+    Args:
+        data: the split.
+        rank: this process's number.
+        world: number of processes.
+        device: where batches are put.
+    """
+
+    def __init__(self, data: ImageSet, *, rank: int = 0, world: int = 1, device: torch.device | None = None) -> None:
+        self.data, self.rank, self.world = data, rank, world
+        self.device = device or torch.device("cpu")
+        blocks = torch.arange(len(data)).split(randomness.BLOCK)[rank::world]
+        self._blocks = list(blocks) or [torch.arange(0)]
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        for indices in self._blocks:
+            where = indices.to(self.data.images.device)
+            images = self.data.images[where].to(self.device)
+            labels = None if self.data.labels is None else self.data.labels[where].to(self.device)
+            yield ImageBatch(to_float(images), labels, indices)

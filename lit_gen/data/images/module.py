@@ -1,0 +1,142 @@
+"""The data module of every image set: splits, loaders, and what the model must know of the data."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_gen.core.errors import UserError
+from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
+from lit_gen.data.module import DataModule, micro_batches, place
+from lit_gen.protocols.data import Split
+
+
+class ImageData(DataModule):
+    """Base of the image data modules: a subclass says what its splits are, in `load`.
+
+    `shape` and `num_classes` are known as soon as the module is built; networks that ask for them are given them.
+
+    Args:
+        root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
+        batch_size: training images per rank and micro-batch.
+        flip: mirror training images at random.
+        pad: crop training images at random after padding by that many pixels.
+        on_device: keep the whole training set on the training device.
+        seed: names order, flips and crops; linked to ``seed_everything`` by the command line.
+    """
+
+    shape: tuple[int, int, int]
+    """(C, H, W) of one image."""
+    num_classes: int | None = None
+    """Number of classes, None for a set without labels."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 64,
+        flip: bool = False,
+        pad: int = 0,
+        on_device: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, seed)
+        if batch_size < 1:
+            raise UserError(f"data.batch_size: {batch_size} was found, a whole number of at least 1 is expected")
+        self.batch_size, self.flip, self.pad, self.on_device = batch_size, flip, pad, on_device
+        self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
+        self._splits: dict[Split, ImageSet] = {}
+
+    # ---- what a subclass says
+
+    def load(self, split: Split) -> ImageSet:
+        """Read one split; uint8 images (N, C, H, W) and int64 labels (N,) or None. Splits never overlap."""
+        raise NotImplementedError
+
+    def drawn_anew(self) -> ImageSet | None:
+        """Training images whose pixels become black or white anew each time they are shown; None: none do."""
+        return None
+
+    def prepare_data(self) -> None:
+        """Fetch or build what `load` reads; called in one process before any `load`."""
+
+    # ---- what models, callbacks and lightning ask
+
+    def facts(self) -> dict[str, Any]:
+        """``shape``, and ``num_classes``, None for a set without labels."""
+        return {"shape": self.shape, "num_classes": self.num_classes}
+
+    def per_step(self) -> tuple[int, str]:
+        """Training images of one step over all ranks, those of all updates and micro-batches."""
+        return self.images_per_step, "images"
+
+    def split(self, split: Split) -> ImageSet:
+        """A split, read once."""
+        if split not in self._splits:
+            data = self.load(split)
+            if len(data) and tuple(data.images.shape[1:]) != tuple(self.shape):
+                raise UserError(f"data: {split} images have shape {tuple(data.images.shape[1:])}, not {self.shape}")
+            self._splits[split] = data
+        return self._splits[split]
+
+    def train_dataloader(self) -> TrainLoader:
+        """Shuffled batches, one per step."""
+        probabilities, here = self.drawn_anew(), place(self.trainer)
+        data = self.split("train") if probabilities is None else probabilities
+        if self.pad >= min(self.shape[1:]) > 1 or self.pad < 0:
+            raise UserError(f"data.pad: {self.pad} was found, 0 to {min(self.shape[1:]) - 1} pixels are expected")
+        if self.on_device and here:
+            labels = None if data.labels is None else data.labels.to(here["device"])
+            data = ImageSet(data.images.to(here["device"]), labels)
+        loader = TrainLoader(
+            data,
+            self.batch_size,
+            self.seed,
+            micro_batches=getattr(self.trainer and self.trainer.lightning_module, "batches_per_step", 1),
+            accumulate=micro_batches(self.trainer),
+            flip=self.flip,
+            pad=self.pad,
+            binarize=probabilities is not None,
+            **here,
+        )
+        self.images_per_step = loader.images_per_step
+        return self.continued(loader)
+
+    def val_dataloader(self) -> EvalLoader | list[Any]:
+        """The held-out images, each once."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> EvalLoader | list[Any]:
+        """The test images, each once."""
+        return self._evaluation("test")
+
+    predict_dataloader = test_dataloader
+
+    def _evaluation(self, split: Split) -> EvalLoader | list[Any]:
+        data = self.split(split)
+        if len(data):
+            return EvalLoader(data, **place(self.trainer))
+        warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
+        return []
+
+
+def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
+    """Split indices so that the last ``held_out / classes`` items of every class are held out, by index alone.
+
+    Args:
+        labels: int64 (N,).
+        held_out: how many items to hold out; the first classes give one more where it does not divide evenly.
+
+    Returns:
+        Sorted indices of the training and of the held-out items; they never overlap.
+    """
+    classes = int(labels.max()) + 1
+    held = [
+        torch.nonzero(labels == c).flatten()[-count:]
+        for c in range(classes)
+        if (count := held_out // classes + (c < held_out % classes)) > 0
+    ]
+    chosen = torch.cat(held).sort().values if held else torch.arange(0)
+    mask = torch.ones(len(labels), dtype=torch.bool)
+    mask[chosen] = False
+    return torch.nonzero(mask).flatten(), chosen

@@ -1,0 +1,169 @@
+"""From a part of a corpus to its tokens: which tokenizer it gets, and the cached token files.
+
+Everything lies under ``text/`` of the cache folder and is named by what it was made from: the text's SHA-256, the part
+of it, the tokenizer's SHA-256. A changed file or option makes other names, never a stale result.
+"""
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.files import cache_folder, cached, writing
+from lit_gen.data.text import token_file
+from lit_gen.data.text.encoding import encode, shards
+from lit_gen.data.text.splits import Part
+from lit_gen.data.text.windows import TokenStream
+from lit_gen.tokenizers.bpe import BpeTokenizer, read_bpe, train_bpe
+from lit_gen.tokenizers.plain import ByteTokenizer, CharTokenizer
+from lit_gen.tokenizers.stored import TextTokenizer, from_json
+
+
+def check_options(val_fraction: float, **counts: int) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        UserError: with the option.
+    """
+    for option, value in counts.items():
+        least = 256 if option == "bpe_vocab_size" else 1
+        if value < least:
+            raise UserError(f"data.{option}: {value} was found, a whole number of at least {least} is expected")
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"data.val_fraction: {val_fraction} was found, a number from 0 to below 1 is expected")
+
+
+def check_tokenizer(spec: str, root: Path) -> None:
+    """Refuse a tokenizer that is neither a kind nor a file.
+
+    Raises:
+        UserError: with what is expected.
+    """
+    if spec not in ("char", "byte", "bpe") and _file(spec, root) is None:
+        raise UserError(
+            f"data.tokenizer: {spec} was found; char, byte, bpe, a tokenizer.json or a folder with GPT-2's vocab.json "
+            f"and merges.txt is expected{nearest(spec, ['char', 'byte', 'bpe'])}"
+        )
+
+
+def build_tokenizer(spec: str, train: Part, alphabet: str, bpe_vocab_size: int, root: Path) -> TextTokenizer:
+    """The tokenizer that a configuration names.
+
+    Args:
+        spec: char, byte, bpe (learned from the training part, once), or a file or folder.
+        train: the training part; the tokenizer has an end of text if it has documents.
+        alphabet: the characters of all splits, for char.
+        bpe_vocab_size: ids wanted, for bpe.
+        root: where relative paths are looked up that are not found as they are.
+
+    Raises:
+        UserError: if a file is damaged, or what it needs is not installed.
+    """
+    ends = train.source.documents
+    if spec == "char":
+        return CharTokenizer(alphabet, ends)
+    if spec == "byte":
+        return ByteTokenizer(ends)
+    if spec == "bpe":
+        return _learned(train, bpe_vocab_size)
+    check_tokenizer(spec, root)
+    return read_bpe(_file(spec, root) or Path(spec), ends)
+
+
+def adopted(stored: str, spec: str, root: Path) -> TextTokenizer:
+    """A checkpoint's tokenizer, if it is what the configuration names.
+
+    Args:
+        stored: what its `to_json` gave.
+        spec: the configured tokenizer: of char, byte and bpe the kind is compared, of a file or folder what it gives.
+        root: where relative paths are looked up that are not found as they are.
+
+    Raises:
+        UserError: if it is damaged, or the configuration names another one.
+    """
+    found = from_json(stored)
+    kind = "bpe" if isinstance(found, BpeTokenizer) else found.name
+    if spec in ("char", "byte", "bpe"):
+        if spec != kind:
+            raise UserError(
+                f"data.tokenizer: {spec} was found, but the checkpoint's model was trained with {found.name}; "
+                f"{kind} is expected"
+            )
+        return found
+    check_tokenizer(spec, root)
+    ends = bool(json.loads(stored)["end_of_text"])  # of the text that the model was trained on
+    configured = read_bpe(_file(spec, root) or Path(spec), ends)
+    if configured.sha256 != found.sha256:
+        raise UserError(
+            f"data.tokenizer: {spec} was found (sha256 {configured.sha256[:12]}), but the checkpoint's model was "
+            f"trained with {found.name} (sha256 {found.sha256[:12]})"
+        )
+    return found
+
+
+def _learned(train: Part, vocab_size: int) -> TextTokenizer:
+    ends = train.source.documents
+
+    def write(path: Path) -> None:
+        groups = shards(train.texts(), ends, "line")
+        learned = train_bpe((text for group in groups for text, _ in group), vocab_size, ends)
+        train.check_unchanged()
+        path.write_text(learned.to_json(), encoding="utf-8")
+
+    try:
+        version = importlib.metadata.version("tokenizers")  # another one may learn something else
+    except importlib.metadata.PackageNotFoundError:
+        version = "none"
+    name = f"bpe{vocab_size}-{train.begin}-{train.end}-tokenizers{version}.json"
+    path = cached(f"text/{train.scan.sha256[:16]}/{name}", write)
+    try:
+        tokenizer = from_json(path.read_text(encoding="utf-8"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}; delete it, then run the command again") from None
+    assert isinstance(tokenizer, BpeTokenizer)
+    return tokenizer
+
+
+def tokens(part: Part, tokenizer: TextTokenizer, workers: int) -> tuple[Path, token_file.TokenFile]:
+    """The token file of a part: opened, or made first.
+
+    Raises:
+        UserError: if the tokenizer cannot encode the text, the text has changed since it was scanned, the cache folder
+            cannot be written, or the file is damaged.
+    """
+    expected = token_file.Header(
+        tokenizer.vocab_size, tokenizer.name, tokenizer.sha256, part.scan.sha256, (part.begin, part.end)
+    )
+    path = cache_folder() / "text" / part.scan.sha256[:16] / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}.tokens"
+    sizes = {"characters": part.characters, "begin": part.before, "workers": workers}
+    with writing():
+        if not path.is_file():
+            texts, documents = part.texts(), part.source.documents
+            encode(texts, documents, tokenizer, path, expected, **sizes, check=part.check_unchanged)
+    return path, token_file.load(path, expected)
+
+
+def stream(part: Part, file: token_file.TokenFile, tokenizer: TextTokenizer, before: int | None) -> TokenStream:
+    """The tokens of a part, with what precedes them.
+
+    Args:
+        part: the part.
+        file: its tokens.
+        tokenizer: what made them.
+        before: the token before it in a text without end, if there is one.
+
+    Raises:
+        UserError: if no token of it has another one before it.
+    """
+    end = tokenizer.end_of_text if part.source.documents else None
+    counts = file.header.text_bytes, file.header.characters, file.header.documents
+    prefix = end if part.source.documents else before
+    found = TokenStream(file.tokens, prefix, *counts, end, tokenizer.vocab_size, file.path)
+    if not found.targets:
+        raise UserError(f"data: a split of {part.source.name} has {len(found)} tokens, at least 2 are expected")
+    return found
+
+
+def _file(spec: str, root: Path) -> Path | None:
+    path = Path(spec).expanduser()
+    return next((p for p in (path, root / path) if p.exists()), None)

@@ -1,0 +1,248 @@
+"""The data module of every text: a file, documents, the text that comes with Python, or a grammar of known entropy."""
+
+import functools
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lit_gen.core.errors import UserError, under
+from lit_gen.data.module import DataModule, micro_batches, place
+from lit_gen.data.text import corpus
+from lit_gen.data.text.crops import TrainCrops
+from lit_gen.data.text.documents import Source, find
+from lit_gen.data.text.splits import Part, plan, whole
+from lit_gen.data.text.token_file import TokenFile
+from lit_gen.data.text.windows import TokenStream, WindowLoader
+from lit_gen.protocols.data import Split
+from lit_gen.tokenizers.stored import TextTokenizer
+
+BLOCK_TOKENS = 8192
+"""Tokens in one block of the standard evaluation."""
+
+
+class TextCorpus(DataModule):
+    """Text as tokens: random crops for training, every held-out token once for validation.
+
+    Args:
+        path: the text. ``embedded``: the help topics that come with Python, as documents. ``grammar``: English-like
+            sentences whose entropy is known. A text file: one text without end. A folder, a pattern (``books/*.txt``),
+            a list of them, JSON lines or Parquet: documents, each of which ends with a token of its own. A relative
+            path is looked up as it is, then under ``root``.
+        tokenizer: char, byte, bpe (learned from the training part), a ``tokenizer.json``, or a folder with GPT-2's
+            ``vocab.json`` and ``merges.txt``.
+        bpe_vocab_size: ids that bpe learns.
+        block_size: tokens that the network reads.
+        batch_size: crops per rank and micro-batch.
+        column: where the text stands in JSON lines and Parquet.
+        val_fraction: share of the text that is held out, its end; of documents, whole ones.
+        val_path: a text that is held out instead, whole.
+        test_path: a text for the test split; null: the held-out one.
+        grammar_characters: length of the grammar's text.
+        workers: threads that encode; null: one per processor, at most 8.
+        root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
+        on_device: keep the training tokens on the training device.
+        seed: names the crops; linked to ``seed_everything`` by the command line.
+
+    Raises:
+        UserError: if an option is out of range, or a file is missing.
+    """
+
+    def __init__(
+        self,
+        path: str | list[str] = "embedded",
+        tokenizer: str = "char",
+        bpe_vocab_size: int = 1024,
+        block_size: int = 256,
+        batch_size: int = 64,
+        column: str | None = None,
+        val_fraction: float = 0.1,
+        val_path: str | list[str] | None = None,
+        test_path: str | list[str] | None = None,
+        grammar_characters: int = 1_000_000,
+        workers: int | None = None,
+        root: str | None = None,
+        on_device: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, seed)
+        counts = {"block_size": block_size, "batch_size": batch_size, "grammar_characters": grammar_characters}
+        counts |= {"workers": 1 if workers is None else workers, "bpe_vocab_size": bpe_vocab_size}
+        corpus.check_options(val_fraction, **counts)
+        corpus.check_tokenizer(tokenizer, self.root)
+        self.tokenizer_spec, self.bpe_vocab_size = tokenizer, bpe_vocab_size
+        self.block_size, self.batch_size, self.val_fraction = block_size, batch_size, val_fraction
+        self.workers = workers or min(8, os.cpu_count() or 1)
+        self.on_device = on_device
+        self.tokens_per_step = batch_size * block_size  # of all ranks; set again when the train loader is made
+        self._adopted: tuple[TextTokenizer, str] | None = None
+        self._streams: dict[Split, TokenStream] = {}
+        look = functools.partial(find, root=self.root, column=column, grammar_characters=grammar_characters)
+        self._source: Source = look(path, "data.path")
+        self._val = None if val_path is None else look(val_path, "data.val_path")
+        self._test = None if test_path is None else look(test_path, "data.test_path")
+        self.name = self._source.name
+
+    # ---- what the text is
+
+    @functools.cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """From text to ids and back: the configured one, or the one that was adopted."""
+        if self._adopted:
+            return self._adopted[0]
+        parts = self._plan[0]
+        alphabet = "".join(part.scan.alphabet for part in parts.values())  # of all splits, as the benchmarks do
+        return corpus.build_tokenizer(self.tokenizer_spec, parts["train"], alphabet, self.bpe_vocab_size, self.root)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the end of text's included."""
+        return self.tokenizer.vocab_size
+
+    @property
+    def text_sha256(self) -> str:
+        """Names the content of ``path``."""
+        return self._whole.scan.sha256
+
+    @property
+    def entropy_bits_per_byte(self) -> float | None:
+        """The least bits per byte that any model can reach on ``path`` on average; None where nobody knows."""
+        return self._source.entropy_bits_per_byte
+
+    def entropy(self, split: Split) -> float | None:
+        """As `entropy_bits_per_byte`, of the text that a split is taken from."""
+        return self._part(split).source.entropy_bits_per_byte
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What a record of numbers says of the text; encodes what it names."""
+        return {
+            "data": self.name,
+            "text_sha256": self.text_sha256,
+            "split": self._plan[1],
+            "tokenizer": self.tokenizer.name,
+            "tokenizer_sha256": self.tokenizer.sha256,
+            "vocab_size": self.vocab_size,
+            **{split: self.stream(split).counts for split in self._plan[0]},
+        }
+
+    def adopt(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the tokenizer of a language model's checkpoint; see `adopt_tokenizer`."""
+        if (text := checkpoint.get("text")) is not None:
+            self.adopt_tokenizer(text["tokenizer"], text["sha256"])
+
+    def adopt_tokenizer(self, tokenizer_json: str, text_sha256: str) -> None:
+        """Take the tokenizer of a checkpoint; called before anything is encoded.
+
+        Where the text is another one than the checkpoint's model was trained on, all of it is unseen: the test split is
+        then the whole text.
+
+        Args:
+            tokenizer_json: what the tokenizer's `to_json` gave.
+            text_sha256: the `text_sha256` of the training data.
+
+        Raises:
+            UserError: if the tokenizer is damaged, or another one than ``tokenizer`` says.
+        """
+        assert not self._streams, "the text was encoded already"
+        self._adopted = corpus.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
+        for known in ("tokenizer", "_plan"):
+            self.__dict__.pop(known, None)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the text is another one than an adopted tokenizer's model was trained on."""
+        return self._adopted is not None and self._adopted[1] != self.text_sha256
+
+    def stream(self, split: Split) -> TokenStream:
+        """The tokens of a split, encoded once and memory-mapped.
+
+        Raises:
+            UserError: if the split is empty, or cannot be encoded.
+        """
+        if split not in self._streams:
+            part, before = self._part(split), None
+            if part.begin and not part.source.documents:  # the held-out end goes on where the training part stops
+                before = int(self._tokens("train")[1].checked(slice(-1, None))[0])
+            self._streams[split] = corpus.stream(part, self._tokens(split)[1], self.tokenizer, before)
+        return self._streams[split]
+
+    @functools.cached_property
+    def _whole(self) -> Part:
+        return whole(self._source)
+
+    @functools.cached_property
+    def _plan(self) -> tuple[dict[Split, Part], str]:
+        """The parts of the splits that there are, and the rule in words."""
+        if self.foreign:
+            return {"test": whole(self._test) if self._test else self._whole}, "all of it is unseen in training"
+        return plan(self._whole, self._val, self._test, self.val_fraction)
+
+    def _part(self, split: Split) -> Part:
+        parts, rule = self._plan
+        if split not in parts and self._adopted and self.foreign:
+            then, now = self._adopted[1][:12], self.text_sha256[:12]
+            what = f"is not the text that the model was trained on (sha256 {then} then, {now} now)"
+            raise UserError(f"data.path: {self.name} {what}; test scores it whole")
+        if split not in parts:
+            raise UserError(f"data: {self.name} has no {split} split ({rule}), {' or '.join(parts)} is expected")
+        return parts[split]
+
+    def _tokens(self, split: Split) -> tuple[Path, TokenFile]:
+        part = self._part(split)
+        with under(f"data.path, {part.source.name}: " if part.source is self._source else f"{part.source.name}: "):
+            return corpus.tokens(part, self.tokenizer, self.workers)
+
+    # ---- what models, callbacks and lightning ask
+
+    def facts(self) -> dict[str, Any]:
+        """``vocab_size`` and ``block_size``; learns the tokenizer."""
+        return {"vocab_size": self.vocab_size, "block_size": self.block_size}
+
+    def per_step(self) -> tuple[int, str]:
+        """Tokens of one step over all ranks."""
+        return self.tokens_per_step, "tokens"
+
+    def windows(self, split: Split, context: int, stride: int, rows: int) -> WindowLoader:
+        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
+        return WindowLoader(self.stream(split), context, stride, rows, **place(self.trainer))
+
+    def prepare_data(self) -> None:
+        """Read, fingerprint and encode the text, unless that was done before."""
+        for split in ["train", *self._plan[0]] if self.trainer and self.trainer.training else self._plan[0]:
+            self._tokens(split)
+
+    def files(self) -> list[Path]:
+        """The files of the text, and the token files made from them."""
+        sources = [source for source in (self._source, self._val, self._test) if source is not None]
+        made = [self._tokens(split)[0] for split in self._plan[0]]
+        return list(dict.fromkeys([file for source in sources for file in source.files] + made))
+
+    def train_dataloader(self) -> TrainCrops:
+        """Random crops, one micro-batch at a time."""
+        loader = TrainCrops(
+            self.stream("train"),
+            self.block_size,
+            self.batch_size,
+            self.seed,
+            accumulate=micro_batches(self.trainer),
+            on_device=self.on_device,
+            **place(self.trainer),
+        )
+        self.tokens_per_step = loader.tokens_per_step
+        return self.continued(loader)
+
+    def val_dataloader(self) -> WindowLoader | list[Any]:
+        """Every held-out token once, in disjoint windows of ``block_size``."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> WindowLoader | list[Any]:
+        """Every token of the test split once."""
+        return self._evaluation("test")
+
+    def _evaluation(self, split: Split) -> WindowLoader | list[Any]:
+        if split not in self._plan[0]:
+            warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
+            return []
+        return self.windows(split, self.block_size, self.block_size, max(1, BLOCK_TOKENS // self.block_size))

@@ -1,0 +1,1 @@
+"""How a number comes about: images, features, references, comparisons, names and records."""

@@ -1,0 +1,1 @@
+"""The networks that metrics look through, and what finds them by name."""

@@ -1,0 +1,88 @@
+"""The result of one evaluation: its numbers, the table of them, the record with its protocol."""
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_gen import __version__
+from lit_gen.core.files import replace
+from lit_gen.core.randomness import BLOCK
+from lit_gen.evaluation.reference import Reference
+from lit_gen.metrics import inception_score, kernel, neighbors
+from lit_gen.protocols.images import FeatureExtractor
+
+
+@dataclass
+class Result:
+    """One evaluation.
+
+    Attributes:
+        values: the numbers by their public names, without the split.
+        floors: for some of them, what a perfect model would score.
+        protocol: how they came about.
+        perfect: what the floors are measured on.
+        picture: uint8 (C, H, W), what was evaluated; None where there is nothing to show.
+    """
+
+    values: dict[str, float]
+    floors: dict[str, float]
+    protocol: dict[str, Any]
+    perfect: str = "real images"
+    picture: Tensor | None = None
+
+
+def table(result: Result) -> str:
+    """A line for each number of an evaluation, with what a perfect model would score."""
+    one_set = {name: re.sub(r"(_raw)?(_(mean|min)\d+)?$", "", name) for name in result.values}  # as floors are called
+    rows = [(name, f"{value:.5g}", result.floors.get(one_set[name])) for name, value in result.values.items()]
+    rows += [(name, "", value) for name, value in result.floors.items() if name not in one_set.values()]
+    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  {result.perfect} {f:.5g}") for n, v, f in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def save_record(path: Path, content: dict[str, Any]) -> Path:
+    """Write ``path`` as JSON, complete or not at all, with the suffix ``.json``, and return its name."""
+    path = path.with_name(f"{path.name.removesuffix('.json')}.json")  # no with_suffix: names may hold dots
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace(partial, path)
+    return path
+
+
+def protocol(extractor: FeatureExtractor, reference: Reference, metrics: Sequence[str], count: int) -> dict[str, Any]:
+    """How the numbers came about, for ``eval/*.json``: what another person needs in order to get them again."""
+    real = None if reference.extracted is None else len(reference.extracted)
+    details: dict[str, Any] = {
+        "kid": {"subsets": kernel.SUBSETS, "subset_size": min(kernel.SUBSET_SIZE, count, real or count)},
+        "is": {"splits": inception_score.SPLITS},
+        "prc": {"neighbors": neighbors.PRECISION_NEIGHBORS},
+        "dc": {"neighbors": neighbors.COVERAGE_NEIGHBORS},
+    }
+    return {
+        "metrics": {name: details.get(name, {}) for name in metrics},
+        "count": count,
+        "extractor": {
+            "name": extractor.name,
+            "weights_sha256": extractor.weights,
+            "preprocessing": extractor.preprocessing,
+            "features": len(reference.gaussian.mean),
+        },
+        "reference": reference.record,
+        "quantization": "round((x + 1) * 127.5) to uint8",
+        "block": BLOCK,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that numbers depend on."""
+    fidelity = importlib.metadata.version("torch-fidelity")
+    return {"lit-gen": __version__, "torch": str(torch.__version__), "torch-fidelity": fidelity}

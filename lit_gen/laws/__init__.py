@@ -1,0 +1,1 @@
+"""The laws that every loss, regularizer and network keeps: `lit-gen check` and the test suite hold code to them."""

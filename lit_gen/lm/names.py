@@ -1,3 +1,0 @@
-"""What a config may call by its class's name: ``--model LanguageModel``, ``--model.network LSTM``."""
-
-from lit_gen.lm import lstm, module, transformer  # noqa: F401

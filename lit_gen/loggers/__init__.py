@@ -1,0 +1,1 @@
+"""Where numbers, pictures and texts go: metrics.csv, TensorBoard, Weights & Biases."""

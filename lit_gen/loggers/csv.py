@@ -1,0 +1,101 @@
+"""The logger that writes ``metrics.csv``, and the base of our loggers."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from lit_gen.core.files import replace
+from lit_gen.runs.directory import METRICS
+
+
+class RunLogger(Logger):
+    """Base of our loggers: lightning builds folders from a logger's name and version, and there is one run directory.
+
+    Args:
+        save_dir: the run directory.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self._folder = Path(save_dir)
+
+    @property
+    def name(self) -> str:
+        """Empty."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Empty."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run directory."""
+        return str(self._folder)
+
+
+class MetricsCSV(RunLogger):
+    """``metrics.csv``: append-only, flushed per row, cut back to the checkpoint's step on resume.
+
+    A new column is appended to the header by rewriting the file atomically; values that a row lacks are empty.
+
+    Args:
+        save_dir: the run directory.
+    """
+
+    def __init__(self, save_dir: str = "{run_dir}") -> None:
+        super().__init__(save_dir)
+        self._path = self._folder / METRICS
+        self._header: list[str] | None = None
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration lies beside the file, in config.yaml."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row, and hand it to the operating system before returning."""
+        if _rank() != 0:
+            return
+        row = {"step": str(step), **{k: repr(float(v)) for k, v in metrics.items() if k != "epoch"}}
+        if self._header is None:
+            self._header, _ = self._read()
+        missing = [name for name in row if name not in self._header]
+        if missing:
+            _, rows = self._read()
+            self._header = self._header + missing
+            self._rewrite(rows)
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, self._header, restval="").writerow(row)
+
+    def cut(self, step: int) -> None:
+        """Drop the rows after ``step``, and a row that a kill cut short: the resumed run writes them again."""
+        if not self._path.is_file() or _rank() != 0:
+            return
+        self._header, rows = self._read()
+        self._rewrite([r for r in rows if r["step"].isdigit() and int(r["step"]) <= step])
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        if not self._path.is_file():
+            return [], []
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        reader = csv.DictReader(whole.splitlines(), restval="")
+        return list(reader.fieldnames or []), list(reader)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        assert self._header is not None
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._header, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        replace(partial, self._path)
+
+
+def _rank() -> int:
+    return int(getattr(rank_zero_only, "rank", 0))

@@ -1,0 +1,1 @@
+"""The adversarial game without latents and optimizers: losses, regularizers, augmentation, the terms of a step."""

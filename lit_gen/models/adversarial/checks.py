@@ -1,0 +1,83 @@
+"""What is wrong with a user's loss or regularizers, said before or at the first step."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_gen.core.errors import UserError
+from lit_gen.models.adversarial.context import FunctionRegularizer, Regularizer
+from lit_gen.models.adversarial.losses import AdversarialLoss, Loss
+
+
+def depends_on_real(loss: Loss) -> bool:
+    """Whether the generator's loss depends on the real logits: if not, its step saves a forward pass.
+
+    Raises:
+        UserError: if the loss fails on a batch of two or does not return two scalars.
+    """
+    name = getattr(loss, "__name__", type(loss).__name__)
+    real, fake = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    try:
+        result = loss(real, fake)
+    except Exception as error:
+        raise UserError(
+            f"model.loss: {name} failed on logits of shape (2,): {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(result, AdversarialLoss) or any(not isinstance(t, Tensor) or t.ndim for t in result):
+        raise UserError(f"model.loss: {name} returned {result!r}, an AdversarialLoss of two scalar tensors is expected")
+    if not all(term.requires_grad for term in result):
+        raise UserError(f"model.loss: {name} returned a constant, a loss that depends on the logits is expected")
+    gradients = torch.autograd.grad(result.generator, [real, fake], allow_unused=True)
+    return gradients[0] is not None
+
+
+def ignores_a_shift(loss: Loss) -> bool:
+    """Whether the discriminator's loss is the same for D and D + c: the sign of a logit then means nothing."""
+    depends_on_real(loss)  # refuses what is no loss
+    real, fake = torch.tensor([-0.7, 0.4]), torch.tensor([0.2, -1.1])
+    return torch.allclose(loss(real, fake).discriminator, loss(real + 3, fake + 3).discriminator, atol=1e-5)
+
+
+def regularizers(given: list[Any]) -> list[Regularizer]:
+    """The regularizers of a module's constructor, functions as `FunctionRegularizer`.
+
+    Raises:
+        UserError: for what is no regularizer, or does not say whose step it belongs to.
+    """
+    made = []
+    for one in given:
+        name = getattr(one, "__name__", type(one).__name__)
+        if not isinstance(one, Regularizer):
+            if isinstance(one, nn.Module) or not callable(one):
+                raise UserError(f"model.regularizers: {name} is no function and no subclass of Regularizer")
+            required = [p for p in inspect.signature(one).parameters.values() if p.default is p.empty]
+            if len(required) != 1:
+                raise UserError(f"model.regularizers: {name} takes {len(required)} arguments, one context is expected")
+            one = FunctionRegularizer(one)
+        if one.network not in ("discriminator", "generator", "both"):
+            raise UserError(
+                f"model.regularizers: {name}.network is {one.network!r}, one of 'discriminator', 'generator', 'both' "
+                f"is expected"
+            )
+        made.append(one)
+    return made
+
+
+def term(value: Any, regularizer: Regularizer) -> Tensor:
+    """What a regularizer returned, if it is a scalar with a gradient.
+
+    Raises:
+        UserError: if it is not.
+    """
+    name = regularizer.name
+    if not isinstance(value, Tensor) or value.ndim:
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise UserError(f"model.regularizers: {name} returned {found}, a scalar tensor is expected (take its mean)")
+    if not value.requires_grad:
+        raise UserError(
+            f"model.regularizers: {name} returned a value without a gradient for the network it belongs to; the other "
+            f"network is frozen in this step (network = 'generator' makes it the generator's)"
+        )
+    return value

@@ -1,0 +1,66 @@
+"""What discriminators end in: labels and minibatch deviation."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_gen.models.adversarial.losses import Logits
+from lit_gen.models.nn.conditioning import needed
+
+
+class LabelHead(nn.Module):
+    """What a discriminator makes of its last features (B, F) beside its linear logit, where it is conditional.
+
+    ``projection`` adds <embedding(y), features> to the logit (Miyato and Koyama, 2018,
+    https://arxiv.org/abs/1802.05637). ``auxiliary`` leaves it alone and classifies the image as well: `Logits` (Odena
+    et al., 2017, https://arxiv.org/abs/1610.09585); it does not look at the labels.
+
+    Args:
+        conditioning: "projection" or "auxiliary"; anything else adds nothing.
+        features: F.
+        num_classes: K; None where unconditional.
+    """
+
+    def __init__(self, conditioning: str, features: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.embedding = self.classifier = None
+        if num_classes is not None and conditioning == "projection":
+            self.embedding = nn.Embedding(num_classes, features)
+            nn.init.xavier_uniform_(self.embedding.weight)
+        elif num_classes is not None and conditioning == "auxiliary":
+            self.classifier = nn.Linear(features, num_classes)
+            nn.init.xavier_uniform_(self.classifier.weight)
+            nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, logits: Tensor, features: Tensor, labels: Tensor | None) -> Tensor | Logits:
+        """Logits (B,), features (B, F) and labels (B,) to logits (B,) or `Logits` with classes (B, K)."""
+        if self.embedding is not None:
+            logits = logits + (self.embedding(needed(labels, self)) * features).sum(1)
+        return logits if self.classifier is None else Logits(logits, self.classifier(features))
+
+
+class MinibatchStd(nn.Module):
+    """Append one map: the standard deviation over a group of samples, averaged over maps and pixels.
+
+    Karras et al., 2018, section 3, https://arxiv.org/abs/1710.10196. A group is ``group`` consecutive rows, so that
+    spreading a batch over ranks changes nothing while each part is a multiple of it; of a batch that is not, the
+    largest divisor up to ``group``. A group of one has no deviation: zeros.
+
+    Args:
+        group: samples in a group, at least 1.
+    """
+
+    def __init__(self, group: int = 4) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to maps (B, C + 1, H, W)."""
+        group = max(d for d in range(1, self.group + 1) if len(x) % d == 0)
+        if group == 1:
+            return F.pad(x, (0, 0, 0, 0, 0, 1))
+        groups = x.unflatten(0, (-1, group))  # (B / g, g, C, H, W)
+        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
+        deviation = (variance + 1e-8).sqrt().mean([1, 2, 3])  # inside the root: finite gradients where nothing varies
+        spread = deviation.repeat_interleave(group).view(-1, 1, 1, 1)
+        return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], 1)

@@ -1,0 +1,159 @@
+"""What is wrong with a user's options, networks or data, said before or at the first step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from lit_gen.core.errors import UserError
+from lit_gen.models.adversarial.ada import ADA
+from lit_gen.models.adversarial.checks import ignores_a_shift
+from lit_gen.models.adversarial.context import FunctionRegularizer, judge
+from lit_gen.models.adversarial.heads import MinibatchStd
+from lit_gen.models.adversarial.regularizers import AuxiliaryClassifier
+from lit_gen.models.nn.normalization import has_batch_norm
+
+
+def options(**given: Any) -> None:
+    """Check the numbers of a module's constructor.
+
+    Raises:
+        UserError: for the first that is out of range; names it.
+    """
+    decay, half_life = given["ema_decay"], given["ema_half_life"]
+    if decay is not None and not 0 <= decay < 1:
+        raise UserError(f"model.ema_decay: {decay} was found, a number in [0, 1) or null is expected")
+    if decay is None and half_life is not None:
+        raise UserError("model.ema_half_life takes the place of a set ema_decay, but ema_decay is null: no average")
+    for name in ("n_critic", "accumulate"):
+        if not isinstance(given[name], int) or given[name] < 1:
+            raise UserError(f"model.{name}: {given[name]} was found, a whole number of at least 1 is expected")
+    for name in ("ema_half_life", "generator_clip", "discriminator_clip", "weight_clip"):
+        if given[name] is not None and not given[name] > 0:
+            raise UserError(f"model.{name}: {given[name]} was found, a number above 0 or null is expected")
+    if not 0 <= given["ema_ramp"] <= 1:
+        raise UserError(f"model.ema_ramp: {given['ema_ramp']} was found, a number in [0, 1] is expected")
+    if not isinstance(getattr(given["generator"], "latent_dim", None), int):
+        raise UserError(f"model.generator: {type(given['generator']).__name__} has no whole number latent_dim")
+    steered = isinstance(given["augment"], ADA) and given["augment"].target is not None
+    if steered and ignores_a_shift(given["loss"]):
+        raise UserError(
+            "model.augment: ADA steers by the sign of real logits, which this loss leaves open; set augment.target to "
+            "null and augment.p by a schedule or augment.initial_p"
+        )
+    mixes = given["discriminator"].modules()
+    if given["concatenate"] and (
+        has_batch_norm(given["discriminator"]) or any(isinstance(m, MinibatchStd) for m in mixes)
+    ):
+        raise UserError(
+            "model.concatenate: the discriminator has batch norm or minibatch deviation, whose statistics would mix "
+            "real and generated images; leave it false, or choose a discriminator without them"
+        )
+    if given["weight_clip"] is not None and any(is_parametrized(m) for m in given["discriminator"].modules()):
+        raise UserError("model.weight_clip does not bound weights under spectral norm; choose one of the two")
+    if steered and "augment.p" in (given["schedules"] or {}):
+        raise UserError("model.schedules: augment.p is steered by ADA's target; set augment.target to null or leave it")
+
+
+@torch.no_grad()
+def networks(discriminator: nn.Module, samples: Tensor, shape: tuple[int, ...] | None, terms: nn.ModuleList) -> None:
+    """Check that the two networks and the data fit together.
+
+    Args:
+        discriminator: images to logits; its mode and batch statistics are left as they were.
+        samples: what the generator makes of two latents, (2, C, H, W).
+        shape: the data's (C, H, W), None where it is not known.
+        terms: the model's regularizers; an auxiliary classifier without one that trains it is a mistake.
+
+    Raises:
+        UserError: if the samples have another shape than the data, or the discriminator fails on them or returns
+            anything but logits (2,).
+    """
+    found = tuple(samples.shape[1:])
+    if shape is not None and found != tuple(shape):
+        raise UserError(f"model.generator makes samples of shape {found}, but data.shape is {tuple(shape)}")
+    was_training = discriminator.training
+    discriminator.eval()
+    try:
+        logits = judge(discriminator, samples, torch.zeros(2, dtype=torch.int64, device=samples.device))
+    except RuntimeError as error:
+        raise UserError(f"model.discriminator does not take images of shape {found}: {error}") from error
+    finally:
+        discriminator.train(was_training)
+    if logits.adversarial.shape != (2,):
+        raise UserError(
+            f"model.discriminator returned {tuple(logits.adversarial.shape)} for 2 images, logits (2,) are expected"
+        )
+    trains = [r for r in terms if isinstance(r, AuxiliaryClassifier) or not _is_ours(r)]
+    if logits.classes is not None and not trains:
+        raise UserError(
+            "model.discriminator names classes, but no regularizer trains it to; add "
+            "lit_gen.models.adversarial.regularizers.AuxiliaryClassifier to model.regularizers"
+        )
+
+
+def _is_ours(regularizer: nn.Module) -> bool:
+    return type(regularizer).__module__.startswith("lit_gen.") and not isinstance(regularizer, FunctionRegularizer)
+
+
+def precision(chosen: str) -> None:
+    """Refuse the precisions that the step is not made for: loss scaling, and weights that are not float32.
+
+    Raises:
+        UserError: for another than 32-true and bf16-mixed.
+    """
+    if chosen not in ("32-true", "bf16-mixed"):
+        raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for a GAN")
+
+
+def micro_batches(images: int, parts: int) -> None:
+    """Check that a step's images fall into equal micro-batches.
+
+    Raises:
+        UserError: if they do not.
+    """
+    if images % parts:
+        raise UserError(
+            f"a step got {images} images for {parts} micro-batches (model.n_critic x model.accumulate), equal ones are "
+            f"expected: the train loader must yield all of a step's images together, as lit_gen's do"
+        )
+
+
+def conditioning(generator: nn.Module, discriminator: nn.Module, terms: nn.ModuleList) -> None:
+    """Check that both networks agree on whether there are classes.
+
+    Raises:
+        UserError: for a conditional discriminator of an unconditional generator, or a conditional generator whose
+            labels nothing judges.
+    """
+    wants, judges = (getattr(n, "num_classes", None) is not None for n in (generator, discriminator))
+    if judges and not wants:
+        raise UserError(
+            "model.generator is unconditional, but model.discriminator expects images of given classes; set "
+            "model.generator.conditioning, or none for the discriminator"
+        )
+    if wants and not judges and not any(not _is_ours(r) for r in terms):
+        raise UserError(
+            "model.generator is conditional, but model.discriminator does not look at classes; set "
+            "model.discriminator.conditioning, or none for the generator"
+        )
+
+
+def labels(network: str, num_classes: int | None, facts: Mapping[str, Any]) -> None:
+    """Check that a conditional network finds its classes in the data.
+
+    Args:
+        network: its name, for the message.
+        num_classes: how many classes it was built for, None for an unconditional one.
+        facts: what the data module answers; nothing is checked where it does not know ``num_classes``.
+
+    Raises:
+        UserError: if the data set has no labels, or other classes.
+    """
+    there = facts.get("num_classes", num_classes)
+    if num_classes is None or there == num_classes:
+        return
+    has = "no labels" if there is None else f"{there} classes"
+    raise UserError(f"model.{network} is conditional on {num_classes} classes, but the data set has {has}")

@@ -1,0 +1,396 @@
+"""The alternating training step of a GAN, and sampling from it.
+
+One lightning batch is one step is one generator update: `trainer.global_step`, `max_steps`, checkpoint names and the
+log axis all count it, from 1. The loss and the regularizers say what the two networks play for, the networks are
+injected, and metrics and pictures live in callbacks: this file holds the step alone.
+"""
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from lit_gen.core import data as datasets
+from lit_gen.core import distributed, randomness
+from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.sampling import Sampler
+from lit_gen.loggers.publish import log_scalars
+from lit_gen.models.adversarial import checks as game_checks
+from lit_gen.models.adversarial.ada import ADA
+from lit_gen.models.adversarial.augment import Augmentation
+from lit_gen.models.adversarial.context import Penalty, Regularizer, judge
+from lit_gen.models.adversarial.game import Fakes, Game, Place
+from lit_gen.models.adversarial.losses import Loss, non_saturating
+from lit_gen.models.adversarial.monitor import HeldOut, log_names, named
+from lit_gen.models.gan import checks
+from lit_gen.models.nn import normalization
+from lit_gen.protocols.images import ImageBatch
+from lit_gen.protocols.training import Network
+from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.training import ema, schedules
+from lit_gen.training.module import Rebuildable
+from lit_gen.training.monitor import NETWORKS, Monitor, gradient_norm
+from lit_gen.training.schedules import Schedule
+
+
+class GAN(Rebuildable, LightningModule, Sampler):
+    """A generator and a discriminator trained in turn; Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661.
+
+    Args:
+        generator: ``generator(z, labels=None)``: latents (B, generator.latent_dim) to images (B, C, H, W) in [-1, 1].
+            One with a whole number ``num_classes`` is conditional and is given labels (B,).
+        discriminator: ``discriminator(x, labels=None)``: images to logits (B,) or
+            `lit_gen.models.adversarial.losses.Logits`.
+        loss: one of `lit_gen.models.adversarial.losses`, or your own function of (real_logits, fake_logits).
+        generator_optimizer: makes the generator's optimizer from its parameters; null: Adam at 2e-4, betas .5 and .999.
+        discriminator_optimizer: makes the discriminator's optimizer from its parameters; null: the same.
+        regularizers: terms added to the losses, from `lit_gen.models.adversarial.penalties`,
+            `lit_gen.models.adversarial.regularizers` or your own.
+        augment: what every image passes on its way into the discriminator, from `lit_gen.models.adversarial.augment`.
+        schedules: numbers that change over the steps, by name: ``generator_optimizer.lr``, ``regularizers.R1.gamma``.
+        n_critic: discriminator updates per step, each with its own real images and latents.
+        accumulate: micro-batches per update; gradients are averaged over them.
+        generator_clip: greatest norm of the generator's gradient; null for no clipping.
+        discriminator_clip: greatest norm of the discriminator's gradient; null for no clipping.
+        weight_clip: the discriminator's weights are kept within plus and minus this, as in the first Wasserstein GAN.
+        ema_decay: decay of the generator's moving average, in [0, 1), which all samples and metrics use; null for none.
+        ema_half_life: in generated images; takes the place of ``ema_decay``.
+        ema_ramp: while the run is young, the half-life is at most this share of the images so far; 0 for no ramp.
+        generator_first: update the generator before the discriminator.
+        reuse_fakes: make the generator's images once per step, for both networks' updates: one forward pass saved.
+        concatenate: judge real and generated images in one pass of the discriminator, which must have no batch norm.
+        sync_batch_norm: take batch statistics over all ranks; a run is then the same at any world size.
+        channels_last: lay images and convolution weights out with the channels last, which is several times faster for
+            few output channels on a CPU.
+        seed: names all noise of this module; linked to ``seed_everything`` by the command line.
+
+    Raises:
+        UserError: for a number out of range, or parts that do not fit together.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: Loss = non_saturating,
+        generator_optimizer: OptimizerCallable | None = None,
+        discriminator_optimizer: OptimizerCallable | None = None,
+        regularizers: list[Regularizer | Penalty] | None = None,
+        augment: Augmentation | None = None,
+        schedules: dict[str, Schedule] | None = None,
+        n_critic: int = 1,
+        accumulate: int = 1,
+        generator_clip: float | None = None,
+        discriminator_clip: float | None = None,
+        weight_clip: float | None = None,
+        ema_decay: float | None = 0.999,
+        ema_half_life: float | None = None,
+        ema_ramp: float = 0.05,
+        generator_first: bool = False,
+        reuse_fakes: bool = False,
+        concatenate: bool = False,
+        sync_batch_norm: bool = False,
+        channels_last: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        checks.options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+        self.keep_arguments(inspect.currentframe())
+        self.automatic_optimization = False
+        self.generator, self.discriminator, self.loss = generator, discriminator, loss
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        made = game_checks.regularizers(regularizers or [])
+        self.regularizers, self.augment, self.schedules = nn.ModuleList(made), augment, schedules
+        self.n_critic, self.accumulate = n_critic, accumulate
+        self.generator_clip, self.discriminator_clip, self.weight_clip = generator_clip, discriminator_clip, weight_clip
+        self.ema_decay, self.ema_half_life, self.ema_ramp = ema_decay, ema_half_life, ema_ramp
+        self.generator_first, self.reuse_fakes, self.concatenate = generator_first, reuse_fakes, concatenate
+        self.sync_batch_norm, self.channels_last, self.seed = sync_batch_norm, channels_last, seed
+        for network in (generator, discriminator):
+            if sync_batch_norm:
+                normalization.synchronize(network)
+            if channels_last:
+                network.to(memory_format=torch.channels_last)
+        self.ema_generator = None if ema_decay is None else copy.deepcopy(generator).eval().requires_grad_(False)
+        sides: dict[Network, list[Regularizer]] = {n: [r for r in made if r.network in (n, "both")] for n in NETWORKS}
+        self._game = Game(generator, discriminator, loss, sides, augment, concatenate, self._laid_out)
+        self._named = named(made)
+        self.monitor = Monitor({n: [f"{n}_loss", *log_names(self._named, n)] for n in NETWORKS})
+        self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self._held_out = HeldOut()
+        self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
+
+    @property
+    def batches_per_step(self) -> int:
+        """How many micro-batches of real images one step consumes; the train loader yields them together."""
+        return self.n_critic * self.accumulate
+
+    # ---- training
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The generator's optimizer, whose steps count, then the discriminator's."""
+        made = []
+        for side in reversed(NETWORKS):
+            try:
+                make = getattr(self, f"{side}_optimizer") or _adam
+                made.append(make(self._trained(side)))
+            except ValueError as error:
+                raise UserError(f"model.{side}_optimizer: {error}") from error
+        return made
+
+    def train(self, mode: bool = True) -> "GAN":
+        """Switch the two networks; the moving average always stays in evaluation mode."""
+        super().train(mode)
+        if self.ema_generator is not None:
+            self.ema_generator.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        """Compare networks and data before the first step: what does not fit is a user's mistake."""
+        # some modules are in evaluation mode on purpose: the average's
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        data = datasets.data_of(self.trainer)
+        facts = data.facts()
+        checks.precision(self.trainer.precision)
+        self._setters = {}
+        self.describe()  # now: schedules will change what it describes
+        checks.conditioning(self.generator, self.discriminator, self.regularizers)
+        for side in NETWORKS:
+            checks.labels(side, getattr(getattr(self, side), "num_classes", None), facts)
+        if self.num_classes is not None:
+            counts = datasets.label_counts(data, self.num_classes)
+            if counts is not None:
+                self.label_counts.copy_(counts)
+        samples = self.sample(torch.arange(2), weights="raw")
+        checks.networks(self.discriminator, samples, facts.get("shape"), self.regularizers)
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
+        optimizers = self._optimizers()
+        step = self.trainer.global_step
+        randomness.seed_global(self.seed, step, self.global_rank, self.device)
+        scheduled = self._apply_schedules(step)
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        detailed = every > 0 and (step + 1) % every == 0
+        parts = self._micro_batches(batch)
+        fakes = self._shared_fakes(parts, step) if self.reuse_fakes else None
+        seen: dict[str, Tensor] = {}
+
+        if self.generator_first:
+            seen |= self._update("generator", optimizers, parts[: self.accumulate], step, fakes, detailed)
+        for critic in range(self.n_critic):
+            mine = parts[critic * self.accumulate : (critic + 1) * self.accumulate]
+            shared = fakes if critic == (0 if self.generator_first else self.n_critic - 1) else None
+            update = step * self.n_critic + critic
+            seen |= self._update("discriminator", optimizers, mine, update, shared, detailed)
+        if not self.generator_first:
+            seen |= self._update("generator", optimizers, parts[-self.accumulate :], step, fakes, detailed)
+
+        self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
+        self._stop_if_not_finite(detailed)
+        if detailed:
+            self._log(seen, scheduled)
+
+    def _update(
+        self,
+        side: Network,
+        optimizers: dict[Network, LightningOptimizer],
+        batches: list[ImageBatch],
+        update: int,
+        fakes: list[Fakes] | None,
+        detailed: bool,
+    ) -> dict[str, Tensor]:
+        """One optimizer step on the gradient averaged over micro-batches and ranks; returns means worth a log entry.
+
+        Args:
+            side: the network to update.
+            optimizers: of both.
+            batches: the micro-batches.
+            update: how many updates this network has had.
+            fakes: generated images of each micro-batch, where both networks share them.
+            detailed: whether a log entry follows.
+        """
+        due = [i for i, r in enumerate(self._game.regularizers[side]) if update % r.every == 0]
+        watch = side == "discriminator" and (detailed or self.augment is not None)
+        trained, rows = self._trained(side), []
+        optimizers[side].zero_grad()
+        with _frozen(self.discriminator if side == "generator" else self.generator):
+            for i, batch in enumerate(batches):
+                place = self._place(update, i)
+                terms = self._game.terms(side, batch, place, due, fakes[i] if fakes else None, watch)
+                with self._without_gradient_sync():
+                    self.manual_backward(terms.total / len(batches))
+                rows.append(torch.cat([terms.values, *(v.reshape(1) for v in terms.watched.values())]))
+        means = distributed.average_gradients(trained, torch.stack(rows).mean(0))
+        seen = {f"{side}_gradient_norm": gradient_norm(trained)} if detailed else {}
+        clip = self.discriminator_clip if side == "discriminator" else self.generator_clip
+        if clip is not None:
+            nn.utils.clip_grad_norm_(trained, clip)
+        optimizers[side].step()
+        count = 1 + len(due)
+        step = update // (self.n_critic if side == "discriminator" else 1) + 1
+        self.monitor.add(side, [0, *(i + 1 for i in due)], means[:count], step)
+        seen |= dict(zip(terms.watched, means[count:], strict=True))
+        if side == "discriminator":
+            self._after_discriminator(seen, sum(len(b.images) for b in batches), update + 1)
+        return seen
+
+    def _after_discriminator(self, seen: dict[str, Tensor], images: int, updates: int) -> None:
+        if self.weight_clip is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters():
+                    if parameter.requires_grad:
+                        parameter.clamp_(-self.weight_clip, self.weight_clip)
+        if self.augment is not None:
+            self.augment.observe(seen["real_sign"], images * self.trainer.world_size, updates)
+
+    def _update_average(self, step: int, images: int) -> None:
+        """Move the average after update ``step`` (from 0) of the generator, made of ``images`` images on all ranks."""
+        if self.ema_generator is None or self.ema_decay is None:
+            return
+        decay = ema.decay_at(self.ema_decay, step)
+        if self.ema_half_life is not None:
+            decay = ema.decay_of_half_life(self.ema_half_life, self.ema_ramp, images, step * images)
+        ema.update(self.ema_generator, self.generator, decay)
+
+    def _apply_schedules(self, step: int) -> dict[str, float]:
+        if not self.schedules:
+            return {}
+        if not self._setters:
+            optimizers = {f"{side}_optimizer": o.optimizer for side, o in self._optimizers().items()}
+            targets = {"": self, **optimizers, "augment": self.augment, "regularizers": self._named}
+            self._setters = {name: schedules.setter(name, targets) for name in self.schedules}
+        values = {name: schedule(step) for name, schedule in self.schedules.items()}
+        for name, value in values.items():
+            self._setters[name](value)
+        return values
+
+    def _micro_batches(self, batch: ImageBatch) -> list[ImageBatch]:
+        checks.micro_batches(len(batch.images), self.batches_per_step)
+        columns = [None if c is None else c.chunk(self.batches_per_step) for c in batch]
+        return [ImageBatch(*(c and c[i] for c in columns)) for i in range(self.batches_per_step)]  # type: ignore[arg-type]
+
+    def _shared_fakes(self, parts: list[ImageBatch], step: int) -> list[Fakes]:
+        mine = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
+        return [self._game.fakes("generator", part, self._place(step, i)) for i, part in enumerate(mine)]
+
+    def _place(self, update: int, micro_batch: int) -> Place:
+        world = self.trainer.world_size
+        return Place(self.seed, update, micro_batch * world + self.global_rank, self.accumulate * world)
+
+    def _trained(self, side: Network) -> list[nn.Parameter]:
+        """What the optimizer of a network trains: its weights, and those of the regularizers of its step.
+
+        Those of regularizers of both steps are the discriminator's.
+        """
+        mine = [r for r in self.regularizers if (r.network == "generator") == (side == "generator")]
+        return [*getattr(self, side).parameters(), *(p for r in mine for p in r.parameters())]
+
+    def _without_gradient_sync(self) -> AbstractContextManager[None]:
+        """Keep DDP from reducing: it would reduce both networks in each backward (docs/distributed.md has figures)."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        context: AbstractContextManager[None] = block()
+        return context
+
+    def _optimizers(self) -> dict[Network, LightningOptimizer]:
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        generator_optimizer, discriminator_optimizer = optimizers
+        # Only the generator's updates count as steps. Lightning installs its counting hooks anew for every batch.
+        discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = lambda: None
+        return {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.to(memory_format=torch.channels_last) if self.channels_last else images
+
+    # ---- watching the training
+
+    @property
+    def images_seen(self) -> int:
+        """Real images that the discriminator has been shown, over all ranks, since the run began."""
+        return self.trainer.global_step * datasets.data_of(self.trainer).per_step()[0]
+
+    def _stop_if_not_finite(self, check: bool) -> None:
+        """Raise at once on a CPU; elsewhere at the next log entry, so that no step waits for the device."""
+        if not check and self.device.type != "cpu":
+            return
+        failure = self.monitor.failure()
+        if failure is not None:
+            step, network = failure
+            raise NonFiniteLossError(
+                f"the loss of the {network} became NaN or infinite at step {step}; {last_checkpoint_of(self.trainer)}"
+            )
+
+    def _log(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> None:
+        """Log the mean of each loss term since the last entry, and this step's logits and gradient norms."""
+        extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
+        values = self.monitor.collect({**seen, **extra}) | scheduled
+        values.pop("real_sign")
+        scalars = {f"train/{name}": value for name, value in values.items()}
+        log_scalars(self, scalars | {"train/images_seen": float(self.images_seen)})
+
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """Names of what is logged, split included.
+
+        Args:
+            limit_val_batches: the trainer's option; 0 for no validation.
+        """
+        norms = [f"{side}_gradient_norm" for side in NETWORKS]
+        judged = ["real_logit", "real_accuracy"]
+        augmented = ["augment_p"] if isinstance(self.augment, ADA) else []
+        training = [*self.monitor.names, *norms, *judged, "fake_logit", "fake_accuracy", *augmented]
+        training += [*(self.schedules or ()), "images_seen"]
+        validated = [] if limit_val_batches == 0 else judged
+        return [f"train/{name}" for name in training] + [f"val/{name}" for name in validated]
+
+    # ---- evaluation
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """How the discriminator judges held-out images: far below its training images means that it memorises."""
+        judged = judge(self.discriminator, self._laid_out(batch.images), batch.labels)
+        self._held_out.add(judged.adversarial, self._game.threshold)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted evaluation left; use rank 0's batch statistics on every rank."""
+        self._held_out = HeldOut()
+        distributed.broadcast_buffers(self.discriminator)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean logit and accuracy on held-out images, exact at any world size."""
+        log_scalars(self, {f"val/{name}": value for name, value in self._held_out.collect().items()})
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation."""
+        log_scalars(self, {f"test/{name}": value for name, value in self._held_out.collect().items()})
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """As many samples as the batch has images, by index, and by label where the generator is conditional."""
+        return self.sample(batch.indices, labels=None if self.num_classes is None else batch.labels)
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=2e-4, betas=(0.5, 0.999))
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Let gradients flow through a network, not into it; what the user froze stays frozen."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,95 @@
+"""What a likelihood is: from the decoder's output to a distribution over images.
+
+To add one, subclass `Likelihood` anywhere and name it: ``likelihood: {class_path: my_file.MyLikelihood}``.
+
+Which for which data: binary images `Bernoulli`; grey values as real numbers `ContinuousBernoulli` or `Gaussian`; 8-bit
+images with bits per dimension to compare `DiscretizedLogistic` or `MixtureOfLogistics`; points `Gaussian`. A density of
+values that are really discrete has no upper bound: compare those bits with no mass's.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lit_gen.core.errors import UserError
+from lit_gen.models.likelihoods.distributions import Distribution
+from lit_gen.models.likelihoods.numerics import wide
+
+__all__ = ["Likelihood"]
+
+
+class Likelihood(nn.Module):
+    """Base of the likelihoods: from the decoder's output (B, channels(C), H, W) to a `Distribution` over (B, C, H, W).
+
+    Attributes:
+        discrete: `log_prob` is of a probability mass, else of a density over [-1, 1].
+        parameters_per_channel: numbers that a pixel's distribution takes.
+    """
+
+    discrete: bool = False
+    parameters_per_channel: int = 1
+
+    @property
+    def bits_offset(self) -> float:
+        """What nats / (D ln 2) lacks to bits per dimension of 8-bit images.
+
+        0 for a mass; for a density over [-1, 1] log2(256 / 2), since a level is 2 / 256 wide there.
+        """
+        return 0.0 if self.discrete else 7.0
+
+    def bits_per_dim(self, nats: Tensor, dimensions: int) -> Tensor:
+        """Bits per dimension of a negative log-likelihood in nats; ``dimensions`` is C * H * W."""
+        return nats / (dimensions * math.log(2)) + self.bits_offset
+
+    def channels(self, image_channels: int) -> int:
+        """How many channels the decoder's output has for images of ``image_channels``."""
+        return image_channels * self.parameters_per_channel
+
+    def forward(self, outputs: Tensor) -> Distribution:
+        """Decoder outputs (B, channels(C), H, W) to a distribution over images (B, C, H, W), in float32.
+
+        Raises:
+            UserError: if there is no C with that many channels.
+        """
+        fixed, step = self.channels(0), self.channels(1) - self.channels(0)
+        if outputs.ndim != 4 or outputs.shape[1] <= fixed or (outputs.shape[1] - fixed) % step:
+            raise UserError(
+                f"model.decoder: outputs {tuple(outputs.shape)} were found, but likelihood {type(self).__name__} takes "
+                f"(B, {self.channels(1)}, H, W) of grey images and (B, {self.channels(3)}, H, W) of color images"
+            )
+        return self.distribution(wide(outputs))
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """As `forward`, of outputs that fit, in float32."""
+        raise NotImplementedError
+
+    def check(self, x: Tensor) -> None:
+        """See that images (B, C, H, W) can have this likelihood; looks at every pixel, which costs a synchronization.
+
+        Raises:
+            UserError: if they cannot.
+        """
+        if not torch.isfinite(x).all():
+            self._refuse("values that are not finite were found", "finite ones are expected")
+
+    def _refuse(self, found: str, expected: str) -> None:
+        raise UserError(f"likelihood {type(self).__name__}: {found}, {expected}")
+
+    def _check_range(self, x: Tensor) -> None:
+        low, high = float(x.min()), float(x.max())
+        if low < -1 or high > 1:
+            self._refuse(
+                f"values from {low:.4g} to {high:.4g} were found",
+                "images in [-1, 1] are expected; Gaussian takes any value",
+            )
+
+    def _check_levels(self, x: Tensor) -> None:
+        self._check_range(x)
+        level = (x + 1) * 127.5
+        between = x[(level - level.round()).abs() > 0.01]
+        if between.numel():
+            self._refuse(
+                f"values between the 256 levels of 8-bit images were found (for example {float(between[0]):.4f})",
+                "levels are expected; choose Gaussian or ContinuousBernoulli for real numbers",
+            )

@@ -1,0 +1,212 @@
+"""A language model's training step, its score of every token, and the texts that it writes.
+
+The network is injected; perplexity, samples and checkpoints live in callbacks. Optimization is lightning's own, with
+one optimizer: `trainer.global_step` counts its updates, `trainer.accumulate_grad_batches` and
+`trainer.gradient_clip_val` do what they say.
+"""
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_gen.core import data as datasets
+from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
+from lit_gen.loggers.publish import log_scalars
+from lit_gen.models.lm.writing import Writer
+from lit_gen.protocols.text import TokenBatch, Tokenizer
+from lit_gen.tokenizers.stored import from_json
+from lit_gen.training.automatic import Automatic
+from lit_gen.training.optimizers import parameter_groups
+from lit_gen.training.schedules import Schedule
+
+
+class LanguageModel(Automatic, LightningModule, Writer):
+    """A network that predicts each token from those before it, trained on the mean nats per token.
+
+    Args:
+        network: a `lit_gen.protocols.text.CausalNetwork`: `lit_gen.models.lm.transformer.Transformer`,
+            `lit_gen.models.lm.lstm.LSTM` or your own.
+        optimizer: makes the optimizer from the groups of `lit_gen.training.optimizers.parameter_groups`; its weight
+            decay spares biases and norms. null: AdamW at 1e-3, betas 0.9 and 0.99, decay 0.1.
+        schedule: factor of every group's learning rate as a function of the step; null for a constant rate.
+        compiled: compile the network's training pass, in place: checkpoints do not show it.
+        seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
+
+    Raises:
+        UserError: for parts that do not fit together.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: OptimizerCallable | None = None,
+        schedule: Schedule | None = None,
+        compiled: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(getattr(network, "vocab_size", None), int):
+            raise UserError(f"model.network: {type(network).__name__} has no whole number vocab_size")
+        if not hasattr(network, "block_size") or not callable(getattr(network, "new_cache", None)):
+            raise UserError(
+                f"model.network: {type(network).__name__} lacks block_size (a whole number or None) or "
+                f"new_cache(rows), which writing texts needs; see lit_gen.protocols.text.CausalNetwork"
+            )
+        self.keep_arguments(inspect.currentframe())
+        self.network, self.optimizer, self.schedule = network, optimizer, schedule
+        self.compiled, self.seed = compiled, seed
+        self.tokenizer: Tokenizer | None = None
+        self._looked = False  # at the first batch of this fit
+        self.corpus = ""  # SHA-256 of the text that this model was trained on
+
+    # ---- training
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The one optimizer."""
+        return self.made(self.optimizer or _adamw, parameter_groups(self.network))
+
+    def on_fit_start(self) -> None:
+        """Compare network and data before the first step: what does not fit is a user's mistake."""
+        self.describe()
+        data = datasets.data_of(self.trainer)
+        if datasets.has_text(data):
+            tokenizer = data.tokenizer
+            if tokenizer.vocab_size != self.network.vocab_size:
+                raise UserError(
+                    f"model.network.vocab_size: {self.network.vocab_size} was found, but the tokenizer "
+                    f"{tokenizer.name} has {tokenizer.vocab_size} ids"
+                )
+            self._compare_tokenizer()
+            self.tokenizer, self.corpus = tokenizer, data.text_sha256
+        longest, context = self.network.block_size, data.facts().get("block_size", 0)
+        if longest is not None and context > longest:
+            raise UserError(f"data.block_size: {context} was found, but the network takes at most {longest} tokens")
+        self._looked = False
+        if self.compiled:
+            self.network.compile()
+
+    def _compare_tokenizer(self) -> None:
+        """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
+        data = datasets.data_of(self.trainer)
+        other = data.tokenizer if datasets.has_text(data) else None
+        if self.tokenizer is not None and other is not None and other.sha256 != self.tokenizer.sha256:
+            raise UserError(
+                f"data: the tokenizer {other.name} ({other.sha256[:12]}) was found, but the model was trained with "
+                f"{self.tokenizer.name} ({self.tokenizer.sha256[:12]}); TextCorpus.adopt_tokenizer takes that one"
+            )
+
+    def _look_at(self, batch: Any) -> None:
+        """Refuse what is no batch of this vocabulary, before a network meets it."""
+        self._looked = True
+        if not isinstance(batch, TokenBatch):
+            raise UserError(f"data: a {type(batch).__name__} was found, lit_gen.protocols.text.TokenBatch is expected")
+        least, most = (int(x) for x in batch.tokens.aminmax())
+        if least < 0 or most >= self.network.vocab_size:
+            bad = least if least < 0 else most
+            raise UserError(f"data: the token {bad} was found, 0 to {self.network.vocab_size - 1} are expected")
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Mean nats per token of one micro-batch."""
+        self.begin(batch_idx)
+        if not self._looked:
+            self._look_at(batch)
+        loss = self._nll(batch.tokens).mean()
+        self.note(loss[None])
+        return loss
+
+    def more(self, step: int) -> dict[str, float]:
+        """The tokens so far, of all ranks."""
+        return {"tokens_seen": float(step * datasets.data_of(self.trainer).per_step()[0])}
+
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """See `Automatic`; `Perplexity` logs ``val/loss`` in the place of this module."""
+        validated = [] if limit_val_batches == 0 else ["val/loss"]
+        if validated and limit_val_batches is not None and repr(limit_val_batches) != "1.0":  # 1 is one batch
+            validated.append("val/loss_partial")
+        return [*super().announced(limit_val_batches), "train/tokens_seen", *validated]
+
+    # ---- scoring
+
+    def _nll(self, tokens: Tensor) -> Tensor:
+        """Nats of ``tokens[:, 1:]``: (B, T + 1) to float32 (B, T)."""
+        logits, targets = self.network(tokens[:, :-1]).float(), tokens[:, 1:]
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+
+    @torch.no_grad()
+    def nll(self, tokens: Tensor) -> Tensor:
+        """Nats of each of ``tokens[:, 1:]`` given those before it in its row, in evaluation mode.
+
+        Args:
+            tokens: int64 (B, T + 1).
+
+        Returns:
+            float32 (B, T).
+        """
+        with self.evaluating():
+            return self._nll(tokens)
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        """Sums of nats and tokens, exact at any world size."""
+        if not batch_idx:
+            self._look_at(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            nats = self.nll(batch.tokens).cpu().double()
+        scored = nats.new_ones(nats.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
+        self._validated.append((float(nats[scored].sum()), int(scored.sum())))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted evaluation left."""
+        self._compare_tokenizer()
+        self._validated: list[tuple[float, int]] = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/loss``, unless the callback `Perplexity` does, which is exact in every respect.
+
+        It is the mean nats of the tokens that the loop was shown; ``val/loss_partial`` where that was not all of them.
+        """
+        self._log_loss("val", self.trainer.num_val_batches, self.trainer.val_dataloaders)
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation."""
+        self._log_loss("test", self.trainer.num_test_batches, self.trainer.test_dataloaders)
+
+    def _log_loss(self, split: str, batches: list[int | float], loader: Any) -> None:
+        nats = math.fsum(distributed.gather([n for n, _ in self._validated]))
+        count = sum(distributed.gather([float(c) for _, c in self._validated]))
+        if not count or any(getattr(c, "title", None) == "perplexity" for c in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return
+        whole = sum(batches) >= len(loader)
+        stream = getattr(loader, "stream", None)
+        if whole and stream is not None and stream.prefix is None:  # nothing precedes the first token: a uniform guess
+            nats, count = nats + math.log(self.network.vocab_size), count + 1
+        log_scalars(self, {f"{split}/loss" if whole else f"{split}/loss_partial": nats / count})
+
+    # ---- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the tokenizer too."""
+        super().on_save_checkpoint(checkpoint)
+        if self.tokenizer is not None:
+            checkpoint["text"] = {"tokenizer": self.tokenizer.to_json(), "sha256": self.corpus}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        super().on_load_checkpoint(checkpoint)
+        text = checkpoint.get("text")
+        if text is not None:
+            self.tokenizer, self.corpus = from_json(text["tokenizer"]), text["sha256"]
+
+
+def _adamw(groups: Any) -> torch.optim.Optimizer:
+    fused = groups[0]["params"][0].device.type in ("cpu", "cuda", "mps")  # where torch has that kernel
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=fused)

@@ -1,0 +1,253 @@
+"""A decoder-only transformer, from GPT-2 to Llama by its options; to be read from top to bottom.
+
+With the default options it is GPT-2 (Radford et al., 2019,
+https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf), number for
+number: norms before each part (https://arxiv.org/abs/2002.04745), GELU in its tanh form, biases, a tied head. Rotary
+positions, RMS norms, SwiGLU, no biases and an untied head make it a Llama (https://arxiv.org/abs/2302.13971).
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_gen.core.errors import nearest
+from lit_gen.models.lm.cache import Chunk, KeyValueCache
+from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, expect, rotate
+
+Positions = Literal["learned", "rotary", "alibi"]
+Norm = Literal["layer", "rms"]
+Init = Literal["gpt2", "zero"]
+
+GPT2_NAMES = {
+    "wte.": "transformer.wte.",
+    "wpe.": "transformer.wpe.",
+    "blocks.": "transformer.h.",
+    ".norm_1.": ".ln_1.",
+    ".norm_2.": ".ln_2.",
+    ".attn.qkv.": ".attn.c_attn.",
+    ".attn.proj.": ".attn.c_proj.",
+    ".mlp.up.": ".mlp.c_fc.",
+    ".mlp.down.": ".mlp.c_proj.",
+    "norm_f.": "transformer.ln_f.",
+}
+"""What each piece of a parameter's name is in Hugging Face's GPT2LMHeadModel, whose ``c_`` weights are transposed."""
+
+
+class Attention(nn.Module):
+    """Causal self-attention of a transformer ``of`` these options, in its layer of this number.
+
+    Groups of query heads may share a key-value head (Ainslie et al., 2023, https://arxiv.org/abs/2305.13245).
+    """
+
+    def __init__(self, of: "Transformer", layer: int) -> None:
+        super().__init__()
+        self.layer, self.dropout, self.n_kv_head = layer, of.dropout, of.n_kv_head
+        self.head_dim = of.n_embd // of.n_head
+        self.base = of.rotary_base if of.positions == "rotary" else None
+        self.qkv = nn.Linear(of.n_embd, (of.n_head + 2 * of.n_kv_head) * self.head_dim, bias=of.bias)
+        self.q_norm = RMSNorm(self.head_dim, of.norm_eps) if of.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.head_dim, of.norm_eps) if of.qk_norm else nn.Identity()
+        self.proj = nn.Linear(of.n_embd, of.n_embd, bias=of.bias)
+
+    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
+        """(B, T, n_embd) to the same; mask (B or 1, 1 or n_head, T, S), bool or a bias, or None: plainly causal."""
+        shared = self.n_kv_head * self.head_dim
+        parts = self.qkv(x).split([x.shape[-1], shared, shared], dim=-1)
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in parts)  # (B, heads, T, head_dim)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.base is not None:
+            q, k = rotate(q, positions, self.base), rotate(k, positions, self.base)
+        if chunk is not None:
+            k, v = chunk.extend(self.layer, k, v)  # (B, n_kv_head, S, head_dim)
+        if mask is not None and mask.is_floating_point():
+            mask = mask.type_as(q)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=mask is None,  # counts from the first key: right only where keys and queries are as many
+            dropout_p=self.dropout if self.training else 0.0,  # a function's argument, which eval() does not reach
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        out: Tensor = self.proj(y.transpose(1, 2).flatten(2))
+        return out
+
+
+class Block(nn.Module):
+    """Attention, then the MLP; each reads a normed copy of the residual stream and adds to it."""
+
+    def __init__(self, of: "Transformer", layer: int) -> None:
+        super().__init__()
+        self.norm_1, self.attn = of.new_norm(), Attention(of, layer)
+        self.norm_2, self.mlp = of.new_norm(), MLP(of.n_embd, of.hidden, of.activation, of.bias)
+        self.drop = nn.Dropout(of.dropout)
+
+    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
+        """(B, T, n_embd) to the same; see `Attention`."""
+        x = x + self.drop(self.attn(self.norm_1(x), positions, mask, chunk))
+        out: Tensor = x + self.drop(self.mlp(self.norm_2(x)))
+        return out
+
+
+class Transformer(nn.Module):
+    """Tokens (B, T) to logits (B, T, vocab_size) of the token after each; a `lit_gen.protocols.text.CausalNetwork`.
+
+    Args:
+        vocab_size: number of token ids; taken from the tokenizer by the command line.
+        block_size: most tokens of one context; taken from the data by the command line.
+        n_layer: blocks.
+        n_head: attention heads; divides n_embd.
+        n_embd: width of the residual stream.
+        n_kv_head: key-value heads, each shared by n_head / n_kv_head query heads; None: n_head.
+        positions: "learned" (added to the embeddings), "rotary" (see `rotate`), "alibi" (a bias of
+            -slope * distance on attention logits, see `alibi_slopes`).
+        norm: "layer" or "rms" (see `RMSNorm`).
+        activation: "gelu_tanh" (GPT-2's), "gelu", "relu2" (So et al., 2021, https://arxiv.org/abs/2109.08668), or
+            "swiglu" (Shazeer, 2020, https://arxiv.org/abs/2002.05202), which has one matrix more.
+        bias: whether linear layers and layer norms have biases; the head never has.
+        dropout: in [0, 1), on embeddings, attention weights and what each part adds.
+        qk_norm: RMS norms with learned gains on each head's queries and keys, before the rotation
+            (Henry et al., 2020, https://arxiv.org/abs/2010.04245; this form as in Qwen3).
+        softcap: c above 0: logits are c * tanh(logits / c) (Gemma 2, https://arxiv.org/abs/2408.00118); None: as is.
+        tied: the head's weight is the token embedding's (Press and Wolf, 2016, https://arxiv.org/abs/1608.05859).
+        init: "gpt2": weights from N(0, 0.02), those of the last layer of each part from N(0, 0.02 / sqrt(2 n_layer)).
+            "zero": the last layers start at zero instead, and so does the head unless it is tied: blocks begin as the
+            identity, and an untied network's first loss is ln(vocab_size) exactly. A tied one starts out inclined to
+            repeat each token, the more the wider it is.
+        hidden: width of the MLP; None: 4 n_embd, or 8/3 n_embd rounded up to a multiple of 8 for "swiglu", which
+            makes its three matrices as large as the other two.
+        norm_eps: added to the variance in all norms.
+        rotary_base: see `rotate`.
+
+    Raises:
+        UserError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        n_layer: int = 6,
+        n_head: int = 6,
+        n_embd: int = 384,
+        n_kv_head: int | None = None,
+        positions: Positions = "learned",
+        norm: Norm = "layer",
+        activation: Activation = "gelu_tanh",
+        bias: bool = True,
+        dropout: float = 0.0,
+        qk_norm: bool = False,
+        softcap: float | None = None,
+        tied: bool = True,
+        init: Init = "gpt2",
+        hidden: int | None = None,
+        norm_eps: float = 1e-5,
+        rotary_base: float = 10_000.0,
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.block_size = vocab_size, block_size
+        self.n_layer, self.n_head, self.n_embd = n_layer, n_head, n_embd
+        self.n_kv_head = n_head if n_kv_head is None else n_kv_head
+        self.positions, self.norm, self.activation, self.bias = positions, norm, activation, bias
+        self.dropout, self.qk_norm, self.softcap, self.tied, self.init = dropout, qk_norm, softcap, tied, init
+        self.hidden = hidden if hidden is not None else 4 * n_embd
+        if hidden is None and activation == "swiglu":
+            self.hidden = 8 * math.ceil(n_embd / 3)
+        self.norm_eps, self.rotary_base = norm_eps, rotary_base
+        self._check()
+        self.wte = nn.Embedding(vocab_size, n_embd)
+        self.wpe = nn.Embedding(block_size, n_embd) if positions == "learned" else None
+        self.drop = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(self, layer) for layer in range(n_layer))
+        self.norm_f = self.new_norm()
+        self.head = None if tied else nn.Linear(n_embd, vocab_size, bias=False)
+        self._initialize()
+
+    def _check(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_kv_head", "hidden"):
+            expect(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
+        for name, kind in (("positions", Positions), ("norm", Norm), ("activation", Activation), ("init", Init)):
+            found, known = getattr(self, name), get_args(kind)
+            expect(name, found, found in known, f"one of {', '.join(known)}", nearest(str(found), known))
+        expect("n_head", self.n_head, self.n_embd % self.n_head == 0, f"a divisor of n_embd {self.n_embd}")
+        expect("n_kv_head", self.n_kv_head, self.n_head % self.n_kv_head == 0, f"a divisor of n_head {self.n_head}")
+        even = self.positions != "rotary" or self.n_embd // self.n_head % 2 == 0
+        expect("n_head", self.n_head, even, f"an even n_embd / n_head, for rotary positions and n_embd {self.n_embd},")
+        expect("dropout", self.dropout, 0 <= self.dropout < 1, "a number in [0, 1)")
+        expect("softcap", self.softcap, self.softcap is None or self.softcap > 0, "a number above 0 or null")
+        for name in ("norm_eps", "rotary_base"):
+            expect(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+
+    def new_norm(self) -> nn.Module:
+        """A norm of the residual stream, of the kind that was asked for."""
+        if self.norm == "rms":
+            return RMSNorm(self.n_embd, self.norm_eps)
+        return nn.LayerNorm(self.n_embd, self.norm_eps, bias=self.bias)
+
+    def _initialize(self) -> None:
+        for name, parameter in self.named_parameters():
+            if name.endswith(("proj.weight", "down.weight")):  # 2 n_layer of them add to the residual stream
+                std = 0.02 / math.sqrt(2 * self.n_layer) if self.init == "gpt2" else 0.0
+            else:
+                std = 0.0 if name == "head.weight" and self.init == "zero" else 0.02
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, 0.0, std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights, a tied head's counted once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def new_cache(self, rows: int) -> KeyValueCache:
+        """An empty cache, on the network's device and in its dtype."""
+        shape = (self.n_layer, rows, self.n_kv_head, self.block_size, self.n_embd // self.n_head)
+        like = self.wte.weight
+        return KeyValueCache(
+            like.new_zeros(shape), like.new_zeros(shape), torch.zeros(rows, dtype=torch.int64, device=like.device)
+        )
+
+    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, lengths: Tensor | None = None) -> Tensor:
+        """Logits of the token after each, in the autocast dtype.
+
+        Args:
+            tokens: int64 (B, T).
+            cache: what came before, of `new_cache`; it is extended in place; for inference alone.
+            lengths: int64 (B,), with a cache: how many tokens of each row are real, the first ones; None: all.
+
+        Raises:
+            ValueError: if a row would grow longer than ``block_size``.
+        """
+        if tokens.shape[1] > self.block_size:
+            raise ValueError(
+                f"tokens: {tokens.shape[1]} a row were found, at most block_size {self.block_size} expected"
+            )
+        chunk = None if cache is None else cache.begin(tokens.shape[1], lengths)
+        here = torch.arange(tokens.shape[1], device=tokens.device)[None] if chunk is None else chunk.positions
+        x = self.wte(tokens)  # (B, T, n_embd)
+        if self.wpe is not None:
+            x = x + self.wpe(here)
+        x, mask = self.drop(x), self._mask(here, chunk)
+        for block in self.blocks:
+            x = block(x, here, mask, chunk)
+        if chunk is not None:
+            chunk.finish()
+        x = self.norm_f(x)
+        logits: Tensor = self.head(x) if self.head is not None else F.linear(x, self.wte.weight)
+        return logits if self.softcap is None else self.softcap * (logits / self.softcap).tanh()
+
+    def _mask(self, positions: Tensor, chunk: Chunk | None) -> Tensor | None:
+        """What tokens at ``positions`` (B or 1, T) may see of S keys, as `Attention` takes it."""
+        if chunk is None and self.positions != "alibi":
+            return None
+        keys = torch.arange(positions.shape[1] if chunk is None else chunk.seen, device=positions.device)
+        distance = positions[:, None, :, None] - keys  # (B or 1, 1, T, S)
+        if self.positions != "alibi":
+            return distance >= 0
+        bias = -alibi_slopes(self.n_head, positions.device)[:, None, None] * distance  # (B or 1, n_head, T, S)
+        return bias.masked_fill(distance < 0, -math.inf)

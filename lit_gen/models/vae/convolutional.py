@@ -1,0 +1,160 @@
+"""Convolutional networks for images of 28, 32 and 64 pixels: strided convolutions, and residual blocks between them.
+
+No normalization: an image's terms of the bound depend on that image alone. Feature maps double with each halving of the
+resolution, from ``width`` in the first layer: 28 pixels become 7x7 (two halvings), 32 and 64 become 4x4 (three and
+four). The decoder is the encoder's mirror image.
+"""
+
+from torch import Tensor, nn
+
+from lit_gen.core.errors import UserError
+from lit_gen.models.nn.conditioning import with_labels
+from lit_gen.models.vae.layers import (
+    ACTIVATIONS,
+    Activation,
+    Conditioning,
+    check_options,
+    classes_of,
+    initialize,
+    layers_of,
+    unbuilt,
+)
+
+__all__ = ["Decoder", "Encoder"]
+
+_SIZES = {28: 2, 32: 3, 64: 4}  # image size -> halvings
+
+
+def _halvings(name: str, shape: tuple[int, int, int]) -> int:
+    _, height, breadth = shape
+    if height != breadth or height not in _SIZES:
+        raise UserError(
+            f"model.{name}: images of {height}x{breadth} were found, but sizes {', '.join(map(str, _SIZES))} (square) "
+            f"are expected; data.resize sets the shorter side and data.crop cuts a square, or choose another network"
+        )
+    return _SIZES[height]
+
+
+class Block(nn.Module):
+    """x + conv3(act(conv3(act(x)))); He et al., 2016, https://arxiv.org/abs/1603.05027, without normalization.
+
+    Args:
+        maps: maps in and out.
+        activation: its name.
+    """
+
+    def __init__(self, maps: int, activation: Activation) -> None:
+        super().__init__()
+        act = ACTIVATIONS[activation]
+        convolutions = [nn.Conv2d(maps, maps, 3, padding=1) for _ in range(2)]
+        self.layers = nn.Sequential(act(), convolutions[0], act(), convolutions[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, maps, H, W) to the same shape."""
+        out: Tensor = x + self.layers(x)
+        return out
+
+
+class Encoder(nn.Module):
+    """Images to features, what the bottleneck makes its latents of.
+
+    Args:
+        shape: image shape (C, H, W); taken from the data set by the command line.
+        width: feature maps of the first layer.
+        depth: residual blocks at each resolution.
+        activation: "relu", "tanh" or "silu".
+        conditioning: "none"; "concat": one-hot label maps beside the image.
+        num_classes: classes of the labels; taken from the data set by the command line.
+
+    Raises:
+        UserError: for a size other than 28, 32 or 64, an option out of range, or a conditioning without labels.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int = 32,
+        depth: int = 0,
+        activation: Activation = "relu",
+        conditioning: Conditioning = "none",
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_options("encoder", activation, {"width": (width, 1), "depth": (depth, 0)})
+        self.halvings = _halvings("encoder", shape)
+        self.shape, self.width, self.depth, self.activation = tuple(shape), width, depth, activation
+        self.conditioning, self.num_classes = conditioning, classes_of("encoder", conditioning, num_classes)
+        self.layers: nn.Sequential | None = None
+
+    def build(self, features: int) -> None:
+        """Make the layers; see `layers.connect`."""
+        if not unbuilt(self, "encoder", features=features):
+            return
+        inputs = self.shape[0] + (self.num_classes or 0)
+        layers: list[nn.Module] = []
+        for step in range(self.halvings):
+            maps = self.width << step
+            layers += [nn.Conv2d(inputs, maps, 4, stride=2, padding=1)]
+            layers += [Block(maps, self.activation) for _ in range(self.depth)]
+            layers += [ACTIVATIONS[self.activation]()]
+            inputs = maps
+        side = self.shape[1] >> self.halvings
+        layers += [nn.Flatten(), nn.Linear(inputs * side * side, features)]
+        self.layers = nn.Sequential(*layers).apply(initialize)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W), and labels (B,) where conditional, to features (B, F)."""
+        features: Tensor = layers_of(self)(with_labels(x, labels, self))
+        return features
+
+
+class Decoder(nn.Module):
+    """Latents to what the likelihood makes its distribution of.
+
+    Args:
+        shape: image shape (C, H, W); taken from the data set by the command line.
+        width: feature maps of the last hidden layer.
+        depth: residual blocks at each resolution.
+        activation: "relu", "tanh" or "silu".
+        conditioning: "none"; "concat": the one-hot label beside the latent.
+        num_classes: classes of the labels; taken from the data set by the command line.
+
+    Raises:
+        UserError: for a size other than 28, 32 or 64, an option out of range, or a conditioning without labels.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int = 32,
+        depth: int = 0,
+        activation: Activation = "relu",
+        conditioning: Conditioning = "none",
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_options("decoder", activation, {"width": (width, 1), "depth": (depth, 0)})
+        self.halvings = _halvings("decoder", shape)
+        self.shape, self.width, self.depth, self.activation = tuple(shape), width, depth, activation
+        self.conditioning, self.num_classes = conditioning, classes_of("decoder", conditioning, num_classes)
+        self.layers: nn.Sequential | None = None
+
+    def build(self, latent_dim: int, channels: int) -> None:
+        """Make the layers; see `layers.connect`."""
+        if not unbuilt(self, "decoder", latent_dim=latent_dim, channels=channels):
+            return
+        side, maps = self.shape[1] >> self.halvings, self.width << (self.halvings - 1)
+        inputs = latent_dim + (self.num_classes or 0)
+        layers: list[nn.Module] = [nn.Linear(inputs, maps * side * side), nn.Unflatten(1, (maps, side, side))]
+        for step in reversed(range(self.halvings)):
+            layers += [Block(maps, self.activation) for _ in range(self.depth)]
+            layers += [ACTIVATIONS[self.activation]()]
+            outputs = self.width << (step - 1) if step else channels
+            layers += [nn.ConvTranspose2d(maps, outputs, 4, stride=2, padding=1)]
+            maps = outputs
+        self.layers = nn.Sequential(*layers).apply(initialize)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Latents (B, latent_dim), and labels (B,) where conditional, to outputs (B, channels, H, W)."""
+        outputs: Tensor = layers_of(self)(with_labels(z, labels, self))
+        return outputs

@@ -1,0 +1,125 @@
+"""What the networks share: labels, activations, first weights, and how sizes reach them.
+
+A network of this family is made in two steps. Its constructor takes what the config says. ``build`` makes its layers,
+once, with the sizes that follow from the other parts: `connect` asks the bottleneck for its features and latents and
+the likelihood for its channels. So a config says the size of the latent in one place. A network of your own may take
+these sizes in its constructor instead and have no ``build``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from lit_gen.core.errors import UserError, nearest
+from lit_gen.models.likelihoods.base import Likelihood
+from lit_gen.models.vae.bottleneck import Bottleneck
+
+Activation = Literal["relu", "tanh", "silu"]
+Conditioning = Literal["none", "concat"]
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
+def connect(encoder: nn.Module, decoder: nn.Module, bottleneck: Bottleneck, likelihood: Likelihood) -> None:
+    """Build encoder and decoder with the sizes that bottleneck and likelihood ask for.
+
+    Raises:
+        UserError: if one of them was built for other sizes, or says that it has another ``latent_dim``.
+    """
+    if callable(build := getattr(encoder, "build", None)):
+        build(bottleneck.features)
+    if callable(build := getattr(decoder, "build", None)):
+        shape: Any = decoder.shape
+        build(bottleneck.latent_dim, likelihood.channels(shape[0]))
+    for name, network in (("encoder", encoder), ("decoder", decoder)):
+        own = getattr(network, "latent_dim", bottleneck.latent_dim)
+        if own != bottleneck.latent_dim:
+            raise UserError(
+                f"model.{name}.latent_dim: {own} was found, {bottleneck.latent_dim} is expected, as model.bottleneck "
+                f"has"
+            )
+
+
+def unbuilt(network: nn.Module, name: str, **sizes: int) -> bool:
+    """Whether ``network`` has no layers yet; notes the sizes that it is about to be built for.
+
+    Raises:
+        UserError: if it was built for other sizes.
+    """
+    before = getattr(network, "built", None)
+    if before is None:
+        network.built = sizes  # type: ignore[assignment]
+    elif before != sizes:
+        was, now = (", ".join(f"{k} {v}" for k, v in of.items()) for of in (before, sizes))
+        raise UserError(f"model.{name}: a network built for {was} was found, {now} is expected")
+    return before is None
+
+
+def layers_of(network: nn.Module) -> nn.Sequential:
+    """The layers that ``network.build`` made.
+
+    Raises:
+        UserError: if it was not called.
+    """
+    if not isinstance(network.layers, nn.Sequential):
+        of = type(network)
+        raise UserError(
+            f"{of.__module__}.{of.__name__}: build was not called; lit_gen.models.vae.layers.connect does it"
+        )
+    return network.layers
+
+
+# ---- what a constructor checks
+
+
+def check_options(name: str, activation: str, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """See that a network's options are in range.
+
+    Args:
+        name: "encoder" or "decoder", for the message.
+        activation: one of `ACTIVATIONS`.
+        sizes: by name of the option its value and the least allowed.
+
+    Raises:
+        UserError: for the first that is not.
+    """
+    for option, (value, least) in sizes.items():
+        if value < least:
+            raise UserError(f"model.{name}.{option}: {value} was found, a whole number of at least {least} is expected")
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"model.{name}.activation: {activation!r} was found, one of {', '.join(ACTIVATIONS)} is expected"
+            f"{nearest(str(activation), ACTIVATIONS)}"
+        )
+
+
+def classes_of(name: str, conditioning: str, num_classes: int | None) -> int | None:
+    """The number of classes that a network keeps: ``num_classes`` where it is conditional, else None.
+
+    Raises:
+        UserError: for an unknown ``conditioning``, or one that needs labels where the data has none.
+    """
+    known = get_args(Conditioning)
+    if conditioning not in known:
+        raise UserError(
+            f"model.{name}.conditioning: {conditioning!r} was found, one of {', '.join(known)} is expected"
+            f"{nearest(str(conditioning), known)}"
+        )
+    if conditioning == "none":
+        return None
+    if num_classes is None:
+        raise UserError(
+            f"model.{name}.conditioning: {conditioning!r} needs num_classes, but the data set has no labels"
+        )
+    return num_classes
+
+
+# ---- labels and weights
+
+
+def initialize(module: nn.Module) -> None:
+    """Weights as Glorot and Bengio, 2010, https://proceedings.mlr.press/v9/glorot10a.html, biases at 0."""
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

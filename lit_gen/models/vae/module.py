@@ -1,0 +1,272 @@
+"""The training step of a variational autoencoder, its bound on held-out images, and what callbacks ask of it.
+
+The bound, the likelihood and all that concerns q(z|x) and p(z) are injected: this file holds the step alone.
+Optimization is lightning's own, with one optimizer: `trainer.global_step` counts its updates.
+"""
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from lit_gen.core import data as datasets
+from lit_gen.core import distributed, randomness
+from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.images import to_float
+from lit_gen.core.sampling import Sampler
+from lit_gen.loggers.publish import log_scalars
+from lit_gen.models.likelihoods.base import Likelihood
+from lit_gen.models.likelihoods.distributions import Distribution
+from lit_gen.models.vae.bottleneck import Bottleneck
+from lit_gen.models.vae.layers import connect
+from lit_gen.models.vae.objectives import ELBO, Objective, Terms, weigh
+from lit_gen.protocols.images import ImageBatch, Weights
+from lit_gen.protocols.latents import Code
+from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.training.automatic import Automatic
+from lit_gen.training.schedules import Schedule
+
+
+class VAE(Automatic, LightningModule, Sampler):
+    """An encoder q(z|x) and a decoder p(x|z), trained on a bound of -log p(x) in nats.
+
+    Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
+    ``val/elbo``, ``val/rate`` and ``val/distortion`` are at beta = 1 whatever the objective weighs; the first is what a
+    checkpoint should be chosen by, with ``mode: max``. ``val/bits_per_dim`` is of uint8 images alone; of binarized
+    digits it is bits per binary pixel. What it draws are the means of p(x|z).
+
+    Args:
+        encoder: images (B, C, H, W) to features (B, bottleneck.features); with ``num_classes`` it is given labels too.
+        decoder: latents (B, latent_dim) to outputs (B, likelihood.channels(C), H, W); the same.
+        bottleneck: posterior, prior and rate; see `lit_gen.models.vae.bottleneck`.
+        likelihood: p(x|z), from `lit_gen.models.likelihoods`.
+        objective: what is minimized, from `lit_gen.models.vae.objectives`. null: the ELBO.
+        optimizer: makes the optimizer from all parameters. null: Adam at 1e-3.
+        schedule: factor of the learning rate as a function of the step; null for a constant rate.
+        seed: names all noise of this module; linked to ``seed_everything`` by the command line.
+
+    Raises:
+        UserError: for parts that do not fit together.
+    """
+
+    # in this order: what the encoder makes goes through the decoder too, and the cause is to be named
+    terms: Sequence[str] = ("rate", "distortion", "loss")
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        bottleneck: Bottleneck,
+        likelihood: Likelihood,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable | None = None,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.keep_arguments(inspect.currentframe())
+        connect(encoder, decoder, bottleneck, likelihood)
+        self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
+        self.objective = ELBO() if objective is None else objective
+        self.terms = (*self.terms, *self.objective.measured)
+        self._sums = torch.zeros(len(self.terms))
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self.ema_generator = None  # no average is kept, so that records say raw
+        self._info: dict[str, float | Tensor] = {}
+        self._held_out: list[tuple[float, float, int]] = []
+        self._unseen = True  # whether training images may come that nobody has checked
+
+    # ---- what callbacks ask: `lit_gen.protocols.latents.LatentVariableModel` and `ImageGenerator`
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers of one image's z."""
+        return self.bottleneck.latent_dim
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of a conditional model; None for an unconditional one."""
+        return getattr(self.decoder, "num_classes", None) or getattr(self.encoder, "num_classes", None)
+
+    def encode_features(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Images (B, C, H, W) and labels (B,) to the encoder's features (B, F)."""
+        features: Tensor = _call(self.encoder, x, labels)
+        return features
+
+    def encode(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Code:
+        """Images (B, C, H, W) and standard normal noise (B, latent_dim) to a sample of q(z|x)."""
+        code: Code = self.bottleneck(self.encode_features(images, labels), noise)
+        return code
+
+    def prior(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (B, latent_dim) to z of p(z)."""
+        return self.bottleneck.sample(noise)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
+        """Latents (B, latent_dim) and labels (B,) to p(x|z)."""
+        distribution: Distribution = self.likelihood(_call(self.decoder, z, labels))
+        return distribution
+
+    def log_weights(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Log p(x|z) + log p(z) - log q(z|x), (B, k), for noise (B, k, latent_dim)."""
+        self._check_images(images)
+        return weigh(self, images, labels, noise).log_weights
+
+    def bits_per_dim(self, nats: float, dimensions: int) -> float:
+        """Bits per dimension of ``nats`` per 8-bit image of C * H * W dimensions."""
+        return float(self.likelihood.bits_per_dim(torch.tensor(nats), dimensions))
+
+    def _network(self, weights: Weights) -> nn.Module:
+        return _Drawing(self)
+
+    # ---- training
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The one optimizer."""
+        return self.made(self.optimizer or _adam, self.parameters())
+
+    def on_fit_start(self) -> None:
+        """Compare networks and data before the first step: what does not fit is a user's mistake."""
+        self.describe()
+        data = datasets.data_of(self.trainer)
+        if self.num_classes is not None:
+            counts = datasets.label_counts(data, self.num_classes)
+            if counts is not None:
+                self.label_counts.copy_(counts)
+        shape, drawn = data.facts().get("shape"), self._try_decoder()
+        if shape is not None and tuple(shape) != drawn:
+            raise UserError(f"model.decoder: it makes images of shape {drawn}, but the data set has {tuple(shape)}")
+        self._unseen = True
+        if datasets.has_images(data):
+            for images in data.split("train").images.split(1024):
+                self._check_images(self.trainer.precision_plugin.convert_input(to_float(images.to(self.device))))
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """The objective of one micro-batch."""
+        step, part, parts = self.begin(batch_idx)
+        if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
+            self._check_images(batch.images)
+            self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
+        rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
+        noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
+        terms = self.objective(self, batch.images, batch.labels, noise, step)
+        measured: list[Any] = [terms.info[name] for name in self.objective.measured]
+        self.note(torch.stack([terms.rate.mean(), terms.distortion.mean(), terms.loss, *measured]))
+        self._info = {name: value for name, value in terms.info.items() if name not in self.terms}
+        return terms.loss
+
+    def more(self, step: int) -> dict[str, float]:
+        """What the objective says of itself, ``beta_effective`` among it, and the images so far."""
+        per_step, _ = datasets.data_of(self.trainer).per_step()
+        return {name: float(value) for name, value in self._info.items()} | {"images_seen": float(step * per_step)}
+
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """See `Automatic`."""
+        validated = [] if limit_val_batches == 0 else ["elbo", "distortion", "rate", "bits_per_dim"]
+        reports = [name for name in self.objective.reports if name not in self.terms]
+        further = [f"train/{name}" for name in (*reports, "images_seen")]
+        return [*super().announced(limit_val_batches), *further, *(f"val/{name}" for name in validated)]
+
+    def _check_images(self, images: Tensor) -> None:
+        """Look at every pixel, which costs a synchronization.
+
+        Raises:
+            UserError: for images that the likelihood cannot score, or that half precision has rounded.
+        """
+        if images.dtype in (torch.float16, torch.bfloat16) and not (images.abs() == 1).all():
+            raise UserError(
+                f"trainer.precision: {self.trainer.precision} was found, which rounds all images but binary ones; "
+                f"{str(self.trainer.precision).replace('true', 'mixed')} or 32-true is expected"
+            )
+        self.likelihood.check(images)
+
+    def _try_decoder(self) -> tuple[int, ...]:
+        """The shape of what the decoder makes of latents of the prior."""
+        try:
+            return tuple(self.sample(torch.arange(2)).shape[1:])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"model.decoder: it cannot take latents (B, {self.latent_dim}), as model.bottleneck.latent_dim "
+                f"{self.latent_dim} has them ({str(error).splitlines()[0]})"
+            ) from error
+
+    # ---- evaluation
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Distortion and rate of held-out images at beta = 1, each with noise of its own index."""
+        if not len(batch.images):
+            return
+        self._check_images(batch.images)
+        noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
+        terms: Terms = ELBO()(self, batch.images, batch.labels, noise[:, None], self.trainer.global_step)
+        distortion, rate = (x.cpu().double().sum().item() for x in (terms.distortion, terms.rate))
+        self._held_out.append((distortion, rate, len(batch.images)))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted evaluation left."""
+        self._held_out = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the bound on held-out images, exact at any world size."""
+        self._log_bound("val")
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation."""
+        self._log_bound("test")
+
+    def _log_bound(self, split: Literal["val", "test"]) -> None:
+        columns = [[float(row[i]) for row in self._held_out] for i in range(3)]
+        distortion, rate, count = (math.fsum(distributed.gather(column)) for column in columns)
+        if not count or self.trainer.sanity_checking:
+            return
+        nats = (distortion + rate) / count
+        for name, value in (("rate", rate), ("distortion", distortion)):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"{split}/{name} is NaN or infinite at step {self.trainer.global_step}; "
+                    f"{last_checkpoint_of(self.trainer)}"
+                )
+        values = {"elbo": -nats, "distortion": distortion / count, "rate": rate / count}
+        data = datasets.data_of(self.trainer)
+        if datasets.has_images(data) and (images := data.split(split).images).dtype == torch.uint8:
+            values["bits_per_dim"] = self.bits_per_dim(nats, math.prod(images.shape[1:]))
+        log_scalars(self, {f"{split}/{name}": value for name, value in values.items()})
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Reconstructions: the mean of p(x|z) at a z of q(z|x) for each image."""
+        noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
+        return self.decode(self.encode(batch.images, noise, batch.labels).z, batch.labels).mean
+
+
+class _Drawing(nn.Module):
+    """A VAE as a generator: standard normal noise to the means of p(x|z), z of the prior."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae, self.latent_dim, self.num_classes = vae, vae.latent_dim, vae.num_classes
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Noise (B, latent_dim) and labels (B,) to images (B, C, H, W)."""
+        return self.vae.decode(self.vae.prior(noise), labels).mean
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
+    """A network without ``num_classes`` is not given the labels; each is given its own precision."""
+    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
+    x = x.to(dtype)
+    return network(x) if getattr(network, "num_classes", None) is None else network(x, labels)

@@ -1,0 +1,105 @@
+"""The contract of data modules: all that families, callbacks and evaluations ask of data.
+
+`lit_gen.core.data` finds out which contract a trainer's data module keeps; nothing else probes it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from lit_gen.protocols.text import TokenBatch, Tokenizer
+
+Split = Literal["train", "val", "test"]
+
+
+class DataModule(Protocol):
+    """Any data module."""
+
+    @property
+    def name(self) -> str:
+        """What records of numbers call the data set."""
+        ...
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What a record of numbers says of the data set; empty where its name says it all. May take time."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What a network's constructor may ask for, by parameter name; None where the data have no such thing.
+
+        An argument is filled in where the config leaves it open and the parameter has no default, or None.
+        """
+        ...
+
+    def per_step(self) -> tuple[int, str]:
+        """Items of one step over all ranks, and their unit: ``(64, "images")``."""
+        ...
+
+
+class Images(Protocol):
+    """One split of an image set."""
+
+    images: Tensor
+    """uint8 (N, C, H, W); float for points."""
+    labels: Tensor | None
+    """int64 (N,)."""
+
+    def __len__(self) -> int: ...
+
+
+class ImageSets(DataModule, Protocol):
+    """A data module of images; its `facts` are ``shape`` and ``num_classes``."""
+
+    def split(self, split: Split) -> Images:
+        """One split, empty where there is none."""
+        ...
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """A data module of points of a mixture of Gaussians."""
+
+    centres: Tensor
+    """(modes, 2)."""
+    sigma: float
+
+
+class TokenText(Protocol):
+    """The tokens of one split of a text, in order."""
+
+    prefix: int | None
+    """The token that precedes the first one; None where nothing does."""
+    end_of_text: int | None
+    """The id that ends each document; None where none does."""
+    text_bytes: int
+    """UTF-8 bytes of the original text."""
+    vocab_size: int
+    """Number of ids."""
+
+    def __len__(self) -> int: ...
+
+
+class TextSets(DataModule, Protocol):
+    """A data module of a text; its `facts` are ``vocab_size`` and ``block_size``."""
+
+    tokenizer: Tokenizer
+    text_sha256: str
+    """Names the content of the text."""
+
+    def stream(self, split: Split) -> TokenText:
+        """The tokens of a split.
+
+        Raises:
+            UserError: if there are none.
+        """
+        ...
+
+    def windows(self, split: Split, context: int, stride: int, rows: int) -> Iterable[TokenBatch]:
+        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
+        ...
+
+    def entropy(self, split: Split) -> float | None:
+        """The least bits per byte that any model can reach on a split on average; None where nobody knows."""
+        ...

@@ -1,0 +1,5 @@
+"""The contracts of training."""
+
+from typing import Literal
+
+Network = Literal["discriminator", "generator"]

@@ -1,0 +1,67 @@
+"""Checkpoints: found by a run, read without running their code, compared with a model."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+
+from lit_gen.core.errors import UserError
+from lit_gen.runs import directory
+
+
+def resolve(path: Path) -> Path:
+    """A checkpoint file as it is; a run directory stands for its newest checkpoint, ``runs/<name>`` for its newest run.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"{path} does not exist; a checkpoint or a run directory is expected")
+    of_that_name = (
+        [p.parent for p in path.glob(f"*/{directory.CONFIG}")] if not (path / directory.CONFIG).is_file() else []
+    )
+    if of_that_name:
+        path = max(of_that_name, key=lambda run: (run / directory.CONFIG).stat().st_mtime)
+    return directory.latest_checkpoint(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, its tensors on the CPU; no code of the file is ever run.
+
+    Raises:
+        UserError: if the file is truncated or is no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise UserError(
+            f"{path} is truncated or is no checkpoint ({str(error).splitlines()[0][:120]}); "
+            f"an older one of the run may lie beside it: delete this one to continue from that"
+        ) from None
+    if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
+        raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
+    return content
+
+
+def check_fits(path: Path, model: LightningModule) -> int:
+    """Compare a checkpoint's weights with the model's, and return its step.
+
+    Raises:
+        UserError: if they are of another model; names the first difference.
+    """
+    content = read(path)
+    found, expected = content["state_dict"], model.state_dict()
+    for name in (*expected, *found):
+        here = tuple(found[name].shape) if name in found else "nothing"
+        there = tuple(expected[name].shape) if name in expected else "nothing"
+        if here != there:
+            raise UserError(
+                f"{path} is of another model: it holds {here} for {name}, where the configured model has {there}"
+            )
+    return int(content["global_step"])

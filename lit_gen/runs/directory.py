@@ -1,0 +1,146 @@
+"""The run directory ``runs/<name>/<id>/``: where everything about one run lies, and how to find it again.
+
+config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
+run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
+uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
+                                                  eval/          numbers with their protocol, and what was scored
+"""
+
+import contextlib
+import os
+import re
+import time
+from pathlib import Path
+
+import yaml
+from lightning import Trainer
+
+from lit_gen.core.errors import UserError
+from lit_gen.core.files import replace
+from lit_gen.runs import slurm
+
+SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
+
+CONFIG = "config.yaml"
+RECORD = "run.yaml"
+METRICS = "metrics.csv"
+CHECKPOINTS = "checkpoints"
+ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it launches under this name
+
+_STEP = re.compile(r"step=(\d+)\.ckpt")
+
+
+def given_id() -> str | None:
+    """The run id where something decides it: a W&B sweep's trial, or the SLURM job, whose id a requeue keeps."""
+    trial = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    return trial or slurm.job_name()
+
+
+def create(root: Path, name: str, identifier: str | None = None) -> Path:
+    """Make and return ``root/name/id``, the id being the time where nothing decides it.
+
+    A time that is taken gets a counter, so that no two runs share a directory.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    given = identifier or given_id()
+    chosen = given or time.strftime("%Y%m%d-%H%M%S")
+    try:
+        for attempt in range(1000):
+            path = root / name / (chosen if attempt == 0 else f"{chosen}-{attempt + 1}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir()
+            except FileExistsError:
+                if given is None:
+                    continue  # another run began within this second
+                # the other ranks find what the first has just made, a requeued job what it left
+                if (
+                    slurm.rank() == 0
+                    and not began_before_requeue(path)
+                    and ((path / CONFIG).exists() or checkpoints(path))
+                ):
+                    raise UserError(
+                        f"run_id: {path} already holds a run; --resume it, or choose another --run_id"
+                    ) from None
+            check_writable(path)
+            return path
+    except OSError as error:
+        raise UserError(f"run_root: {root} cannot be written ({error.strerror}); choose a folder that can") from None
+    raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
+
+
+def began_before_requeue(run: Path) -> bool:
+    """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
+    if not slurm.restarted() or not (run / RECORD).is_file():
+        return False
+    *_, last = yaml.safe_load_all((run / RECORD).read_text(encoding="utf-8"))
+    return bool(last.get("job") == slurm.identity())
+
+
+def remove_if_empty(path: str | None) -> None:
+    """Remove a run directory in which nothing was written: a mistake on the command line leaves no trace."""
+    if path and Path(path).is_dir() and not any(Path(path).iterdir()):
+        Path(path).rmdir()
+        with contextlib.suppress(OSError):
+            Path(path).parent.rmdir()
+
+
+def check_writable(path: Path) -> None:
+    """Write and remove a small file, so that a full or read-only disk is found before the first step."""
+    probe = path / f".writable-{slurm.rank()}"
+    probe.write_bytes(b"\0" * 4096)
+    probe.unlink()
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    found = [(int(match[1]), p) for p in (run / CHECKPOINTS).glob("*.ckpt") if (match := _STEP.fullmatch(p.name))]
+    return [path for _, path in sorted(found)]
+
+
+def find(path: Path) -> Path:
+    """The run directory at ``path``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder; a run directory, such as runs/gan/20260131-120000, is expected")
+    if not (path / CONFIG).is_file():
+        inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
+        hint = f"; did you mean {str(inner[-1])!r}?" if inner else ""
+        raise UserError(f"{path} is no run directory: it holds no {CONFIG}{hint}")
+    return path
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises:
+        UserError: if the run has none.
+    """
+    found = checkpoints(find(run))
+    if not found:
+        raise UserError(f"{run} holds no checkpoint yet, so there is nothing to continue or to sample from")
+    return found[-1]
+
+
+def last_checkpoint_of(trainer: Trainer) -> str:
+    """A clause that names the last checkpoint this trainer wrote, for error messages."""
+    latest = next(filter(None, (getattr(c, "latest", None) for c in trainer.checkpoint_callbacks)), None)
+    return f"the last good checkpoint is {latest}" if latest else "no checkpoint was written before it"
+
+
+def write_config(run: Path, text: str) -> None:
+    """Write ``config.yaml``; an earlier, different one is kept as ``config.1.yaml`` and so on."""
+    path = run / CONFIG
+    if path.is_file():
+        if path.read_text(encoding="utf-8") == text:
+            return
+        number = next(n for n in range(1, 10_000) if not (run / f"config.{n}.yaml").exists())
+        replace(path, run / f"config.{number}.yaml")
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    replace(partial, path)

@@ -1,0 +1,110 @@
+"""From a run directory or a checkpoint back to a model, in a notebook or on the command line."""
+
+import importlib
+import json
+import re
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from safetensors.torch import save
+from torch import Tensor
+
+from lit_gen.core.errors import UserError
+from lit_gen.core.files import replace
+from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
+from lit_gen.protocols.text import TextGenerator
+from lit_gen.runs.checkpoints import read, resolve
+
+
+def load(path: str | Path) -> "Run":
+    """Open a run directory or a checkpoint; the model is rebuilt from the checkpoint alone.
+
+    Raises:
+        UserError: if there is no usable checkpoint at ``path``.
+    """
+    checkpoint = resolve(Path(path))
+    hyper_parameters = read(checkpoint).get("hyper_parameters", {})
+    class_path = hyper_parameters.get("_class_path")
+    if not isinstance(class_path, str):
+        raise UserError(f"{checkpoint} does not say which model it is of, so that it cannot be rebuilt")
+    module_name, _, class_name = class_path.rpartition(".")
+    try:
+        model_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise UserError(
+            f"{checkpoint} is of the model {class_path}, which cannot be imported here; run in the folder that holds it"
+        ) from None
+    try:
+        model: LightningModule = model_class.load_from_checkpoint(checkpoint, map_location="cpu")
+    except (ArgumentError, ImportError) as error:
+        missing = re.search(r"No module named '([\w.]+)'", str(error))
+        if missing is None:
+            raise
+        raise UserError(
+            f"{checkpoint} needs the module {missing[1]!r}, which is not found here; run in the folder that holds it"
+        ) from error
+    if hasattr(model, "described"):
+        model.described = hyper_parameters  # should it be trained and saved again
+    return Run(checkpoint, model.eval())
+
+
+class Run:
+    """A trained model with what one does with it.
+
+    Attributes:
+        checkpoint: the file it was loaded from.
+        model: the lightning module, in evaluation mode.
+    """
+
+    def __init__(self, checkpoint: Path, model: LightningModule) -> None:
+        self.checkpoint, self.model = checkpoint, model
+
+    def sample(self, n: int = 64, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
+        """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i is the same whatever n is."""
+        if not isinstance(self.model, ImageGenerator):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")
+        return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights)
+
+    def interpolate(
+        self, n: int = 8, steps: int = 8, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
+        """Paths from samples ``start + i`` to ``start + n + i``: float (n, steps, C, H, W) in [-1, 1]."""
+        if not isinstance(self.model, LatentInterpolator):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no latents to interpolate")
+        first = torch.arange(start, start + n)
+        return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights)
+
+    def write(self, prompts: Sequence[str], **options: Any) -> list[list[str]]:
+        """Continue each prompt; the options and the result are those of `TextGenerator.write`."""
+        if not isinstance(self.model, TextGenerator):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not write texts")
+        return self.model.write(prompts, **options)
+
+    def export(self, path: str | Path) -> None:
+        """Write the network that draws or writes as safetensors, to load without lightning.
+
+        That is a GAN's generator (its averaged weights, raw where none were kept), a VAE's decoder, a language model's
+        network. The keys are those of its own state_dict. The file's metadata say what to make for them, as JSON under
+        the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of ``build``, as a
+        decoder of ours, the arguments of that call as ``build``.
+        """
+        found = [name for name in ("generator", "decoder", "network") if hasattr(self.model, name)]
+        if not found:
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
+        generator = getattr(self.model, f"ema_{found[0]}", None) or getattr(self.model, found[0])
+        arguments = getattr(self.model, "described", None) or self.model.hparams
+        given = arguments.get(found[0])
+        described = dict(given) if isinstance(given, dict) else {}
+        if built := getattr(generator, "built", None):
+            described["build"] = built
+        tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        metadata = {found[0]: json.dumps(described), "checkpoint": self.checkpoint.name}
+        partial.write_bytes(save(tensors, metadata))  # save_file would make it readable for its owner alone
+        replace(partial, target)

@@ -1,0 +1,122 @@
+"""What a run was made with: the command line, versions, commit, and what the commit does not say."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from lit_gen.runs import slurm
+
+_SLURM = ("SLURM_RESTART_COUNT", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
+_SMALL = r"(?i:(?:[\w.-]*[_.-])?(?:(?:api|access|auth)[_-]?(?:key|token)|secret|password))"
+_SECRET = rf"(?:[\w.-]*(?:KEY|TOKEN|SECRET|PASSWORD)|{_SMALL})"
+_QUOTED = r"\"(?:\\.|[^\"\\])*\"|'[^']*'"
+_ASSIGNMENT = re.compile(
+    rf"(?<![\w.-])({_SECRET}[\"']?\]?(?:"
+    rf"[:+?]?=(?![=\s])|:-|"  # of a shell: one word
+    rf"(\s*(?:[:+?]?=(?!=)|:(?=[\s\"']))\s*)))"  # of YAML and the like: what is quoted, or the rest of the line
+    rf"(?(2)({_QUOTED}|\S.*)|((?:{_QUOTED}|\$\([^)]*\)|[^\s\"']|[\"'])+))"
+)
+_OPTION = re.compile(rf"--{_SECRET}")
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")
+HIDDEN = "REDACTED"
+
+
+def describe_environment(run: Path, arguments: list[str]) -> None:
+    """Append one document to ``run.yaml`` per start, and write what the commit does not say beside it.
+
+    Neither holds a secret that `redacted` knows: run directories are passed on.
+    """
+    starts = 1 + sum(1 for _ in run.glob("uncommitted*.diff"))
+    diff = _uncommitted(run.parent.parent)
+    name = f"uncommitted-{starts}.diff" if starts > 1 else "uncommitted.diff"
+    arguments = _redacted_words(arguments)
+    document = {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": shlex.join(["lit-gen", *arguments]),
+        "arguments": arguments,
+        "folder": str(Path.cwd()),
+        "commit": (_git("rev-parse", "HEAD") or "").strip() or None,
+        "uncommitted": name if diff else None,
+        "host": platform.node(),
+        "job": slurm.identity(),
+        "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ} or None,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {
+            "torch": str(torch.__version__),  # with its build
+            **{name: _version(name) for name in ("lit-gen", "torchvision", "lightning", "numpy")},
+        },
+    }
+    with (run / "run.yaml").open("a", encoding="utf-8") as file:
+        yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
+    if diff:
+        (run / name).write_text(diff, encoding="utf-8")
+
+
+def _uncommitted(runs: Path) -> str:
+    """A patch of the working folder against its commit, new source files included, those of the runs left out.
+
+    Its secrets are redacted, see `redacted`; where one stood in the commit too, that part of the patch does not apply.
+    """
+    plain = ("diff", "--binary", "--no-color", "--no-ext-diff")
+    patch = _git(*plain, "HEAD")
+    if patch is None:
+        return ""
+    for new in (_git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
+        path = Path(new)
+        source = path.suffix in (".py", ".yaml", ".yml", ".toml", ".sh") and path.is_file()
+        if source and path.stat().st_size < 100_000 and runs.resolve() not in path.resolve().parents:
+            patch += _git(*plain, "--no-index", "--", os.devnull, new, accept=(0, 1)) or ""
+    parts = re.split(r"(?m)^(?=diff --git )", patch)
+    return "".join(part if "\nGIT binary patch\n" in part else redacted(part) for part in parts)
+
+
+def redacted(text: str) -> str:
+    """Text without the values of KEY, TOKEN, SECRET and PASSWORD, and without logins in addresses.
+
+    A name that ends so, and ``api_key``, ``access_token``, ``secret``, ``password`` in small letters too, loses what is
+    assigned to it on its line: ``export WANDB_API_KEY=...``, ``api_key: ...``, ``os.environ["HF_TOKEN"] = "..."``. A
+    value on a line of its own, or under another name, is not known for one.
+    """
+
+    def hide(match: re.Match[str]) -> str:
+        value = match[3] or match[4]
+        quote = value[0] if value[0] in "\"'" else ""
+        return f"{match[1]}{quote}{HIDDEN}{quote}"
+
+    return without_login(_ASSIGNMENT.sub(hide, text))
+
+
+def without_login(text: str) -> str:
+    """Text with ``http://host`` for ``http://name:password@host``."""
+    return _LOGIN.sub("", text)
+
+
+def _redacted_words(words: list[str]) -> list[str]:
+    """A command line whose secrets are redacted, also those that follow their option as a word of their own."""
+    after = [False, *(_OPTION.fullmatch(word) is not None for word in words)]
+    return [HIDDEN if follows else redacted(word) for word, follows in zip(words, after, strict=False)]
+
+
+def _git(*arguments: str, accept: tuple[int, ...] = (0,)) -> str | None:
+    command = ["git", "-c", "core.quotepath=off", *arguments]
+    try:
+        result = subprocess.run(command, capture_output=True, timeout=20, encoding="utf-8", errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout if result.returncode in accept else None  # not a repository, say
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,68 @@
+"""Signals that ask a training to stop between two steps; heard from the first line of the program on, acted upon later.
+
+Imports nothing but the standard library: a signal that arrives while torch is being imported must find its handler.
+"""
+
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from lit_gen.runs import slurm
+
+Handler = Callable[[int, types.FrameType | None], Any] | int | None
+
+REQUEUE = "SIGUSR1"
+"""What ``#SBATCH --signal`` sends before the time limit or a preemption: stop, and put the job back into the queue."""
+
+_asked: list[str] = []
+_before: dict[int, Handler] = {}
+
+
+def listen(*names: str) -> None:
+    """Take the signals over; looked up by name, since not every system has each."""
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is not None:
+            before = signal.signal(number, _ask)
+            _before.setdefault(number, before)
+
+
+def give_back(*names: str) -> None:
+    """Give signals back, and forget what was asked."""
+    for name in names:
+        number = getattr(signal, name, None)
+        if number in _before:
+            signal.signal(number, _before.pop(number))
+    _asked.clear()
+
+
+def ignore(name: str) -> None:
+    """Nothing that comes from now on matters: the process is about to end by itself."""
+    signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def asked() -> bool:
+    """Whether any signal asked this process to stop."""
+    return bool(_asked)
+
+
+def requeue_asked() -> bool:
+    """Whether SLURM asked, which wants the job back in its queue, rather than a person."""
+    return _asked == [REQUEUE] * len(_asked) and bool(_asked)
+
+
+def _ask(number: int, frame: types.FrameType | None) -> None:
+    if _asked and number == signal.SIGINT:
+        raise KeyboardInterrupt("second")
+    name = signal.Signals(number).name
+    _asked.append(name)
+    if slurm.rank() == 0:
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        message = f"\n{name}: finishing the step and saving{again}\n"
+        try:  # print() cannot be entered twice, and the signal may have come in the middle of one
+            os.write(sys.stderr.fileno(), message.encode())
+        except (OSError, ValueError, AttributeError):  # a notebook's has no file
+            print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,160 @@
+"""What SLURM says of this process: its task, its job, whether the job began anew.
+
+https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lit_gen.core.errors import UserError
+
+_SPECIAL = 0xFFFFFFF0
+"""Step ids from here on are no steps of srun: the batch script, and the shell that salloc may open."""
+_SHELL = str(0xFFFFFFFA)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What ``srun`` started, with this process as one of its tasks.
+
+    Attributes:
+        tasks: processes of the step.
+        nodes: machines that they are on.
+        rank: this process's number, from 0.
+        local_rank: its number on its node.
+        node_rank: its node's number.
+        node_list: the nodes, in SLURM's notation: ``node[1-2]``.
+    """
+
+    tasks: int
+    nodes: int
+    rank: int
+    local_rank: int
+    node_rank: int
+    node_list: str
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Tasks of each node, the same number on all."""
+        return self.tasks // self.nodes
+
+
+def step(environment: Mapping[str, str] = os.environ) -> Step | None:
+    """The step that this process is a task of; None outside ``srun``.
+
+    Raises:
+        UserError: if the nodes have unequal numbers of tasks, or are of several kinds.
+    """
+    if not _in_step(environment):
+        return None
+    if int(environment.get("SLURM_HET_SIZE") or 1) > 1:
+        raise UserError(
+            f"SLURM_HET_SIZE: a job of {environment['SLURM_HET_SIZE']} kinds of nodes was found, one is expected"
+        )
+    tasks, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment["SLURM_STEP_NUM_NODES"])
+    layout = environment.get("SLURM_STEP_TASKS_PER_NODE", str(tasks // nodes))
+    if "," in layout:  # 2(x3),1: two on each of three nodes, one on the fourth
+        raise UserError(
+            f"SLURM starts {layout} tasks on the nodes; as many on each are expected: --nodes N --ntasks-per-node K"
+        )
+    return Step(
+        tasks,
+        nodes,
+        int(environment["SLURM_PROCID"]),
+        int(environment["SLURM_LOCALID"]),
+        int(environment["SLURM_NODEID"]),
+        environment.get("SLURM_STEP_NODELIST", "127.0.0.1"),
+    )
+
+
+def rank(environment: Mapping[str, str] = os.environ) -> int:
+    """This process's number among those that SLURM, torchrun or lightning started, before they know each other."""
+    among = _in_step(environment) and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+    by_slurm = environment["SLURM_PROCID"] if among else None
+    return int(environment.get("RANK") or by_slurm or environment.get("LOCAL_RANK") or 0)
+
+
+def job_name(environment: Mapping[str, str] = os.environ) -> str | None:
+    """``slurm-12``, ``slurm-12_3`` in an array, ``slurm-12.1`` for the second step of a job; None outside jobs.
+
+    It is the same after a requeue, where the job's steps are the same.
+    """
+    if not (_in_step(environment) or _in_batch_script(environment)):
+        return None  # a shell inside a job, in which any number of runs may be started by hand
+    job = environment.get("SLURM_ARRAY_JOB_ID") or environment["SLURM_JOB_ID"]
+    task = environment.get("SLURM_ARRAY_TASK_ID")
+    number = environment["SLURM_STEP_ID"] if _in_step(environment) else "0"
+    return f"slurm-{job}" + (f"_{task}" if task else "") + (f".{number}" if number != "0" else "")
+
+
+def identity(environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
+    """What a run belongs to: the job, and the trial where it is one of a sweep's; None outside jobs."""
+    names = ("SLURM_JOB_ID", "WANDB_RUN_ID") if "WANDB_SWEEP_ID" in environment else ("SLURM_JOB_ID",)
+    return {name: environment[name] for name in names if name in environment} or None
+
+
+def restarted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the job was requeued and began anew."""
+    return int(environment.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
+def port(environment: Mapping[str, str] = os.environ) -> int:
+    """The port of rank 0, below those that the system hands out.
+
+    The factors are such that jobs whose numbers differ by at most 60, with up to 40 steps and 3 restarts, never meet.
+    """
+    job, number = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"])
+    starts = int(environment.get("SLURM_RESTART_COUNT") or 0)
+    return 20_000 + (job * 7 + number * 1999 + starts * 2503) % 12_000
+
+
+def needs_srun(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is the batch script's own process: one of tasks that nobody started, deaf to ``--signal``."""
+    by_torchrun = "TORCHELASTIC_RUN_ID" in environment
+    return _in_batch_script(environment) and not by_torchrun and shutil.which("srun") is not None
+
+
+def through_srun(arguments: list[str]) -> list[str]:
+    """The command that starts ``lit-gen ARGUMENTS`` on all tasks of the job.
+
+    A signal that comes before Python listens would end its task: the shell ignores it, and Python inherits that.
+    """
+    ignoring = 'trap "" USR1; exec "$@"'
+    program = [sys.executable, "-m", "lit_gen", *arguments]
+    return ["srun", "--kill-on-bad-exit=1", "bash", "-c", ignoring, "lit-gen", *program]
+
+
+def requeue(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Put this process's job back into the queue, which ends the process soon; why not, if it may not."""
+    job = environment["SLURM_JOB_ID"]
+    try:
+        result = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", timeout=60
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"scontrol requeue {job}: {error}"
+    told = " ".join((result.stderr or result.stdout).split())
+    return None if result.returncode == 0 else re.sub(r"^scontrol: error: ", "", told) or "scontrol failed"
+
+
+def _in_step(environment: Mapping[str, str]) -> bool:
+    number = environment.get("SLURM_STEP_ID", "")
+    inside = "SLURM_JOB_ID" in environment and number.isdigit() and int(number) < _SPECIAL
+    return inside and not _by_hand(environment)
+
+
+def _in_batch_script(environment: Mapping[str, str]) -> bool:
+    inside = "SLURM_JOB_ID" in environment and "SLURM_PROCID" in environment  # which salloc does not set
+    shell = environment.get("SLURM_STEP_ID") == _SHELL
+    return inside and not shell and not _by_hand(environment) and not _in_step(environment)
+
+
+def _by_hand(environment: Mapping[str, str]) -> bool:
+    """In the shell of ``srun --pty``, whose variable its children inherit: a job that it submits has no terminal."""
+    alone = environment.get("SLURM_STEP_NUM_TASKS", "1") == "1"
+    return "SLURM_PTY_PORT" in environment and alone and os.isatty(0)

@@ -1,0 +1,1 @@
+"""What the module of every family is made of: rates and schedules, averages, log entries, hyper-parameters."""

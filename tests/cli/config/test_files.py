@@ -1,0 +1,39 @@
+"""Finding and reading config files."""
+
+import pytest
+
+from lit_gen.cli.config import files as configs
+from lit_gen.core.errors import UserError
+
+
+def test_a_path_that_exists_wins_over_a_shipped_name(tmp_path, monkeypatch):
+    assert configs.resolve("gan.yaml") == configs.shipped()["gan.yaml"]
+    (tmp_path / "gan.yaml").write_text("{}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert configs.resolve("gan.yaml").absolute() == tmp_path / "gan.yaml"
+
+
+def test_an_unknown_config_lists_the_shipped_ones():
+    with pytest.raises(UserError, match=r"did you mean 'gan.yaml'\? \(shipped: .*gan_ring.yaml"):
+        configs.resolve("gam.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: [1, 2", r"x.yaml, line 1, column 9: broken YAML"),
+        (b"a:\n  - b\n c: d", r"x.yaml, line 3"),
+        (b"- 1\n- 2", r"a list was found at the top level"),
+        (b"a: \xff", r"byte 3 is not UTF-8"),
+    ],
+    ids=["open list", "indentation", "list", "not UTF-8"],
+)
+def test_broken_yaml_names_file_and_line(tmp_path, content, told):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        configs.read(tmp_path / "x.yaml")
+
+
+def test_dotted_keys_are_expanded(tmp_path):
+    (tmp_path / "x.yaml").write_text("trainer.max_steps: 5\ntrainer: {devices: 2}", encoding="utf-8")
+    assert configs.read(tmp_path / "x.yaml") == {"trainer": {"max_steps": 5, "devices": 2}}

@@ -1,0 +1,44 @@
+"""The top level of the command line."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lit_gen.cli import entry
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["configs"]])
+def test_light_answers_import_neither_torch_nor_lightning(arguments):
+    program = (
+        "import sys\nfrom lit_gen.cli.entry import run\n"
+        f"code = run({arguments!r})\n"
+        "heavy = {'torch', 'lightning', 'numpy'} & set(sys.modules)\nassert not heavy, heavy\nsys.exit(code)"
+    )
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert time.perf_counter() - began < 5  # half a second on an idle machine; the imports are what is tested
+
+
+def test_configs_lists_every_shipped_config(lit_gen):
+    _, out, _ = lit_gen("configs")
+    assert "gan.yaml " in out
+    assert all(len(line.split(None, 1)[1]) > 20 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [["fit", "--help"], ["sample", "--help"], ["fetch", "--help"]])
+def test_help_of_a_command(arguments, capfd):
+    with pytest.raises(SystemExit) if arguments[0] != "fetch" else nothing() as raised:
+        entry.run(arguments)
+    assert arguments[0] == "fetch" or raised.value.code == 0
+    assert "--" in capfd.readouterr().out
+
+
+class nothing:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *exception):
+        return False

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_gen.core.errors import UserError
+from lit_gen.core.images import quantize, to_float
+from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
+
+
+def numbered(n, size=6):
+    """Image i is filled with i (mod 256), plus a ramp along its width."""
+    ramp = torch.arange(size, dtype=torch.uint8)
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None] + ramp.expand(1, 1, size, size)
+    return ImageSet(images, torch.arange(n))
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(24, 80), batch=st.integers(1, 4), world=st.integers(1, 3), micro=st.integers(1, 2))
+def test_ranks_together_see_what_one_rank_sees(n, batch, world, micro):
+    options = {"flip": True, "pad": 2, "micro_batches": micro}
+    alone = TrainLoader(numbered(n), batch * world, 0, **options)
+    ranks = [TrainLoader(numbered(n), batch, 0, rank=r, world=world, **options) for r in range(world)]
+    assert {len(loader) for loader in ranks} == {len(alone)}
+    for _ in range(2):  # two epochs
+        for whole, *parts in zip(alone, *ranks, strict=True):
+            joined = [torch.stack([p.images.unflatten(0, (micro, batch)) for p in parts], 1).flatten(0, 2)]
+            assert torch.equal(joined[0], whole.images)
+
+
+def test_an_epoch_shows_each_image_at_most_once_and_orders_differ():
+    loader = TrainLoader(numbered(64), 8, 0)
+    epochs = [torch.cat([b.labels for b in loader]).tolist() for _ in range(3)]
+    assert all(sorted(e) == list(range(64)) for e in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert torch.cat([b.labels for b in TrainLoader(numbered(64), 8, 1)]).tolist() != epochs[0]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7, 8, 9, 15, 16, 20])
+def test_continues_anywhere(stop):
+    def batches(loader, count):
+        out = []
+        while len(out) < count:
+            for batch in loader:
+                out.append(batch)
+                if len(out) == count:
+                    break
+        return out
+
+    whole = batches(TrainLoader(numbered(64), 8, 0, flip=True, pad=1), 24)
+    first = TrainLoader(numbered(64), 8, 0, flip=True, pad=1)
+    batches(first, stop) if stop else None
+    second = TrainLoader(numbered(64), 8, 0, flip=True, pad=1)
+    second.load_state_dict({"step": stop})
+    for expected, found in zip(whole[stop:], batches(second, 24 - stop), strict=True):
+        assert torch.equal(expected.images, found.images)
+    assert first.state_dict()["step"] == stop
+
+
+def test_a_flip_is_a_mirror_image_of_about_half():
+    loader = TrainLoader(numbered(64), 64, 0, flip=True)
+    plain = to_float(numbered(64).images)
+    (batch,) = list(loader)
+    mirrored = 0
+    for image, i in zip(batch.images, batch.indices, strict=True):
+        if torch.equal(image, plain[i].flip(-1)):
+            mirrored += 1
+        else:
+            assert torch.equal(image, plain[i])
+    assert 20 < mirrored < 44
+
+
+def test_a_crop_is_a_window_of_the_reflected_image():
+    pad, size = 2, 6
+    data = ImageSet(torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8))
+    padded = torch.nn.functional.pad(data.images.float(), (pad,) * 4, mode="reflect").to(torch.uint8)
+    (batch,) = list(TrainLoader(data, 32, 0, pad=pad))
+    windows = set()
+    for image, i in zip(quantize(batch.images), batch.indices, strict=True):
+        places = [
+            (y, x)
+            for y in range(2 * pad + 1)
+            for x in range(2 * pad + 1)
+            if torch.equal(image, padded[i, :, y : y + size, x : x + size])
+        ]
+        assert len(places) == 1
+        windows.add(places[0])
+    assert len(windows) > 10
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 400), world=st.integers(1, 9))
+def test_evaluation_visits_every_item_exactly_once(n, world):
+    data = ImageSet(torch.zeros(n, 1, 1, 1, dtype=torch.uint8))
+    loaders = [EvalLoader(data, rank=r, world=world) for r in range(world)]
+    assert all(len(loader) >= 1 and len(list(loader)) == len(loader) for loader in loaders)
+    seen = torch.cat([b.indices for loader in loaders for b in loader])
+    assert sorted(seen.tolist()) == list(range(n))
+
+
+def test_evaluation_blocks_are_the_same_at_any_world_size():
+    data = numbered(200)
+    alone = {tuple(b.indices.tolist()) for b in EvalLoader(data)}
+    three = {tuple(b.indices.tolist()) for r in range(3) for b in EvalLoader(data, rank=r, world=3)}
+    assert alone == three
+
+
+def test_a_step_larger_than_the_set_is_refused():
+    with pytest.raises(UserError, match=r"needs 24 images \(4 x 3 ranks x 2 micro-batches\).* has 23"):
+        TrainLoader(numbered(23), 4, 0, world=3, micro_batches=2)

@@ -1,0 +1,19 @@
+"""What tests of the command line share: options of a run that takes a second, and that run."""
+
+TINY = (
+    "--config=gan_mlp.yaml",
+    "--trainer.logger.TensorBoardLogger=false",
+    "--trainer.callbacks.FID=false",
+    "--trainer.log_every_n_steps=2",
+    "--model.generator.width=16",
+    "--model.discriminator.width=16",
+    "--data.batch_size=32",
+    "--samples.enabled=false",
+)
+"""A GAN that trains a hundred steps in a second."""
+
+
+def fit_tiny(lit_gen, *options, steps=4, name="r", identifier="one"):
+    return lit_gen(
+        "fit", *TINY, f"--trainer.max_steps={steps}", f"--run_name={name}", f"--run_id={identifier}", *options
+    )

@@ -1,0 +1,115 @@
+"""Every regularizer and option of the GAN step, trained in turn: alone, or by each rank of a process group.
+
+python -m torch.distributed.run --nproc_per_node=2 tests/support/many_cases.py FOLDER
+"""
+
+import functools
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+
+from lit_gen.data.images.mnist import MNIST
+from lit_gen.models.adversarial import ada, augment, losses, penalties, regularizers
+from lit_gen.models.gan import dcgan, mlp
+from lit_gen.models.gan.module import GAN
+
+STEPS, BATCH = 20, 32
+SHAPE = (1, 28, 28)
+
+
+def perceptrons(generator="none", discriminator="none", **options):
+    classes = 10 if generator != "none" or discriminator != "none" else None
+    return (
+        mlp.Generator(SHAPE, latent_dim=8, width=32, conditioning=generator, num_classes=classes),
+        mlp.Discriminator(SHAPE, width=32, conditioning=discriminator, num_classes=classes, **options),
+    )
+
+
+def convolutions(generator="none", **options):
+    classes = 10 if generator != "none" else None
+    return (
+        dcgan.Generator(SHAPE, latent_dim=8, width=4, conditioning=generator, num_classes=classes),
+        dcgan.Discriminator(SHAPE, width=4, **options),
+    )
+
+
+def term(cls, **options):
+    return lambda: {"regularizers": [cls(**options)]}
+
+
+# name -> (networks, options of the module, learning rate)
+CASES = {
+    "GradientPenalty": (perceptrons, term(penalties.GradientPenalty, weight=1.0), 0.05),
+    "R1": (perceptrons, term(penalties.R1, gamma=1.0), 0.05),
+    "R2": (perceptrons, term(penalties.R2, gamma=1.0), 0.05),
+    "Dragan": (perceptrons, term(penalties.Dragan, weight=1.0), 0.05),
+    "ZeroCentered": (perceptrons, term(penalties.ZeroCentered, weight=1.0), 0.05),
+    "Consistency": (perceptrons, term(regularizers.Consistency, weight=1.0, fake_weight=1.0), 0.05),
+    "LeCam": (perceptrons, term(regularizers.LeCam), 0.05),
+    "ModeSeeking": (perceptrons, term(regularizers.ModeSeeking, epsilon=0.1), 0.05),
+    "AuxiliaryClassifier": (
+        functools.partial(perceptrons, "concat", "auxiliary"), term(regularizers.AuxiliaryClassifier), 0.05,
+    ),
+    "every second update": (perceptrons, term(penalties.R1, gamma=1.0, every=2), 0.05),
+    "three critic updates": (perceptrons, lambda: {"n_critic": 3}, 0.05),
+    "accumulation": (  # with terms that pair real and generated images
+        perceptrons,
+        lambda: {"accumulate": 2, "loss": losses.relativistic, "regularizers": [penalties.GradientPenalty(1.0)]},
+        0.05,
+    ),
+    "clipping": (perceptrons, lambda: {"generator_clip": 0.1, "discriminator_clip": 0.1, "weight_clip": 0.05}, 0.05),
+    "reused fakes": (perceptrons, lambda: {"reuse_fakes": True, "ema_half_life": 300.0}, 0.05),
+    "one pass": (perceptrons, lambda: {"concatenate": True, "generator_first": True}, 0.05),
+    "DiffAugment": (perceptrons, lambda: {"augment": augment.DiffAugment()}, 0.05),
+    "ADA": (perceptrons, lambda: {"augment": ada.ADA(speed_kimg=1.0, initial_p=0.3)}, 0.05),
+    "projection": (functools.partial(perceptrons, "concat", "projection"), dict, 0.05),
+    "spectral norm": (functools.partial(perceptrons, spectral_norm=True), dict, 0.05),
+    "minibatch standard deviation": (
+        functools.partial(convolutions, batch_norm=False, minibatch_std=True),
+        lambda: {"ema_decay": None, "sync_batch_norm": True}, 0.05,
+    ),
+    # batch norm multiplies rounding errors: at 0.05 they are 6e-7 after 5 steps and 3e-3 after 20
+    "synchronized batch norm": (convolutions, lambda: {"sync_batch_norm": True}, 0.005),
+    "conditional batch norm": (
+        functools.partial(convolutions, "batch_norm", conditioning="projection", num_classes=10),
+        lambda: {"sync_batch_norm": True}, 0.005,
+    ),
+    "all at once": (
+        functools.partial(perceptrons, "concat", "auxiliary"),
+        lambda: {
+            "loss": losses.relativistic_average, "n_critic": 2, "augment": augment.DiffAugment("translation,cutout"),
+            "regularizers": [
+                penalties.R1(0.5), penalties.R2(0.5, every=2), penalties.GradientPenalty(0.1), regularizers.LeCam(0.1),
+                regularizers.ModeSeeking(0.1, 0.1), regularizers.AuxiliaryClassifier(),
+            ],
+        }, 0.02,
+    ),
+}  # fmt: skip
+
+
+def train(name, world):
+    """The state of a case after 20 steps with the same global batch at any world size."""
+    networks, options, rate = CASES[name]
+    torch.manual_seed(0)
+    generator, discriminator = networks()
+    sgd = functools.partial(torch.optim.SGD, lr=rate)
+    model = GAN(generator, discriminator, **{"generator_optimizer": sgd, "discriminator_optimizer": sgd, **options()})
+    trainer = Trainer(
+        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", max_steps=STEPS, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        limit_val_batches=0, use_distributed_sampler=False, log_every_n_steps=7,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=MNIST(embedded=True, batch_size=BATCH // world))
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for case in sys.argv[2:]:
+        state = train(case, int(os.environ["WORLD_SIZE"]))
+        torch.save(state, Path(sys.argv[1]) / f"{case} {os.environ['RANK']}.pt")

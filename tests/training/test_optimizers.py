@@ -1,0 +1,117 @@
+"""Parameter groups and the composed optimizer, against torch's own optimizers run side by side."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lit_gen.core.errors import UserError
+from lit_gen.models.lm.lstm import LSTM
+from lit_gen.models.lm.transformer import Transformer
+from lit_gen.training.optimizers import MuonAdamW, parameter_groups
+from lit_gen.training.schedules import WarmupStableDecay
+
+NETWORKS = {
+    "tied": lambda: Transformer(11, 8, n_layer=2, n_head=2, n_embd=16),
+    "untied": lambda: Transformer(11, 8, n_layer=2, n_head=2, n_embd=16, tied=False, positions="rotary", norm="rms"),
+    "lstm": lambda: LSTM(11, n_layer=1, n_embd=8, hidden=8),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_hold_every_parameter_once(name):
+    network = NETWORKS[name]()
+    groups = parameter_groups(network)
+    members = [p for group in groups for p in group["params"]]
+    assert len({id(p) for p in members}) == len(members)
+    assert {id(p) for p in members} == {id(p) for p in network.parameters()}
+    for group in groups:
+        assert (group.get("weight_decay") == 0) == (group["name"] == "vectors")
+        for p in group["params"]:
+            assert (p.ndim < 2) == (group["name"] == "vectors")
+            assert (11 in p.shape or 8 in p.shape[:1]) or group["name"] != "embeddings"
+
+
+def test_tables_and_the_head_are_embeddings():
+    network = NETWORKS["untied"]()
+    (tables,) = (g["params"] for g in parameter_groups(network) if g["name"] == "embeddings")
+    assert sorted(tuple(p.shape) for p in tables) == [(11, 16), (11, 16)]
+
+
+def test_what_the_user_froze_is_left_out():
+    network = NETWORKS["tied"]()
+    next(network.parameters()).requires_grad_(False)
+    members = [p for group in parameter_groups(network) for p in group["params"]]
+    assert len(members) == len(list(network.parameters())) - 1
+
+
+def backward(network, step):
+    generator = torch.Generator().manual_seed(step)
+    tokens = torch.randint(0, 11, (4, 9), generator=generator)
+    network.zero_grad()
+    logits = network(tokens[:, :-1])
+    nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+
+
+def test_equals_muon_and_adamw_side_by_side():
+    network = NETWORKS["untied"]()
+    other = copy.deepcopy(network)
+    whole = MuonAdamW(parameter_groups(network), lr=0.01, weight_decay=0.1, betas=(0.9, 0.99))
+    groups = {g.pop("name"): g for g in parameter_groups(other)}
+    muon = torch.optim.Muon([groups["matrices"]], 0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW([groups["embeddings"], groups["vectors"]], 0.01, (0.9, 0.99), weight_decay=0.1)
+    for step in range(4):
+        for net, optimizers in ((network, [whole]), (other, [muon, adamw])):
+            backward(net, step)
+            for optimizer in optimizers:
+                optimizer.step()
+    for (name, a), b in zip(network.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_loaded_state_continues_bit_exactly():
+    network = NETWORKS["tied"]()
+    optimizer = MuonAdamW(parameter_groups(network), lr=0.01)
+    for step in range(2):
+        backward(network, step)
+        optimizer.step()
+    other = copy.deepcopy(network)
+    resumed = MuonAdamW(parameter_groups(other), lr=0.5)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert [g["lr"] for g in resumed.param_groups] == [g["lr"] for g in optimizer.param_groups]
+    for step in (2, 3):
+        for net, o in ((network, optimizer), (other, resumed)):
+            backward(net, step)
+            o.step()
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_changed_rate_takes_effect_in_both_halves():
+    network = NETWORKS["tied"]()
+    optimizer = MuonAdamW(parameter_groups(network), lr=0.01)
+    before = [p.detach().clone() for p in network.parameters()]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    backward(network, 0)
+    optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_the_matrices_can_have_a_rate_of_their_own():
+    optimizer = MuonAdamW(parameter_groups(NETWORKS["tied"]()), lr=0.01, matrix_lr=0.3)
+    assert {g["name"]: g["lr"] for g in optimizer.param_groups} == {
+        "matrices": 0.3,
+        "embeddings": 0.01,
+        "vectors": 0.01,
+    }
+
+
+def test_warmup_stable_decay_by_hand():
+    schedule = WarmupStableDecay(1.0, 0.0, steps=10, warmup=4, decay=0.5)
+    found = [schedule(step) for step in range(16)]
+    expected = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0]
+    assert found == pytest.approx(expected)
+    with pytest.raises(UserError, match="decay 0 was found"):
+        WarmupStableDecay(1.0, 0.0, steps=10, decay=0)
