@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+import lit_gen
 from lit_gen.cli import entry
+from lit_gen.cli.config import files
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXT = [
@@ -70,6 +73,13 @@ def test_curve(name):
         for column, a, b in zip(golden["columns"], row, expected, strict=True):
             rel = 1e-3 if column.endswith("norm") else 1e-4  # torch 2.14 and 2.15 differ by 2e-4 in a norm of Muon's
             assert a == pytest.approx(b, rel=rel, abs=1e-4), f"{column}, step {step + 1}"
+
+
+def test_every_family_has_a_curve():
+    families = {path.parent.name for path in (Path(lit_gen.__file__).parent / "models").glob("*/module.py")}
+    named = [next(o for o in options if o.startswith("--config=")).partition("=")[2] for options, *_ in CURVES.values()]
+    models = [yaml.safe_load(files.resolve(name).read_text(encoding="utf-8"))["model"] for name in named]
+    assert {model["class_path"].split(".")[-3] for model in models} == families
 
 
 if __name__ == "__main__":

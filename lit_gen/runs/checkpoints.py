@@ -1,12 +1,16 @@
 """Checkpoints: found by a run, read without running their code, compared with a model."""
 
 import pickle
+import pkgutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
 
+import lit_gen
 from lit_gen.core.errors import UserError
 from lit_gen.runs import directory
 
@@ -46,7 +50,35 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
         raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
+    refuse_old_paths(content.get("hyper_parameters"), path)
     return content
+
+
+def refuse_old_paths(content: Any, file: Path) -> None:
+    """Refuse what an earlier version wrote, where it names a module of ours that has moved.
+
+    Args:
+        content: strings, lists and dictionaries of ``file``.
+        file: names it in the message.
+
+    Raises:
+        UserError: with the first old path.
+    """
+    modules = {found.name for found in pkgutil.walk_packages(lit_gen.__path__, "lit_gen.")}
+    for path in _dotted_paths(content):
+        if path.rpartition(".")[0] not in modules:
+            raise UserError(f"{file} was written by an earlier lit_gen: it names {path}, which is not there any more")
+
+
+def _dotted_paths(content: Any) -> Iterator[str]:
+    """Every ``lit_gen.room.module.name`` in ``content``."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for element in content:
+            yield from _dotted_paths(element)
+    elif isinstance(content, str) and re.fullmatch(r"lit_gen(\.\w+){2,}", content):
+        yield content
 
 
 def check_fits(path: Path, model: LightningModule) -> int:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
-from lit_gen.core.errors import NonFiniteLossError, UserError
-from lit_gen.loggers.publish import log_scalars
-from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.core.errors import UserError
 from lit_gen.training.module import Rebuildable
 from lit_gen.training.schedules import Schedule
 
@@ -132,7 +130,7 @@ class Automatic(Rebuildable):
         self._stop_if_not_finite(means, step)
         values = dict(zip(self.terms, means, strict=True)) | self.more(step)
         values |= {"gradient_norm": float(self._norm), "lr": module.optimizers().param_groups[0]["lr"]}
-        log_scalars(module, {f"train/{name}": value for name, value in values.items()}, step)
+        self.log_scalars({f"train/{name}": value for name, value in values.items()}, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store each rank's part of the next log entry too."""
@@ -153,8 +151,6 @@ class Automatic(Rebuildable):
         return every > 0 and step % every == 0
 
     def _stop_if_not_finite(self, values: list[float], step: int) -> None:
-        module: Any = self
         for name, value in zip(self.terms, values, strict=True):
             if not math.isfinite(value):
-                last = last_checkpoint_of(module.trainer)
-                raise NonFiniteLossError(f"the {name} became NaN or infinite at step {step}; {last}")
+                self.stop_non_finite(f"the {name} became NaN or infinite at step {step}")

@@ -1,10 +1,13 @@
-"""Base of the families' modules: a checkpoint alone rebuilds the model."""
+"""Base of the families' modules: what a checkpoint rebuilds the model from, log entries, the stop of a bad run."""
 
 import types
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.loggers import publish
+from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training.hparams import module_hparams
 
 
@@ -48,3 +51,20 @@ class Rebuildable:
         module: Any = self
         if "_instantiator" not in checkpoint.get("hyper_parameters", {}):
             checkpoint["hyper_parameters"] = self.described or module_hparams(module)
+
+    def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:
+        """Log scalars under ``step``, by default the trainer's; see `lit_gen.loggers.publish.log_scalars`."""
+        module: Any = self
+        publish.log_scalars(module, scalars, step)
+
+    def stop_non_finite(self, what: str) -> NoReturn:
+        """Stop a run whose numbers went wrong.
+
+        Args:
+            what: which became NaN or infinite, and when.
+
+        Raises:
+            NonFiniteLossError: with the last good checkpoint.
+        """
+        module: Any = self
+        raise NonFiniteLossError(f"{what}; {last_checkpoint_of(module.trainer)}")

@@ -1,12 +1,14 @@
 """One sentence for a message of the parser: the option, what was found and expected, the nearest valid name."""
 
 import importlib
+import pkgutil
 import re
 from itertools import pairwise
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+import lit_gen
 from lit_gen.cli.config.merge import Config
 from lit_gen.cli.config.short_names import known_classes
 from lit_gen.core.errors import nearest
@@ -57,6 +59,10 @@ def _explain_value(message: str, key: str, configured: type | None) -> str:
         return f"{key}: {found[1]} has no {found[2]}{nearest(found[2], public)}"
     if found := re.search(r"No module named '([\w.]+)'", message):
         top = found[1].split(".")[0]
+        if top == "lit_gen":
+            ours = [one.name for one in pkgutil.walk_packages(lit_gen.__path__, "lit_gen.")]
+            same = [name for name in ours if name.rsplit(".", 1)[-1] == found[1].rsplit(".", 1)[-1]]
+            return f"{key}: there is no module {found[1]!r}{nearest(found[1], same or ours)}"
         return f"{key}: there is no module {found[1]!r} (a file {top}.py in this folder, or an installed package)"
     if found := re.search(r"the following arguments are required: (.*)", message):
         return f"{key}: {found[1]} must be given"

@@ -46,7 +46,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         if command != "fit":
             raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
         saved = directory.find(Path(resume[-1]))
-        config = configs.read(saved / directory.CONFIG)
+        config = run_dir.read_config(saved / directory.CONFIG)
     elif command != "fit" and not files:
         config = merge(config, run_dir.config_beside(rest))
     for file in files:
@@ -61,5 +61,5 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     left = run_dir.left_by_requeue(config, rest, stem) if command == "fit" and saved is None else None
     if left is not None and directory.checkpoints(left):
         # a config file may have been edited since: the run goes on with what it began with
-        return Assembled(configs.read(left / directory.CONFIG), [], stem, left, requeued=True)
+        return Assembled(run_dir.read_config(left / directory.CONFIG), [], stem, left, requeued=True)
     return Assembled(config, rest, stem, saved)

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -115,7 +114,9 @@ class LitGenCLI(LightningCLI):
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
         if self.resumed is not None and not self.chosen.allow_changes:
             refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
-        self._choose_checkpoint()
+        self.checkpoint = run_dir.checkpoint_of(self.chosen, self.subcommand, self.resumed)
+        self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+        self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
         self.dump = self._dump()
         self.plugins = slurm.place(self.chosen.trainer)
         self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
@@ -130,20 +131,6 @@ class LitGenCLI(LightningCLI):
             raise UserError(
                 "trainer.val_check_interval: 0 was found; for no validation say --trainer.limit_val_batches 0"
             )
-
-    def _choose_checkpoint(self) -> None:
-        """Resolve ``ckpt_path``: a run directory stands for its newest checkpoint; only fit can do without one."""
-        path = self.chosen.get("ckpt_path")
-        if self.resumed is not None:
-            if path:
-                raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
-            begun = directory.checkpoints(self.resumed) or not cluster.restarted()
-            path = str(self.resumed) if begun else None  # a job that was ended before its first checkpoint
-        elif path is None and self.subcommand != "fit":
-            raise UserError(f"{self.subcommand}: --ckpt_path is expected, a checkpoint or a run directory")
-        self.checkpoint = checkpoints.resolve(Path(path)) if path else None
-        self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
-        self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
 
     def _dump(self) -> str:
         """The resolved configuration, without what belongs to one start only."""

@@ -10,7 +10,8 @@ import torch.distributed
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.merge import Config
 from lit_gen.cli.config.options import take
-from lit_gen.runs import checkpoints, directory
+from lit_gen.core.errors import UserError
+from lit_gen.runs import checkpoints, directory, slurm
 
 
 def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
@@ -62,9 +63,42 @@ def note_trial(path: Path) -> None:
             file.write(f"{path}\n")
 
 
+def checkpoint_of(chosen: Any, command: str, resumed: Path | None) -> Path | None:
+    """The checkpoint to start from: a run directory stands for its newest; only fit can do without one.
+
+    Args:
+        chosen: the parsed options.
+        command: fit, validate, test or predict.
+        resumed: the run to continue, or None.
+
+    Raises:
+        UserError: if it is missing, or said twice.
+    """
+    path = chosen.get("ckpt_path")
+    if resumed is not None:
+        if path:
+            raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
+        begun = directory.checkpoints(resumed) or not slurm.restarted()
+        path = str(resumed) if begun else None  # a job that was ended before its first checkpoint
+    elif path is None and command != "fit":
+        raise UserError(f"{command}: --ckpt_path is expected, a checkpoint or a run directory")
+    return checkpoints.resolve(Path(path)) if path else None
+
+
 def of_checkpoint(checkpoint: Path) -> Path:
     """The run directory that a checkpoint lies in, or its folder."""
     return checkpoint.parent.parent if checkpoint.parent.name == directory.CHECKPOINTS else checkpoint.parent
+
+
+def read_config(path: Path) -> Config:
+    """The configuration that a run kept.
+
+    Raises:
+        UserError: if it cannot be read, or an earlier version wrote it.
+    """
+    config = configs.read(path)
+    checkpoints.refuse_old_paths(config, path)
+    return config
 
 
 def config_beside(arguments: list[str]) -> Config:
@@ -73,7 +107,7 @@ def config_beside(arguments: list[str]) -> Config:
     if not path:
         return {}
     beside = of_checkpoint(checkpoints.resolve(Path(path[-1]))) / directory.CONFIG
-    return configs.read(beside) if beside.is_file() else {}
+    return read_config(beside) if beside.is_file() else {}
 
 
 def _agreed(create: Callable[[], Path]) -> Path:

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
-from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.errors import UserError
 from lit_gen.core.sampling import Sampler
-from lit_gen.loggers.publish import log_scalars
 from lit_gen.models.adversarial import checks as game_checks
 from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.augment import Augmentation
@@ -34,7 +33,6 @@ from lit_gen.models.gan import checks
 from lit_gen.models.nn import normalization
 from lit_gen.protocols.images import ImageBatch
 from lit_gen.protocols.training import Network
-from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training import ema, schedules
 from lit_gen.training.module import Rebuildable
 from lit_gen.training.monitor import NETWORKS, Monitor, gradient_norm
@@ -325,9 +323,7 @@ class GAN(Rebuildable, LightningModule, Sampler):
         failure = self.monitor.failure()
         if failure is not None:
             step, network = failure
-            raise NonFiniteLossError(
-                f"the loss of the {network} became NaN or infinite at step {step}; {last_checkpoint_of(self.trainer)}"
-            )
+            self.stop_non_finite(f"the loss of the {network} became NaN or infinite at step {step}")
 
     def _log(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> None:
         """Log the mean of each loss term since the last entry, and this step's logits and gradient norms."""
@@ -335,7 +331,7 @@ class GAN(Rebuildable, LightningModule, Sampler):
         values = self.monitor.collect({**seen, **extra}) | scheduled
         values.pop("real_sign")
         scalars = {f"train/{name}": value for name, value in values.items()}
-        log_scalars(self, scalars | {"train/images_seen": float(self.images_seen)})
+        self.log_scalars(scalars | {"train/images_seen": float(self.images_seen)})
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
         """Names of what is logged, split included.
@@ -365,14 +361,14 @@ class GAN(Rebuildable, LightningModule, Sampler):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean logit and accuracy on held-out images, exact at any world size."""
-        log_scalars(self, {f"val/{name}": value for name, value in self._held_out.collect().items()})
+        self.log_scalars({f"val/{name}": value for name, value in self._held_out.collect().items()})
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
 
     def on_test_epoch_end(self) -> None:
         """As for validation."""
-        log_scalars(self, {f"test/{name}": value for name, value in self._held_out.collect().items()})
+        self.log_scalars({f"test/{name}": value for name, value in self._held_out.collect().items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """As many samples as the batch has images, by index, and by label where the generator is conditional."""

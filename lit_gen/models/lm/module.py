@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.loggers.publish import log_scalars
 from lit_gen.models.lm.writing import Writer
 from lit_gen.protocols.text import TokenBatch, Tokenizer
 from lit_gen.tokenizers.stored import from_json
@@ -189,7 +188,7 @@ class LanguageModel(Automatic, LightningModule, Writer):
         stream = getattr(loader, "stream", None)
         if whole and stream is not None and stream.prefix is None:  # nothing precedes the first token: a uniform guess
             nats, count = nats + math.log(self.network.vocab_size), count + 1
-        log_scalars(self, {f"{split}/loss" if whole else f"{split}/loss_partial": nats / count})
+        self.log_scalars({f"{split}/loss" if whole else f"{split}/loss_partial": nats / count})
 
     # ---- checkpoints
 

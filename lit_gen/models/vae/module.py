@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
-from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
 from lit_gen.core.sampling import Sampler
-from lit_gen.loggers.publish import log_scalars
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.vae.bottleneck import Bottleneck
@@ -27,7 +26,6 @@ from lit_gen.models.vae.layers import connect
 from lit_gen.models.vae.objectives import ELBO, Objective, Terms, weigh
 from lit_gen.protocols.images import ImageBatch, Weights
 from lit_gen.protocols.latents import Code
-from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.schedules import Schedule
 
@@ -233,15 +231,12 @@ class VAE(Automatic, LightningModule, Sampler):
         nats = (distortion + rate) / count
         for name, value in (("rate", rate), ("distortion", distortion)):
             if not math.isfinite(value):
-                raise NonFiniteLossError(
-                    f"{split}/{name} is NaN or infinite at step {self.trainer.global_step}; "
-                    f"{last_checkpoint_of(self.trainer)}"
-                )
+                self.stop_non_finite(f"{split}/{name} is NaN or infinite at step {self.trainer.global_step}")
         values = {"elbo": -nats, "distortion": distortion / count, "rate": rate / count}
         data = datasets.data_of(self.trainer)
         if datasets.has_images(data) and (images := data.split(split).images).dtype == torch.uint8:
             values["bits_per_dim"] = self.bits_per_dim(nats, math.prod(images.shape[1:]))
-        log_scalars(self, {f"{split}/{name}": value for name, value in values.items()})
+        self.log_scalars({f"{split}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Reconstructions: the mean of p(x|z) at a z of q(z|x) for each image."""

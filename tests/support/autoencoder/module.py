@@ -7,7 +7,6 @@ from lightning import LightningModule
 from torch import nn
 from torch.nn import functional as F
 
-from lit_gen.loggers.publish import log_scalars
 from lit_gen.training.automatic import Automatic
 
 
@@ -60,4 +59,4 @@ class Autoencoder(Automatic, LightningModule):
         return loss
 
     def validation_step(self, batch, batch_idx):
-        log_scalars(self, {"val/error": float(self._error(batch[0]))})
+        self.log_scalars({"val/error": float(self._error(batch[0]))})

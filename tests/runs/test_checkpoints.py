@@ -1,0 +1,44 @@
+"""Checkpoints and configurations that an earlier version wrote."""
+
+import pytest
+import torch
+from support.cli import TINY
+
+
+@pytest.fixture
+def old_run(lit_gen, tmp_path):
+    """A run whose files name modules as they were called before they moved."""
+    code, _, err = lit_gen("fit", *TINY, "--trainer.max_steps=1", "--run_root=runs", "--run_name=r", "--run_id=old")
+    assert code == 0, err
+    run = tmp_path / "runs/r/old"
+    (path,) = run.glob("checkpoints/*.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"]["generator"]["class_path"] = "lit_gen.gan.mlp.Generator"
+    torch.save(content, path)
+    return run
+
+
+@pytest.mark.parametrize(
+    "command", [["sample", "{run}"], ["validate", "--ckpt_path={run}"], ["fit", "--resume={run}"]], ids=lambda c: c[0]
+)
+def test_checkpoints_from_before_the_rooms_are_refused(lit_gen, old_run, command):
+    before = sorted(p.name for p in old_run.rglob("*"))
+    code, _, err = lit_gen(*(part.format(run=old_run) for part in command))
+    assert code == 2
+    told = "was written by an earlier lit_gen: it names lit_gen.gan.mlp.Generator, which is not there any more"
+    assert (told in err, err.count("\n")) == (True, 1)
+    assert sorted(p.name for p in old_run.rglob("*")) == before
+
+
+def test_a_runs_old_config_is_refused(lit_gen, old_run):
+    config = old_run / "config.yaml"
+    text = config.read_text(encoding="utf-8").replace("lit_gen.models.adversarial.losses", "lit_gen.gan.losses")
+    config.write_text(text, encoding="utf-8")
+    code, _, err = lit_gen("fit", f"--resume={old_run}")
+    assert (code, "config.yaml was written by an earlier lit_gen: it names lit_gen.gan.losses." in err) == (2, True)
+
+
+def test_an_old_path_on_the_command_line_names_the_new_one(lit_gen):
+    code, _, err = lit_gen("fit", *TINY, "--model.generator=lit_gen.gan.mlp.Generator")
+    assert code == 2
+    assert err.startswith("error: model.generator: there is no module 'lit_gen.gan'")
