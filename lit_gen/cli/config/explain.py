@@ -56,11 +56,12 @@ def _explain_value(message: str, key: str, configured: type | None) -> str:
         return f"{key}.{found[1]} is no option{owner}{nearest(found[1], accepted)}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         public = [n for n in dir(importlib.import_module(found[1])) if not n.startswith("_")]
-        return f"{key}: {found[1]} has no {found[2]}{nearest(found[2], public)}"
+        moved = [name for name in _modules() if name.rsplit(".", 1)[-1] == found[2]]
+        return f"{key}: {found[1]} has no {found[2]}{nearest(found[2], public) or nearest(found[2], moved)}"
     if found := re.search(r"No module named '([\w.]+)'", message):
         top = found[1].split(".")[0]
         if top == "lit_gen":
-            ours = [one.name for one in pkgutil.walk_packages(lit_gen.__path__, "lit_gen.")]
+            ours = _modules()
             same = [name for name in ours if name.rsplit(".", 1)[-1] == found[1].rsplit(".", 1)[-1]]
             return f"{key}: there is no module {found[1]!r}{nearest(found[1], same or ours)}"
         return f"{key}: there is no module {found[1]!r} (a file {top}.py in this folder, or an installed package)"
@@ -134,3 +135,8 @@ def _class(path: Any) -> type | None:
     except (ImportError, AttributeError):
         return None
     return found if isinstance(found, type) else None
+
+
+def _modules() -> list[str]:
+    """Dotted names of all modules of the package."""
+    return [one.name for one in pkgutil.walk_packages(lit_gen.__path__, "lit_gen.")]
