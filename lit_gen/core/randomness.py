@@ -11,6 +11,7 @@ Two sources, both keyed by the same name:
 """
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +70,23 @@ class Rows:
 
     def _mine(self, whole: Tensor) -> Tensor:
         return whole.chunk(self.parts)[self.part]
+
+
+class Draws(NamedTuple):
+    """Where in a run a micro-batch stands: all that its random draws are named by."""
+
+    seed: int
+    """The run's seed."""
+    update: int
+    """How many updates the network has had."""
+    part: int
+    """Which part of the update's global batch this is, counting micro-batches and ranks."""
+    parts: int
+    """How many parts there are."""
+
+    def rows(self, purpose: str, where: torch.device) -> Rows:
+        """Draws for this part's rows."""
+        return Rows(where, self.seed, purpose, self.update, self.part, self.parts)
 
 
 def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> Tensor:

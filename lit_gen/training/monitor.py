@@ -1,69 +1,85 @@
-"""Means of the loss terms since the last log entry, and the first step that was not finite."""
+"""What is watched during training: means of the loss terms, the first one not finite, the norm of the gradients."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_gen.protocols.training import Network
+from lit_gen.core import distributed
 
-NETWORKS: tuple[Network, Network] = ("discriminator", "generator")
+WAITING = 256  # updates, at most, whose terms lie on the device
 
 
-class Monitor(nn.Module):
-    """Sums of each loss term since the last log entry, on the device and in the checkpoint.
+class Monitor:
+    """Sums of each loss term since the last log entry, in float64 on the host.
+
+    Terms wait on the device until somebody asks, so that no step waits for it. They are added in the order of the
+    updates, so that a resumed run has the sums of an undisturbed one.
 
     Args:
-        terms: for each network the names of its loss terms, the adversarial loss first.
+        names: of the terms, in the order of the log.
     """
 
-    sums: Tensor
-    counts: Tensor
-    first_bad: Tensor
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.sums, self.counts = dict.fromkeys(self.names, 0.0), dict.fromkeys(self.names, 0)
+        self._bad: tuple[int, str] | None = None
+        self._waiting: list[tuple[int, tuple[str, ...], Tensor]] = []
 
-    def __init__(self, terms: dict[Network, list[str]]) -> None:
-        super().__init__()
-        self.names = [name for network in NETWORKS for name in terms[network]]
-        self._offset = {"discriminator": 0, "generator": len(terms["discriminator"])}
-        self._places: dict[tuple[int, ...], Tensor] = {}
-        self.register_buffer("sums", torch.zeros(len(self.names)))
-        self.register_buffer("counts", torch.zeros(len(self.names)))
-        self.register_buffer("first_bad", torch.full((2,), math.inf))  # step, for each network
+    def add(self, step: int, values: dict[str, Tensor]) -> None:
+        """Add the terms of one micro-batch or update, detached scalars, without waiting for the device."""
+        self._waiting.append((step, tuple(values), torch.stack(list(values.values()))))
+        if len(self._waiting) >= WAITING:
+            self.settle()
 
-    def add(self, network: Network, due: list[int], values: Tensor, step: int) -> None:
-        """Note the terms of one update, without waiting for the device.
+    def settle(self) -> None:
+        """Fetch what waits on the device."""
+        if not self._waiting:
+            return
+        fetched = iter(torch.cat([values for _, _, values in self._waiting]).tolist())
+        for step, names, _ in self._waiting:
+            for name, value in zip(names, fetched, strict=False):
+                self.sums[name] += value
+                self.counts[name] += 1
+                if self._bad is None and not math.isfinite(value):
+                    self._bad = step, name
+        self._waiting = []
+
+    def failure(self) -> tuple[int, str] | None:
+        """The first step and term since the last call that was not finite; waits for the device."""
+        self.settle()
+        found, self._bad = self._bad, None
+        return found
+
+    def means(self, gathered: bool) -> dict[str, float]:
+        """The means since the last call; of names that were evaluated.
 
         Args:
-            network: which was updated.
-            due: which of its terms were evaluated.
-            values: theirs, (len(due),), the same on every rank.
-            step: which step this is, from 1.
+            gathered: whether to take them over all ranks; not needed where each rank was given the same values.
         """
-        places = tuple(self._offset[network] + i for i in due)
-        if places not in self._places or self._places[places].device != values.device:
-            self._places[places] = torch.tensor(places, device=values.device)
-        where = self._places[places]
-        self.sums.index_add_(0, where, values)
-        self.counts.index_add_(0, where, torch.ones_like(values))
-        mine = NETWORKS.index(network)
-        now = torch.where(torch.isfinite(values).all(), math.inf, float(step))
-        self.first_bad[mine] = torch.minimum(self.first_bad[mine], now)
+        self.settle()
+        sums, ranks = self.sums, 1
+        if gathered:
+            ranks = distributed.world_size()
+            sums = {name: math.fsum(distributed.gather([value])) for name, value in sums.items()}
+        found = {name: sums[name] / count / ranks for name, count in self.counts.items() if count}
+        self.sums, self.counts = dict.fromkeys(self.names, 0.0), dict.fromkeys(self.names, 0)
+        return found
 
-    def failure(self) -> tuple[int, Network] | None:
-        """The first step and network whose loss was not finite; waits for the device."""
-        steps = self.first_bad.tolist()
-        first = min(steps)
-        return (int(first), NETWORKS[steps.index(first)]) if math.isfinite(first) else None
+    def state_dict(self) -> dict[str, Any]:
+        """Each rank's sums; called on every rank."""
+        self.settle()
+        sums = {name: distributed.gather([value]) for name, value in self.sums.items()}
+        return {"sums": sums, "counts": dict(self.counts)}
 
-    def collect(self, others: dict[str, Tensor]) -> dict[str, float]:
-        """The means since the last call and scalars of this step, in one wait for the device."""
-        values = torch.cat([self.sums, self.counts, *(v.reshape(1) for v in others.values())]).tolist()
-        self.sums.zero_()
-        self.counts.zero_()
-        n = len(self.names)
-        means = {name: values[i] / values[n + i] for i, name in enumerate(self.names) if values[n + i]}
-        return means | dict(zip(others, values[2 * n :], strict=True))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them; at another number of ranks the next entry's means leave those steps out."""
+        if all(len(ranks) == distributed.world_size() for ranks in state["sums"].values()):
+            known = [name for name in self.names if name in state["sums"]]
+            self.sums |= {name: state["sums"][name][distributed.rank()] for name in known}
+            self.counts |= {name: state["counts"][name] for name in known}
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -39,10 +39,10 @@ class PenaltyContext:
     Attributes:
         network: whose step this is; the other network's parameters are frozen.
         discriminator: the discriminator itself; `score` is mostly what one wants.
-        generator: the generator itself.
+        generator: the generator itself; None where images do not come from latents.
         real: images (B, C, H, W) in [-1, 1].
         fake: images (B, C, H, W); with the generator's graph in its own step, detached in the discriminator's.
-        latents: (B, latent_dim) of ``fake``.
+        latents: (B, latent_dim) of ``fake``; None likewise.
         labels: int64 (B,), or None where the data set has none.
         real_logits: the answer for ``real`` that the loss is made of; None in the generator's step of most losses.
         fake_logits: the answer for ``fake`` that the loss is made of.
@@ -53,10 +53,10 @@ class PenaltyContext:
 
     network: Network
     discriminator: nn.Module
-    generator: nn.Module
+    generator: nn.Module | None
     real: Tensor
     fake: Tensor
-    latents: Tensor
+    latents: Tensor | None
     labels: Tensor | None
     real_logits: Logits | None
     fake_logits: Logits

@@ -113,6 +113,10 @@ class ModeSeeking(Regularizer):
 
     def forward(self, context: PenaltyContext) -> Tensor:
         """The term of one batch; one more pass through the generator."""
+        if context.latents is None or context.generator is None:
+            raise UserError(
+                "model.regularizers: ModeSeeking compares images of other latents, which this model has not"
+            )
         other = context.random.normal(*context.latents.shape)
         images = call(context.generator, other, context.labels)
         assert isinstance(images, Tensor)

@@ -8,38 +8,35 @@ injected, and metrics and pictures live in callbacks: this file holds the step a
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
-from lit_gen.core.errors import UserError
+from lit_gen.core.randomness import Draws
 from lit_gen.core.sampling import Sampler
 from lit_gen.models.adversarial import checks as game_checks
 from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.augment import Augmentation
-from lit_gen.models.adversarial.context import Penalty, Regularizer, judge
-from lit_gen.models.adversarial.game import Fakes, Game, Place
+from lit_gen.models.adversarial.context import Penalty, Regularizer, call, judge
+from lit_gen.models.adversarial.game import NETWORKS, Fakes, Game
 from lit_gen.models.adversarial.losses import Loss, non_saturating
-from lit_gen.models.adversarial.monitor import HeldOut, log_names, named
+from lit_gen.models.adversarial.monitor import HeldOut, named
 from lit_gen.models.gan import checks
 from lit_gen.models.nn import normalization
 from lit_gen.protocols.images import ImageBatch
-from lit_gen.protocols.training import Network
+from lit_gen.protocols.training import Network, Terms
 from lit_gen.training import ema, schedules
-from lit_gen.training.module import Rebuildable
-from lit_gen.training.monitor import NETWORKS, Monitor, gradient_norm
+from lit_gen.training.alternating import Alternating, Player
+from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
 
-class GAN(Rebuildable, LightningModule, Sampler):
+class GAN(Alternating, Sampler):
     """A generator and a discriminator trained in turn; Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661.
 
     Args:
@@ -102,7 +99,6 @@ class GAN(Rebuildable, LightningModule, Sampler):
         super().__init__()
         checks.options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
         self.keep_arguments(inspect.currentframe())
-        self.automatic_optimization = False
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         made = game_checks.regularizers(regularizers or [])
@@ -118,10 +114,9 @@ class GAN(Rebuildable, LightningModule, Sampler):
             if channels_last:
                 network.to(memory_format=torch.channels_last)
         self.ema_generator = None if ema_decay is None else copy.deepcopy(generator).eval().requires_grad_(False)
-        sides: dict[Network, list[Regularizer]] = {n: [r for r in made if r.network in (n, "both")] for n in NETWORKS}
-        self._game = Game(generator, discriminator, loss, sides, augment, concatenate, self._laid_out)
+        self._game = Game(discriminator, loss, made, augment, concatenate, self._laid_out)
         self._named = named(made)
-        self.monitor = Monitor({n: [f"{n}_loss", *log_names(self._named, n)] for n in NETWORKS})
+        self.monitor = Monitor([name for side in NETWORKS for name in self._game.names[side]])
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self._held_out = HeldOut()
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
@@ -133,16 +128,16 @@ class GAN(Rebuildable, LightningModule, Sampler):
 
     # ---- training
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The generator's optimizer, whose steps count, then the discriminator's."""
-        made = []
-        for side in reversed(NETWORKS):
-            try:
-                make = getattr(self, f"{side}_optimizer") or _adam
-                made.append(make(self._trained(side)))
-            except ValueError as error:
-                raise UserError(f"model.{side}_optimizer: {error}") from error
-        return made
+    def players(self) -> dict[str, Player]:
+        """The two networks; parameters of regularizers of both steps are the discriminator's."""
+        of_generator = [r for r in self.regularizers if r.network == "generator"]
+        of_discriminator = [r for r in self.regularizers if r.network != "generator"]
+        generator = [p for part in (self.generator, *of_generator) for p in part.parameters()]
+        discriminator = [p for part in (self.discriminator, *of_discriminator) for p in part.parameters()]
+        return {
+            "generator": Player(generator, self.generator_optimizer or _adam, self.generator_clip, counts=True),
+            "discriminator": Player(discriminator, self.discriminator_optimizer or _adam, self.discriminator_clip),
+        }
 
     def train(self, mode: bool = True) -> "GAN":
         """Switch the two networks; the moving average always stays in evaluation mode."""
@@ -172,83 +167,70 @@ class GAN(Rebuildable, LightningModule, Sampler):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
-        optimizers = self._optimizers()
         step = self.trainer.global_step
         randomness.seed_global(self.seed, step, self.global_rank, self.device)
         scheduled = self._apply_schedules(step)
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        detailed = every > 0 and (step + 1) % every == 0
         parts = self._micro_batches(batch)
-        fakes = self._shared_fakes(parts, step) if self.reuse_fakes else None
+        of_generator = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
+        shared: list[Fakes] = []
+        if self.reuse_fakes:
+            shared = [self._fakes("generator", part, self._draws(step, i)) for i, part in enumerate(of_generator)]
         seen: dict[str, Tensor] = {}
 
         if self.generator_first:
-            seen |= self._update("generator", optimizers, parts[: self.accumulate], step, fakes, detailed)
+            seen |= self._update("generator", of_generator, step, shared)
         for critic in range(self.n_critic):
             mine = parts[critic * self.accumulate : (critic + 1) * self.accumulate]
-            shared = fakes if critic == (0 if self.generator_first else self.n_critic - 1) else None
-            update = step * self.n_critic + critic
-            seen |= self._update("discriminator", optimizers, mine, update, shared, detailed)
+            reused = shared if critic == (0 if self.generator_first else self.n_critic - 1) else []
+            seen |= self._update("discriminator", mine, step * self.n_critic + critic, reused)
         if not self.generator_first:
-            seen |= self._update("generator", optimizers, parts[-self.accumulate :], step, fakes, detailed)
+            seen |= self._update("generator", of_generator, step, shared)
 
         self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
-        self._stop_if_not_finite(detailed)
-        if detailed:
+        self._stop_if_not_finite(step + 1)
+        if self.detailed(step + 1):
             self._log(seen, scheduled)
 
-    def _update(
-        self,
-        side: Network,
-        optimizers: dict[Network, LightningOptimizer],
-        batches: list[ImageBatch],
-        update: int,
-        fakes: list[Fakes] | None,
-        detailed: bool,
-    ) -> dict[str, Tensor]:
-        """One optimizer step on the gradient averaged over micro-batches and ranks; returns means worth a log entry.
+    def _update(self, side: Network, batches: list[ImageBatch], update: int, shared: list[Fakes]) -> dict[str, Tensor]:
+        """Update one network; returns means that the log shows of its own step.
 
         Args:
             side: the network to update.
-            optimizers: of both.
             batches: the micro-batches.
             update: how many updates this network has had.
-            fakes: generated images of each micro-batch, where both networks share them.
-            detailed: whether a log entry follows.
+            shared: generated images of each micro-batch, where both networks use the same.
         """
-        due = [i for i, r in enumerate(self._game.regularizers[side]) if update % r.every == 0]
-        watch = side == "discriminator" and (detailed or self.augment is not None)
-        trained, rows = self._trained(side), []
-        optimizers[side].zero_grad()
-        with _frozen(self.discriminator if side == "generator" else self.generator):
-            for i, batch in enumerate(batches):
-                place = self._place(update, i)
-                terms = self._game.terms(side, batch, place, due, fakes[i] if fakes else None, watch)
-                with self._without_gradient_sync():
-                    self.manual_backward(terms.total / len(batches))
-                rows.append(torch.cat([terms.values, *(v.reshape(1) for v in terms.watched.values())]))
-        means = distributed.average_gradients(trained, torch.stack(rows).mean(0))
-        seen = {f"{side}_gradient_norm": gradient_norm(trained)} if detailed else {}
-        clip = self.discriminator_clip if side == "discriminator" else self.generator_clip
-        if clip is not None:
-            nn.utils.clip_grad_norm_(trained, clip)
-        optimizers[side].step()
-        count = 1 + len(due)
-        step = update // (self.n_critic if side == "discriminator" else 1) + 1
-        self.monitor.add(side, [0, *(i + 1 for i in due)], means[:count], step)
-        seen |= dict(zip(terms.watched, means[count:], strict=True))
-        if side == "discriminator":
-            self._after_discriminator(seen, sum(len(b.images) for b in batches), update + 1)
-        return seen
+        step = self.trainer.global_step + 1
 
-    def _after_discriminator(self, seen: dict[str, Tensor], images: int, updates: int) -> None:
+        def terms(i: int) -> Terms:
+            draws, batch = self._draws(update, i), batches[i]
+            fakes = shared[i] if shared else self._fakes(side, batch, draws)
+            return self._game.terms(side, batch.images, batch.labels, fakes, draws, self.detailed(step))
+
+        found = self.update(side, terms, update, step, len(batches))
+        if side == "discriminator":
+            images = sum(len(b.images) for b in batches) * self.trainer.world_size
+            self._after_discriminator(found.signals, images, update + 1)
+        return found.watched
+
+    def _fakes(self, side: Network, batch: ImageBatch, draws: Draws) -> Fakes:
+        """Generate as many images as there are real ones, with their labels; without a graph for the discriminator."""
+        dim, count = self.generator.latent_dim, len(batch.images)
+        assert isinstance(dim, int)
+        z = draws.rows(f"latents of the {side} step", batch.images.device).normal(count, dim)
+        with torch.set_grad_enabled(side == "generator"):
+            images = call(self.generator, z, batch.labels)
+        assert isinstance(images, Tensor)
+        return Fakes(images, z, self.generator)
+
+    def _after_discriminator(self, signals: dict[str, Tensor], images: int, updates: int) -> None:
         if self.weight_clip is not None:
             with torch.no_grad():
                 for parameter in self.discriminator.parameters():
                     if parameter.requires_grad:
                         parameter.clamp_(-self.weight_clip, self.weight_clip)
         if self.augment is not None:
-            self.augment.observe(seen["real_sign"], images * self.trainer.world_size, updates)
+            self.augment.observe(signals["real_sign"], images, updates)
 
     def _update_average(self, step: int, images: int) -> None:
         """Move the average after update ``step`` (from 0) of the generator, made of ``images`` images on all ranks."""
@@ -263,7 +245,7 @@ class GAN(Rebuildable, LightningModule, Sampler):
         if not self.schedules:
             return {}
         if not self._setters:
-            optimizers = {f"{side}_optimizer": o.optimizer for side, o in self._optimizers().items()}
+            optimizers = {f"{side}_optimizer": o.optimizer for side, o in self.optimizers_by_player().items()}
             targets = {"": self, **optimizers, "augment": self.augment, "regularizers": self._named}
             self._setters = {name: schedules.setter(name, targets) for name in self.schedules}
         values = {name: schedule(step) for name, schedule in self.schedules.items()}
@@ -276,35 +258,9 @@ class GAN(Rebuildable, LightningModule, Sampler):
         columns = [None if c is None else c.chunk(self.batches_per_step) for c in batch]
         return [ImageBatch(*(c and c[i] for c in columns)) for i in range(self.batches_per_step)]  # type: ignore[arg-type]
 
-    def _shared_fakes(self, parts: list[ImageBatch], step: int) -> list[Fakes]:
-        mine = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
-        return [self._game.fakes("generator", part, self._place(step, i)) for i, part in enumerate(mine)]
-
-    def _place(self, update: int, micro_batch: int) -> Place:
+    def _draws(self, update: int, micro_batch: int) -> Draws:
         world = self.trainer.world_size
-        return Place(self.seed, update, micro_batch * world + self.global_rank, self.accumulate * world)
-
-    def _trained(self, side: Network) -> list[nn.Parameter]:
-        """What the optimizer of a network trains: its weights, and those of the regularizers of its step.
-
-        Those of regularizers of both steps are the discriminator's.
-        """
-        mine = [r for r in self.regularizers if (r.network == "generator") == (side == "generator")]
-        return [*getattr(self, side).parameters(), *(p for r in mine for p in r.parameters())]
-
-    def _without_gradient_sync(self) -> AbstractContextManager[None]:
-        """Keep DDP from reducing: it would reduce both networks in each backward (docs/distributed.md has figures)."""
-        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        context: AbstractContextManager[None] = block()
-        return context
-
-    def _optimizers(self) -> dict[Network, LightningOptimizer]:
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
-        generator_optimizer, discriminator_optimizer = optimizers
-        # Only the generator's updates count as steps. Lightning installs its counting hooks anew for every batch.
-        discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = lambda: None
-        return {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+        return Draws(self.seed, update, micro_batch * world + self.global_rank, self.accumulate * world)
 
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.to(memory_format=torch.channels_last) if self.channels_last else images
@@ -316,20 +272,20 @@ class GAN(Rebuildable, LightningModule, Sampler):
         """Real images that the discriminator has been shown, over all ranks, since the run began."""
         return self.trainer.global_step * datasets.data_of(self.trainer).per_step()[0]
 
-    def _stop_if_not_finite(self, check: bool) -> None:
+    def _stop_if_not_finite(self, step: int) -> None:
         """Raise at once on a CPU; elsewhere at the next log entry, so that no step waits for the device."""
-        if not check and self.device.type != "cpu":
+        if self.device.type != "cpu" and not self.detailed(step):
             return
         failure = self.monitor.failure()
         if failure is not None:
-            step, network = failure
-            self.stop_non_finite(f"the loss of the {network} became NaN or infinite at step {step}")
+            when, term = failure
+            network = next(side for side, names in self._game.names.items() if term in names)
+            self.stop_non_finite(f"the loss of the {network} became NaN or infinite at step {when}")
 
     def _log(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> None:
         """Log the mean of each loss term since the last entry, and this step's logits and gradient norms."""
         extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
-        values = self.monitor.collect({**seen, **extra}) | scheduled
-        values.pop("real_sign")
+        values = self.monitor.means(gathered=False) | {name: float(v) for name, v in (seen | extra).items()} | scheduled
         scalars = {f"train/{name}": value for name, value in values.items()}
         self.log_scalars(scalars | {"train/images_seen": float(self.images_seen)})
 
@@ -377,16 +333,3 @@ class GAN(Rebuildable, LightningModule, Sampler):
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=2e-4, betas=(0.5, 0.999))
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Let gradients flow through a network, not into it; what the user froze stays frozen."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,11 +21,12 @@ from lit_gen.models.lm.writing import Writer
 from lit_gen.protocols.text import TokenBatch, Tokenizer
 from lit_gen.tokenizers.stored import from_json
 from lit_gen.training.automatic import Automatic
+from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import parameter_groups
 from lit_gen.training.schedules import Schedule
 
 
-class LanguageModel(Automatic, LightningModule, Writer):
+class LanguageModel(Automatic, Writer):
     """A network that predicts each token from those before it, trained on the mean nats per token.
 
     Args:
@@ -60,6 +60,7 @@ class LanguageModel(Automatic, LightningModule, Writer):
             )
         self.keep_arguments(inspect.currentframe())
         self.network, self.optimizer, self.schedule = network, optimizer, schedule
+        self.monitor = Monitor(["loss"])
         self.compiled, self.seed = compiled, seed
         self.tokenizer: Tokenizer | None = None
         self._looked = False  # at the first batch of this fit
@@ -69,7 +70,7 @@ class LanguageModel(Automatic, LightningModule, Writer):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.made(self.optimizer or _adamw, parameter_groups(self.network))
+        return self.create_optimizer(self.optimizer or _adamw, parameter_groups(self.network))
 
     def on_fit_start(self) -> None:
         """Compare network and data before the first step: what does not fit is a user's mistake."""
@@ -113,14 +114,14 @@ class LanguageModel(Automatic, LightningModule, Writer):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Mean nats per token of one micro-batch."""
-        self.begin(batch_idx)
+        self.start_micro_batch(batch_idx)
         if not self._looked:
             self._look_at(batch)
         loss = self._nll(batch.tokens).mean()
-        self.note(loss[None])
+        self.record_terms({"loss": loss})
         return loss
 
-    def more(self, step: int) -> dict[str, float]:
+    def extra_scalars(self, step: int) -> dict[str, float]:
         """The tokens so far, of all ranks."""
         return {"tokens_seen": float(step * datasets.data_of(self.trainer).per_step()[0])}
 

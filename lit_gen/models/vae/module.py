@@ -6,11 +6,9 @@ Optimization is lightning's own, with one optimizer: `trainer.global_step` count
 
 import inspect
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -27,10 +25,11 @@ from lit_gen.models.vae.objectives import ELBO, Objective, Terms, weigh
 from lit_gen.protocols.images import ImageBatch, Weights
 from lit_gen.protocols.latents import Code
 from lit_gen.training.automatic import Automatic
+from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
 
-class VAE(Automatic, LightningModule, Sampler):
+class VAE(Automatic, Sampler):
     """An encoder q(z|x) and a decoder p(x|z), trained on a bound of -log p(x) in nats.
 
     Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
@@ -52,9 +51,6 @@ class VAE(Automatic, LightningModule, Sampler):
         UserError: for parts that do not fit together.
     """
 
-    # in this order: what the encoder makes goes through the decoder too, and the cause is to be named
-    terms: Sequence[str] = ("rate", "distortion", "loss")
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -71,8 +67,8 @@ class VAE(Automatic, LightningModule, Sampler):
         connect(encoder, decoder, bottleneck, likelihood)
         self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
         self.objective = ELBO() if objective is None else objective
-        self.terms = (*self.terms, *self.objective.measured)
-        self._sums = torch.zeros(len(self.terms))
+        # in this order: what the encoder makes goes through the decoder too, and the cause is to be named
+        self.monitor = Monitor(["rate", "distortion", "loss", *self.objective.measured])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.ema_generator = None  # no average is kept, so that records say raw
@@ -127,7 +123,7 @@ class VAE(Automatic, LightningModule, Sampler):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.made(self.optimizer or _adam, self.parameters())
+        return self.create_optimizer(self.optimizer or _adam, self.parameters())
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
@@ -147,19 +143,20 @@ class VAE(Automatic, LightningModule, Sampler):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """The objective of one micro-batch."""
-        step, part, parts = self.begin(batch_idx)
+        step, part, parts = self.start_micro_batch(batch_idx)
         if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
             self._check_images(batch.images)
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
         rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
         noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
         terms = self.objective(self, batch.images, batch.labels, noise, step)
-        measured: list[Any] = [terms.info[name] for name in self.objective.measured]
-        self.note(torch.stack([terms.rate.mean(), terms.distortion.mean(), terms.loss, *measured]))
-        self._info = {name: value for name, value in terms.info.items() if name not in self.terms}
+        measured: dict[str, Any] = {name: terms.info[name] for name in self.objective.measured}
+        means = {"rate": terms.rate.mean(), "distortion": terms.distortion.mean(), "loss": terms.loss}
+        self.record_terms(means | measured)
+        self._info = {name: value for name, value in terms.info.items() if name not in self.monitor.names}
         return terms.loss
 
-    def more(self, step: int) -> dict[str, float]:
+    def extra_scalars(self, step: int) -> dict[str, float]:
         """What the objective says of itself, ``beta_effective`` among it, and the images so far."""
         per_step, _ = datasets.data_of(self.trainer).per_step()
         return {name: float(value) for name, value in self._info.items()} | {"images_seen": float(step * per_step)}
@@ -167,7 +164,7 @@ class VAE(Automatic, LightningModule, Sampler):
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
         """See `Automatic`."""
         validated = [] if limit_val_batches == 0 else ["elbo", "distortion", "rate", "bits_per_dim"]
-        reports = [name for name in self.objective.reports if name not in self.terms]
+        reports = [name for name in self.objective.reports if name not in self.monitor.names]
         further = [f"train/{name}" for name in (*reports, "images_seen")]
         return [*super().announced(limit_val_batches), *further, *(f"val/{name}" for name in validated)]
 

@@ -15,7 +15,6 @@ from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.images.toy import Toy2D
 from lit_gen.models.adversarial import augment, losses, penalties, regularizers
-from lit_gen.models.adversarial.game import Game
 from lit_gen.models.adversarial.losses import AdversarialLoss
 from lit_gen.models.gan import mlp
 from lit_gen.models.gan.module import GAN
@@ -77,14 +76,14 @@ def test_one_batch_is_one_step_is_one_generator_update(tmp_path):
 
 def test_every_step_has_its_own_latents(tmp_path, monkeypatch):
     drawn = []
-    original = Game.fakes
+    original = GAN._fakes
 
     def recorded(self, *arguments):
         made = original(self, *arguments)
         drawn.append(made.latents)
         return made
 
-    monkeypatch.setattr(Game, "fakes", recorded)
+    monkeypatch.setattr(GAN, "_fakes", recorded)
     fit(build(), 3, tmp_path)
     assert len(drawn) == 6
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])

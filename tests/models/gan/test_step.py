@@ -160,19 +160,12 @@ def test_a_lazy_regularizer_pushes_as_much_as_a_full_one(tmp_path, every):
 @pytest.fixture
 def seen(monkeypatch):
     """What each evaluation of the losses was given: (side, update, real images, latents)."""
-    noted, original, drawn = [], Game.terms, Game.fakes
+    noted, original = [], Game.terms
 
-    def fakes(self, *arguments):
-        made = drawn(self, *arguments)
-        fakes.latest = made.latents
-        return made
+    def terms(self, side, real, labels, fakes, draws, *rest):
+        noted.append((side, draws.update, real, fakes.latents))
+        return original(self, side, real, labels, fakes, draws, *rest)
 
-    def terms(self, side, batch, place, *rest):
-        result = original(self, side, batch, place, *rest)
-        noted.append((side, place.update, batch.images, fakes.latest))
-        return result
-
-    monkeypatch.setattr(Game, "fakes", fakes)
     monkeypatch.setattr(Game, "terms", terms)
     return noted
 
@@ -211,8 +204,8 @@ def test_accumulation_equals_the_big_batch(tmp_path, name):
 
 def test_reused_fakes_are_made_once_and_give_the_same_gradient(tmp_path, monkeypatch):
     calls = []
-    original = Game.fakes
-    monkeypatch.setattr(Game, "fakes", lambda self, side, *a: calls.append(side) or original(self, side, *a))
+    original = GAN._fakes
+    monkeypatch.setattr(GAN, "_fakes", lambda self, side, *a: calls.append(side) or original(self, side, *a))
     model = build(reuse_fakes=True, ema_decay=None)
     fit(model, 6, tmp_path / "reused")
     assert calls == ["generator"] * 6
@@ -238,8 +231,8 @@ def test_reused_fakes_are_made_once_and_give_the_same_gradient(tmp_path, monkeyp
 
 @pytest.mark.parametrize("options", [{"n_critic": 3}, {"accumulate": 2}, {"generator_first": True}])
 def test_reused_fakes_with_other_options(tmp_path, monkeypatch, options):
-    calls, original = [], Game.fakes
-    monkeypatch.setattr(Game, "fakes", lambda self, side, *a: calls.append(side) or original(self, side, *a))
+    calls, original = [], GAN._fakes
+    monkeypatch.setattr(GAN, "_fakes", lambda self, side, *a: calls.append(side) or original(self, side, *a))
     model = build(reuse_fakes=True, **options)
     before = [p.clone() for p in model.parameters()]
     fit(model, 3, tmp_path)
@@ -289,9 +282,9 @@ def test_lazy_regularizers_run_when_due_and_count_fully(tmp_path):
     model = build(regularizers=[term], n_critic=2)
     fit(model, 9, tmp_path, log_every=0, callbacks=[])
     assert term.updates == [0, 4, 8, 12, 16]
-    name = model.monitor.names.index("count")
-    assert model.monitor.sums[name].item() == pytest.approx(5 * 1.5)  # the log shows the term itself
-    assert model.monitor.counts[name].item() == 5
+    model.monitor.settle()
+    assert model.monitor.sums["count"] == pytest.approx(5 * 1.5)  # the log shows the term itself
+    assert model.monitor.counts["count"] == 5
 
 
 def test_a_regularizers_own_parameters_are_trained_with_its_network(tmp_path):

@@ -3,11 +3,11 @@
 import inspect
 
 import torch
-from lightning import LightningModule
 from torch import nn
 from torch.nn import functional as F
 
 from lit_gen.training.automatic import Automatic
+from lit_gen.training.monitor import Monitor
 
 
 class Squeeze(nn.Module):
@@ -34,16 +34,17 @@ class Expand(nn.Module):
         return self.layer(z)
 
 
-class Autoencoder(Automatic, LightningModule):
+class Autoencoder(Automatic):
     """Signals to codes and back; its networks have names that no other family uses."""
 
     def __init__(self, narrow: nn.Module, parts: list[nn.Module], seed: int = 0):
         super().__init__()
         self.keep_arguments(inspect.currentframe())
+        self.monitor = Monitor(["loss"])
         self.narrow, self.parts, self.schedule, self.seed = narrow, nn.ModuleList(parts), None, seed
 
     def configure_optimizers(self):
-        return self.made(torch.optim.Adam, self.parameters())
+        return self.create_optimizer(torch.optim.Adam, self.parameters())
 
     def on_fit_start(self):
         self.describe()
@@ -53,9 +54,9 @@ class Autoencoder(Automatic, LightningModule):
         return torch.stack([F.mse_loss(part(z), signals) for part in self.parts]).mean()
 
     def training_step(self, batch, batch_idx):
-        self.begin(batch_idx)
+        self.start_micro_batch(batch_idx)
         loss = self._error(batch[0])
-        self.note(loss[None])
+        self.record_terms({"loss": loss})
         return loss
 
     def validation_step(self, batch, batch_idx):

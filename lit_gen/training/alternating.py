@@ -1,0 +1,123 @@
+"""Steps of several updates in turn, each with an optimizer of its own: the training of adversarial models."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
+from lit_gen.protocols.training import Terms
+from lit_gen.training.module import TrainingModule
+from lit_gen.training.monitor import gradient_norm
+
+
+class Player(NamedTuple):
+    """What one optimizer trains."""
+
+    parameters: Sequence[nn.Parameter]
+    optimizer: OptimizerCallable
+    clip: float | None = None
+    """Greatest norm of its gradient; None for no clipping."""
+    counts: bool = False
+    """Whether its updates are the steps that ``trainer.global_step`` counts: exactly one player's are."""
+
+
+class Alternating(TrainingModule):
+    """Base of the modules whose step updates several players in turn: `training_step` calls `update` for each.
+
+    One lightning batch is one step is one update of the player that counts, so that `trainer.global_step`,
+    ``max_steps``, checkpoint names and the log all count the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self._players: dict[str, Player] = {}  # the one that counts first
+
+    def players(self) -> dict[str, Player]:
+        """The players by name; ``model.<name>_optimizer`` is the option of a player's optimizer."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers, first that of the player whose updates are the steps.
+
+        Raises:
+            UserError: if one cannot be made; names its option.
+        """
+        self._players = dict(sorted(self.players().items(), key=lambda item: not item[1].counts))
+        made = []
+        for name, player in self._players.items():
+            try:
+                made.append(player.optimizer(list(player.parameters)))
+            except ValueError as error:
+                raise UserError(f"model.{name}_optimizer: {error}") from error
+        return made
+
+    def optimizers_by_player(self) -> dict[str, LightningOptimizer]:
+        """Lightning's optimizers; only the updates of the player that counts are counted as steps."""
+        optimizers: Any = self.optimizers()
+        found = dict(zip(self._players, optimizers if isinstance(optimizers, list) else [optimizers], strict=True))
+        for name, optimizer in found.items():
+            if not self._players[name].counts:  # lightning installs its counting hooks anew for every batch
+                optimizer._on_before_step = optimizer._on_after_step = lambda: None
+        return found
+
+    def update(
+        self, player: str, terms: Callable[[int], Terms], update: int, step: int, micro_batches: int = 1
+    ) -> Terms:
+        """One optimizer step on the gradient averaged over micro-batches and ranks.
+
+        The other players' parameters are frozen meanwhile: gradients flow through them, not into them.
+
+        Args:
+            player: who is updated.
+            terms: the loss of micro-batch i.
+            update: how many updates this player has had.
+            step: which step this is, from 1, for the log.
+            micro_batches: how many there are.
+
+        Returns:
+            The means over micro-batches and ranks; ``watched`` has the gradient's norm where a log entry follows.
+        """
+        me, optimizer = self._players[player], self.optimizers_by_player()[player]
+        rows: list[Tensor] = []
+        optimizer.zero_grad()
+        with self._frozen_but(player):
+            for i in range(micro_batches):
+                found = terms(i)
+                with self._without_gradient_sync():
+                    self.manual_backward(found.total / micro_batches)
+                rows.append(torch.stack([v.float() for part in found[1:] for v in part.values()]))
+        means = iter(distributed.average_gradients(me.parameters, torch.stack(rows).mean(0)).unbind())
+        values, watched, signals = ({name: next(means) for name in part} for part in found[1:])
+        if self.detailed(step):
+            watched[f"{player}_gradient_norm"] = gradient_norm(me.parameters)
+        if me.clip is not None:
+            nn.utils.clip_grad_norm_(me.parameters, me.clip)
+        optimizer.step()
+        self.monitor.add(step, values)
+        return Terms(found.total, values, watched, signals)
+
+    @contextmanager
+    def _frozen_but(self, player: str) -> Iterator[None]:
+        """Let gradients into one player's parameters only; what the user froze stays frozen."""
+        others = [p for name, other in self._players.items() if name != player for p in other.parameters]
+        trained = [p for p in others if p.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def _without_gradient_sync(self) -> AbstractContextManager[None]:
+        """Keep DDP from reducing: it would reduce all players in each backward (docs/distributed.md has figures)."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        context: AbstractContextManager[None] = block()
+        return context
