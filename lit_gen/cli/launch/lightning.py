@@ -153,8 +153,8 @@ class LitGenCLI(LightningCLI):
 
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, for which it answers what the config leaves open."""
-        self.datamodule = facts.data_of(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
-        self.config_init = facts.others_of(self.parser, self.config, str(self.subcommand), self.datamodule)
+        self.datamodule = facts.instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        self.config_init = facts.instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:
