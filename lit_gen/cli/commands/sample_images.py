@@ -71,7 +71,8 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
         if images.shape[1] in (1, 3):
             levels = pictures.quantize(images).cpu()
             for i, image in enumerate(levels):
-                pictures.save_png(image, out / f"{options.start + written + i:06d}.png")
+                # not flushed one by one: 3 ms each instead of 0.3 for what can be 50,000 images, easily drawn anew
+                pictures.save_png(image, out / f"{options.start + written + i:06d}.png", flush=False)
             shown += [levels] if written < MOST_SHOWN else []
         else:
             shown.append(images.cpu())
