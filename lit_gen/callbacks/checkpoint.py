@@ -9,8 +9,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
 from lit_gen.callbacks.steps import completes_step
-from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.errors import NonFiniteLossError
 from lit_gen.core.files import sweep, whole
+from lit_gen.core.options import at_least
 from lit_gen.runs import directory
 
 
@@ -27,9 +28,7 @@ class Checkpoint(callbacks.Checkpoint):
     """
 
     def __init__(self, every: int = 1000, keep: int = 3, enabled: bool = True) -> None:
-        for option, value in (("every", every), ("keep", keep)):
-            if value < 0:
-                raise UserError(f"checkpoint.{option}: {value} was found, a whole number of at least 0 is expected")
+        at_least(0, "checkpoint.", every=every, keep=keep)
         self.every, self.keep, self.enabled = every, keep, enabled
         self.latest: Path | None = None
         self._latest_step = -1

@@ -11,8 +11,9 @@ from torch import Tensor
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.core import data as datasets
 from lit_gen.core import images as pictures
-from lit_gen.core.errors import UserError, under
+from lit_gen.core.errors import under
 from lit_gen.core.files import write_whole
+from lit_gen.core.options import at_least
 from lit_gen.loggers.publish import send_picture, send_texts
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
@@ -45,9 +46,8 @@ class Samples(Callback):
         max_new_tokens: int = 200,
         enabled: bool = True,
     ) -> None:
-        for option, value, least in (("every", every, 0), ("count", count, 1), ("max_new_tokens", max_new_tokens, 1)):
-            if value < least:
-                raise UserError(f"samples.{option}: {value} was found, a whole number of at least {least} is expected")
+        at_least(0, "samples.", every=every)
+        at_least(1, "samples.", count=count, max_new_tokens=max_new_tokens)
         self.every, self.count, self.enabled = every, count, enabled
         self.prompt, self.max_new_tokens = prompt, max_new_tokens
         self.latest: Path | None = None
