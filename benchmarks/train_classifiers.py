@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 
 from lit_gen.core import randomness
-from lit_gen.core.files import replace
+from lit_gen.core.files import write_whole
 from lit_gen.data.images.loaders import ImageSet, TrainLoader
 from lit_gen.data.images.mnist import MNIST, FashionMNIST, embedded_digits
 from lit_gen.data.images.module import stratified
@@ -113,9 +113,7 @@ def main(name: str, out: Path, validate: bool) -> None:
     # one entry: safetensors writes several in a random order, and the file would have another hash each time
     content = save(network.state_dict(), metadata={"about": json.dumps(about)})
     path = out / SHIPPED[name].file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".partial").write_bytes(content)
-    replace(path.with_suffix(".partial"), path)
+    write_whole(path, content)
     print(f"{path}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
 
 

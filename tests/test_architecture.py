@@ -2,6 +2,7 @@
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,13 @@ def test_files_stay_readable(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_sentences_about_options_stand_in_one_file(path):
+    """In core/options.py, whose checks other files call."""
+    if path != ROOT / "core" / "options.py":
+        assert "a whole number of at least" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_text_files_are_opened_as_utf8(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
@@ -153,10 +161,29 @@ def test_text_files_are_opened_as_utf8(path):
         named = {k.arg for k in node.keywords}
         if node.func.attr in ("read_text", "write_text"):
             assert "encoding" in named, f"line {node.lineno}"
-        if node.func.attr == "open" and not ast.unparse(node.func).startswith(("tarfile", "Image")):
+        if node.func.attr == "open" and not ast.unparse(node.func).startswith(("tarfile", "Image", "os.")):
             modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             binary = any("b" in m for m in modes) or (ast.unparse(node.func) == "gzip.open" and "rt" not in modes)
             assert binary or "encoding" in named, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_only_one_file_renames(path):
+    """The others write through its `write_whole` and `whole`, so that none invents a temporary name of its own."""
+    if path == ROOT / "core" / "files.py":
+        return
+    functions = {"os.replace", "os.rename", "os.renames", "shutil.move"}
+    assert not functions & set(imports(path))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not re.search(r"\.partial(?!\()", node.value), (
+                f"line {node.lineno}"
+            )  # functools.partial() is another
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            # a string's replace has two arguments, a dataclass's has options; a path's has one
+            of_path = node.func.attr == "replace" and len(node.args) == 1 and not node.keywords
+            renames = of_path or node.func.attr == "rename" or ast.unparse(node.func) in functions
+            assert not renames, f"line {node.lineno}: {ast.unparse(node)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -1,5 +1,6 @@
 """Checkpoints by step, always one at the last step, each complete or absent."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
 from lit_gen.callbacks.steps import completes_step
-from lit_gen.core.errors import NonFiniteLossError, UserError
-from lit_gen.core.files import replace
+from lit_gen.core.errors import NonFiniteLossError
+from lit_gen.core.files import sweep, whole
+from lit_gen.core.options import at_least
 from lit_gen.runs import directory
 
 
@@ -26,9 +28,7 @@ class Checkpoint(callbacks.Checkpoint):
     """
 
     def __init__(self, every: int = 1000, keep: int = 3, enabled: bool = True) -> None:
-        for option, value in (("every", every), ("keep", keep)):
-            if value < 0:
-                raise UserError(f"checkpoint.{option}: {value} was found, a whole number of at least 0 is expected")
+        at_least(0, "checkpoint.", every=every, keep=keep)
         self.every, self.keep, self.enabled = every, keep, enabled
         self.latest: Path | None = None
         self._latest_step = -1
@@ -63,15 +63,14 @@ class Checkpoint(callbacks.Checkpoint):
         _check_finite(trainer, step)
         folder = Path(trainer.default_root_dir) / directory.CHECKPOINTS
         path = folder / f"step={step:08d}.ckpt"
-        # Another name until it is complete: what a kill leaves half-written is never taken for a checkpoint.
-        partial = path.with_suffix(".partial")
-        try:
-            trainer.save_checkpoint(partial)
-        except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
-            partial.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(path)) from error
         if trainer.is_global_zero:
-            replace(partial, path)
+            sweep(path)  # a run that was killed in the middle of this checkpoint continues from the one before
+        try:
+            # The other ranks take part in what is collective, rank 0 alone writes; it renames when all are done.
+            with whole(path) if trainer.is_global_zero else contextlib.nullcontext(path) as partial:
+                trainer.save_checkpoint(partial)
+        except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
+            raise OSError(error.errno, error.strerror, str(path)) from error
         trainer.strategy.barrier("checkpoint")
         self.latest, self._latest_step = path, step
         if trainer.is_global_zero and self.keep:

@@ -14,6 +14,7 @@ from lit_gen.core import data as datasets
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
+from lit_gen.core.options import at_least
 from lit_gen.evaluation import latent_plots
 from lit_gen.evaluation.latent_sources import Encoded, chosen_rows
 from lit_gen.loggers.publish import send_picture
@@ -58,13 +59,9 @@ class LatentPictures(Callback):
         manifold: int = 20,
     ) -> None:
         self.option = f"trainer.callbacks.{type(self).__name__}"
-        given = {"count": count, "paths": paths, "traversals": traversals, "manifold": manifold}
-        given |= {"every": every, "steps": steps, "images": images}
-        for option, value in given.items():
-            least = {"every": 0, "steps": 2, "images": 2}.get(option, 1)
-            if value < least:
-                expected = f"a whole number of at least {least} is expected"
-                raise UserError(f"{self.option}.{option}: {value} was found, {expected}")
+        at_least(0, f"{self.option}.", every=every)
+        at_least(1, f"{self.option}.", count=count, paths=paths, traversals=traversals, manifold=manifold)
+        at_least(2, f"{self.option}.", steps=steps, images=images)
         self.every, self.count, self.paths, self.steps = every, count, paths, steps
         self.traversals, self.images, self.manifold = traversals, images, manifold
         self._latest_step = -1

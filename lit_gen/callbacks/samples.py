@@ -11,8 +11,9 @@ from torch import Tensor
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.core import data as datasets
 from lit_gen.core import images as pictures
-from lit_gen.core.errors import UserError, under
-from lit_gen.core.files import replace
+from lit_gen.core.errors import under
+from lit_gen.core.files import write_whole
+from lit_gen.core.options import at_least
 from lit_gen.loggers.publish import send_picture, send_texts
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
@@ -45,9 +46,8 @@ class Samples(Callback):
         max_new_tokens: int = 200,
         enabled: bool = True,
     ) -> None:
-        for option, value, least in (("every", every, 0), ("count", count, 1), ("max_new_tokens", max_new_tokens, 1)):
-            if value < least:
-                raise UserError(f"samples.{option}: {value} was found, a whole number of at least {least} is expected")
+        at_least(0, "samples.", every=every)
+        at_least(1, "samples.", count=count, max_new_tokens=max_new_tokens)
         self.every, self.count, self.enabled = every, count, enabled
         self.prompt, self.max_new_tokens = prompt, max_new_tokens
         self.latest: Path | None = None
@@ -117,10 +117,7 @@ class Samples(Callback):
         (texts,) = module.write([self.prompt], n=self.count, max_new_tokens=self.max_new_tokens)
         texts = [self.prompt + text for text in texts]
         path = Path(trainer.default_root_dir) / "samples" / f"step={trainer.global_step:08d}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(SEPARATOR.join(texts) + "\n", encoding="utf-8")
-        replace(partial, path)
+        write_whole(path, SEPARATOR.join(texts) + "\n")
         send_texts(trainer, "samples", texts)
         print(f"--- step {trainer.global_step}\n{texts[0]}\n---", flush=True)
         self.latest = path

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 from lit_gen.callbacks.steps import completes_step
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.runs import signals, slurm
 
 SECONDS = 1.0
@@ -30,8 +31,7 @@ class Stop(Callback):
     """
 
     def __init__(self, agree_every: int = 8) -> None:
-        if agree_every < 1:
-            raise UserError(f"stop.agree_every: {agree_every} was found, a whole number of at least 1 is expected")
+        at_least(1, "stop.", agree_every=agree_every)
         self.agree_every = agree_every
         self.stopped = False
         """Whether this run was stopped by a signal before its last step."""

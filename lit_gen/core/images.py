@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lit_gen.core.files import replace
+from lit_gen.core.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,14 +32,18 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
     return canvas
 
 
-def save_png(image: Tensor, path: Path) -> None:
-    """Write one uint8 image (C, H, W), with one or three channels, so that a reader never meets half a file."""
+def save_png(image: Tensor, path: Path, flush: bool = True) -> None:
+    """Write one uint8 image (C, H, W), with one or three channels, so that a reader never meets half a file.
+
+    Args:
+        image: the levels.
+        path: the file.
+        flush: whether to wait until it is on the disk, see `lit_gen.core.files.whole`.
+    """
     array = np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy())
     picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    picture.save(partial, format="PNG")
-    replace(partial, path)
+    with whole(path, flush=flush) as partial:
+        picture.save(partial, format="PNG")
 
 
 def of_figure(figure: "Figure") -> Tensor:
@@ -70,10 +74,8 @@ def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) ->
     axes.scatter(x, y, s=4, c="C3", label="samples")
     axes.set_aspect("equal")
     axes.legend(loc="upper right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    FigureCanvasAgg(figure).print_png(str(partial))
-    replace(partial, path)
+    with whole(path) as partial:
+        FigureCanvasAgg(figure).print_png(str(partial))
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from lit_gen.core import randomness
 from lit_gen.core.errors import UserError, note, under
-from lit_gen.core.files import cache_folder, read_npz, replace
+from lit_gen.core.files import cache_folder, read_npz, write_whole
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.features import Extracted, extract
 from lit_gen.metrics.frechet import Gaussian
@@ -140,17 +138,10 @@ def _write(path: Path, extracted: Extracted) -> None:
     tensors = {"features": extracted.features.contiguous()}
     if extracted.logits is not None:
         tensors["logits"] = extracted.logits.contiguous()
-    partial = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.partial")  # several jobs may share a cache
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(tensors))
-        replace(partial, path)
+        write_whole(path, save(tensors))
     except OSError as error:
         note(
             f"features of real images cannot be kept in {path.parent} ({error.strerror}), so that they are computed at "
             f"each start; set LIT_GEN_CACHE to a folder that can be written"
         )
-        try:
-            partial.unlink(missing_ok=True)
-        except OSError:
-            return

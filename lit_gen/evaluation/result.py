@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_gen import __version__
-from lit_gen.core.files import replace
+from lit_gen.core.files import write_whole
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.reference import Reference
 from lit_gen.metrics import inception_score, kernel, neighbors
@@ -50,10 +50,7 @@ def table(result: Result) -> str:
 def save_record(path: Path, content: dict[str, Any]) -> Path:
     """Write ``path`` as JSON, complete or not at all, with the suffix ``.json``, and return its name."""
     path = path.with_name(f"{path.name.removesuffix('.json')}.json")  # no with_suffix: names may hold dots
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    replace(partial, path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.options import whole_number
 from lit_gen.core.randomness import Rows
 from lit_gen.laws.base import (
     BATCHES,
@@ -121,7 +122,7 @@ def place(make: Maker, setting: Setting) -> None:
     if found.network not in (*get_args(Network), "both"):
         raise LawBroken(f"network = {found.network!r} was found, 'discriminator', 'generator' or 'both' is expected")
     if not isinstance(found.every, int) or found.every < 1:
-        raise LawBroken(f"every = {found.every!r} was found, a whole number of at least 1 is expected")
+        raise LawBroken(f"every = {found.every!r} was found, {whole_number(1)} is expected")
 
 
 def scalar(make: Maker, setting: Setting) -> None:

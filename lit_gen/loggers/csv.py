@@ -1,6 +1,7 @@
 """The logger that writes ``metrics.csv``, and the base of our loggers."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from lit_gen.core.files import replace
+from lit_gen.core.files import write_whole
 from lit_gen.runs.directory import METRICS
 
 
@@ -88,13 +89,11 @@ class MetricsCSV(RunLogger):
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         assert self._header is not None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self._header, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        replace(partial, self._path)
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, self._header, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self._path, content.getvalue())
 
 
 def _rank() -> int:

@@ -9,7 +9,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from PIL import Image
 from torch import Tensor
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect
 from lit_gen.loggers import wandb_files
 from lit_gen.loggers.csv import RunLogger
 from lit_gen.loggers.wandb_client import Client, Options
@@ -55,9 +55,8 @@ class WeightsAndBiases(RunLogger):
     ) -> None:
         super().__init__(save_dir)
         for option, value in (("start_timeout", start_timeout), ("finish_timeout", finish_timeout)):
-            if not 0 < value < float("inf"):
-                where = f"trainer.logger.{type(self).__name__}.{option}"
-                raise UserError(f"{where}: {value} was found, a number of seconds above 0 is expected")
+            where = f"trainer.logger.{type(self).__name__}.{option}"
+            expect(0 < value < float("inf"), where, value, "a number of seconds above 0")
         self.options = Options(project, entity, name, group, tags, mode, system_metrics, start_timeout, finish_timeout)
         self._config: dict[str, Any] | None = None
         self._first_step = 0

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lit_gen.core.files import replace
+from lit_gen.core.files import write_whole
 from lit_gen.runs import directory
 from lit_gen.runs.directory import SEPARATOR
 
@@ -46,11 +46,7 @@ class State:
 
     def write(self, run: Path) -> None:
         """Write it, complete or not at all."""
-        path = run / FOLDER / "run.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
-        replace(partial, path)
+        write_whole(run / FOLDER / "run.json", json.dumps(asdict(self)) + "\n")
 
 
 def identify(run: Path) -> State:

@@ -10,7 +10,6 @@ A mode that no sample has (p = 0) adds nothing; a mode that real data never has 
 infinite, which is the truth of it. This is the "reverse" order, which weighs by the generated shares.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import above
 from lit_gen.core.randomness import BLOCK
 from lit_gen.protocols.images import Features
 
@@ -72,8 +72,7 @@ def mixture_coverage(points: Tensor, centers: Tensor, sigma: float, reference: T
         raise UserError(f"points: shape {tuple(points.shape)} was found, (n, 2) or (n, 2, 1, 1) is expected")
     if centers.ndim != 2 or centers.shape[1] != 2 or not len(centers):
         raise UserError(f"centers: shape {tuple(centers.shape)} was found, (k, 2) with k of at least 1 is expected")
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise UserError(f"sigma: {sigma} was found, a number above 0 is expected")
+    above(0, finite=True, sigma=sigma)
     _at_least_one("points", points)
     _finite("points", points)
     _finite("centers", centers)

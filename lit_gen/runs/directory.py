@@ -16,7 +16,7 @@ import yaml
 from lightning import Trainer
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import replace
+from lit_gen.core.files import write_whole
 from lit_gen.runs import slurm
 
 SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
@@ -140,7 +140,5 @@ def write_config(run: Path, text: str) -> None:
         if path.read_text(encoding="utf-8") == text:
             return
         number = next(n for n in range(1, 10_000) if not (run / f"config.{n}.yaml").exists())
-        replace(path, run / f"config.{number}.yaml")
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    replace(partial, path)
+        write_whole(run / f"config.{number}.yaml", path.read_bytes())  # a copy: a kill here leaves the run its config
+    write_whole(path, text)

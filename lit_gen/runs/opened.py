@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import replace
+from lit_gen.core.files import write_whole
 from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.checkpoints import read, resolve
@@ -102,9 +102,5 @@ class Run:
         if built := getattr(generator, "built", None):
             described["build"] = built
         tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
         metadata = {found[0]: json.dumps(described), "checkpoint": self.checkpoint.name}
-        partial.write_bytes(save(tensors, metadata))  # save_file would make it readable for its owner alone
-        replace(partial, target)
+        write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable for its owner alone

@@ -15,6 +15,7 @@ from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
+from lit_gen.core.options import at_least
 from lit_gen.evaluation.result import Result, save_record, table
 from lit_gen.loggers.publish import log_scalars, send_record
 from lit_gen.protocols.data import Split
@@ -34,7 +35,7 @@ class Evaluator(Callback):
 
     def __init__(self, every: int, every_epochs: int, at_end: bool) -> None:
         self.option = f"trainer.callbacks.{type(self).__name__}"
-        self.at_least(0, every=every, every_epochs=every_epochs)
+        at_least(0, f"{self.option}.", every=every, every_epochs=every_epochs)
         self.every, self.every_epochs, self.at_end = every, every_epochs, at_end
         self.title = ""  # tells this evaluation from others of one run; set in `prepare`
         self.latest: Result | None = None
@@ -58,14 +59,6 @@ class Evaluator(Callback):
             data: the data module, as it was built.
         """
         raise NotImplementedError
-
-    def at_least(self, least: int, **options: int) -> None:
-        """Refuse options below ``least``, by name."""
-        for option, value in options.items():
-            if value < least:
-                raise UserError(
-                    f"{self.option}.{option}: {value} was found, a whole number of at least {least} is expected"
-                )
 
     # ---- when
 

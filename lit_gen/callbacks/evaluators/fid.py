@@ -16,6 +16,7 @@ from lit_gen.callbacks.evaluators.images import ImageEvaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError, under
+from lit_gen.core.options import at_least, expect
 from lit_gen.evaluation.comparison import METRICS, Metric, check_metrics, compare
 from lit_gen.evaluation.extractors.base import check_shape
 from lit_gen.evaluation.extractors.load import load_extractor
@@ -79,10 +80,8 @@ class FID(ImageEvaluator):
         extractor_hash: str | None = None,
     ) -> None:
         super().__init__(every, every_epochs, at_end, weights, count, batch_size)
-        for option, value, least in (("repeats", repeats, 1), ("per_class", per_class, 0)):
-            if value < least or (option, value) == ("per_class", 1):
-                expected = "0, or at least 2 images," if option == "per_class" else "a whole number of at least 1"
-                raise UserError(f"{self.option}.{option}: {value} was found, {expected} is expected")
+        at_least(1, f"{self.option}.", repeats=repeats)
+        expect(per_class >= 0 and per_class != 1, f"{self.option}.per_class", per_class, "0, or at least 2 images,")
         self.streaming = count > EXACT if streaming is None else streaming
         self.metrics = [m for m in METRICS if m in metrics]
         with under(f"{self.option}."):

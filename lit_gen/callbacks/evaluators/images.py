@@ -5,6 +5,7 @@ from lightning import LightningModule, Trainer
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least, expect
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.generated import Drawing
 from lit_gen.evaluation.result import Result
@@ -31,9 +32,9 @@ class ImageEvaluator(Evaluator):
         self, every: int, every_epochs: int, at_end: bool, weights: Weights, count: int, batch_size: int
     ) -> None:
         super().__init__(every, every_epochs, at_end)
-        self.at_least(2, count=count)
-        if batch_size < BLOCK or batch_size % BLOCK:
-            raise UserError(f"{self.option}.batch_size: {batch_size} was found, a multiple of {BLOCK} is expected")
+        at_least(2, f"{self.option}.", count=count)
+        whole_blocks = batch_size >= BLOCK and batch_size % BLOCK == 0
+        expect(whole_blocks, f"{self.option}.batch_size", batch_size, f"a multiple of {BLOCK}")
         self.weights, self.count, self.batch_size = weights, count, batch_size
 
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:

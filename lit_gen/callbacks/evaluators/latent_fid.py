@@ -13,6 +13,7 @@ from lit_gen.callbacks.evaluators.fid import FID
 from lit_gen.callbacks.evaluators.posteriors import held_out, refuse_without_labels, refuse_without_latents, seed_of
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError, under
+from lit_gen.core.options import at_least
 from lit_gen.evaluation.generated import Drawing
 from lit_gen.evaluation.latent_sources import Encoded, MixtureSampler, Reconstructions, chosen_rows
 from lit_gen.evaluation.result import Result
@@ -61,8 +62,8 @@ class MixtureFID(_LatentFID):
 
     def __init__(self, components: int = 10, fit_images: int = 10_000, **fid: Any) -> None:
         super().__init__(**fid)
-        self.at_least(1, components=components)
-        self.at_least(2, fit_images=fit_images)
+        at_least(1, f"{self.option}.", components=components)
+        at_least(2, f"{self.option}.", fit_images=fit_images)
         self.components, self.fit_images = components, fit_images
         self.suffix = f"_gmm{components}"
         self._sampler: MixtureSampler | None = None

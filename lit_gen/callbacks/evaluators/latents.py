@@ -11,6 +11,7 @@ from lit_gen.callbacks.evaluators.posteriors import Block, LatentEvaluator, seed
 from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, under
+from lit_gen.core.options import above
 from lit_gen.core.randomness import BLOCK, latents
 from lit_gen.evaluation.result import Result
 from lit_gen.metrics.latents import THRESHOLD, kl_by_dimension, mutual_information, unit_variances
@@ -52,8 +53,7 @@ class LatentDiagnostics(LatentEvaluator):
     ) -> None:
         other = "" if threshold == THRESHOLD else f"_threshold{threshold:g}"
         super().__init__(f"latents{other.replace('_', '-')}", every, every_epochs, at_end, count)
-        if not 0 < threshold < math.inf:
-            raise UserError(f"{self.option}.threshold: {threshold} was found, a number above 0 is expected")
+        above(0, f"{self.option}.", finite=True, threshold=threshold)
         self.threshold, self._active = threshold, f"active_units{other}"
 
     def announced(self, data: Any) -> list[str]:

@@ -11,6 +11,7 @@ from lit_gen.callbacks.evaluators.posteriors import Block, LatentEvaluator, seed
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import under
+from lit_gen.core.options import at_least
 from lit_gen.core.randomness import latents
 from lit_gen.evaluation.result import Result
 from lit_gen.metrics.importance import ImportanceWeights, summarize
@@ -54,7 +55,7 @@ class ImportanceNLL(LatentEvaluator):
         chunk: int = 10,
     ) -> None:
         super().__init__(f"nll-iw{samples}", every, every_epochs, at_end, count)
-        self.at_least(1, samples=samples, chunk=chunk)
+        at_least(1, f"{self.option}.", samples=samples, chunk=chunk)
         self.samples, self.chunk = samples, min(chunk, samples)
 
     def announced(self, data: Any) -> list[str]:

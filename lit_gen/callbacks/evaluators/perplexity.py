@@ -11,6 +11,7 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least, expect
 from lit_gen.evaluation.result import Result, versions
 from lit_gen.protocols.data import Split
 from lit_gen.protocols.text import TokenBatch, TokenScorer
@@ -51,8 +52,7 @@ class Perplexity(Evaluator):
         batch_size: int | None = None,
     ) -> None:
         super().__init__(every, every_epochs, at_end)
-        given = {"context": context, "stride": stride, "batch_size": batch_size}
-        self.at_least(1, **{name: value for name, value in given.items() if value is not None})
+        at_least(1, f"{self.option}.", context=context, stride=stride, batch_size=batch_size)
         self.context, self.stride, self.batch_size = context, stride, batch_size
         self._window = (0, 0)
         self._suffix = ""
@@ -84,8 +84,7 @@ class Perplexity(Evaluator):
                 f"{datasets.kind_of(data)} were found"
             )
         (context, stride), suffix = self._named_window(data)
-        if stride > context:
-            raise UserError(f"{self.option}.stride: {stride} was found, at most the context of {context} is expected")
+        expect(stride <= context, f"{self.option}.stride", stride, f"at most the context of {context}")
         longest = getattr(getattr(module, "network", None), "block_size", None)
         if longest is not None and context > longest:
             raise UserError(

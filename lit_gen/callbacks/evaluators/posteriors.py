@@ -13,6 +13,7 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
+from lit_gen.core.options import at_least
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.names import thousands
 from lit_gen.evaluation.result import versions
@@ -52,8 +53,7 @@ class LatentEvaluator(Evaluator):
 
     def __init__(self, name: str, every: int, every_epochs: int, at_end: bool, count: int | None) -> None:
         super().__init__(every, every_epochs, at_end)
-        if count is not None:
-            self.at_least(2, count=count)
+        at_least(2, f"{self.option}.", count=count)
         self.name, self.count = name, count
         self.suffix = ""
 

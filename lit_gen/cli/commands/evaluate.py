@@ -16,6 +16,7 @@ from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, nearest, under
 from lit_gen.core.files import read_npz
 from lit_gen.core.modes import exact_math
+from lit_gen.core.options import at_least
 from lit_gen.data.images.cifar import CIFAR10
 from lit_gen.data.images.folder import read_images
 from lit_gen.data.images.loaders import ImageSet
@@ -49,10 +50,8 @@ def run(arguments: list[str]) -> int:
     """Run ``evaluate`` and return the exit code."""
     options = _parser().parse_args(arguments[1:])
     options.metrics = [name.strip() for name in options.metrics.split(",")]
-    for name in ("count", "repeats"):
-        value, least = getattr(options, name), {"count": 2, "repeats": 1}[name]
-        if value is not None and value < least:
-            raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    at_least(2, "--", count=options.count)
+    at_least(1, "--", repeats=options.repeats)
     where = usable_device(options.device)
     with under("--"):
         is_run = _is_run(Path(options.source))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.core.randomness import BLOCK
 from lit_gen.core.sampling import check_labels
 from lit_gen.runs.opened import Run
@@ -22,10 +23,9 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: for the first that is out of range.
     """
-    for name, least in (("n", 1), ("start", 0), ("batch_size", 1), ("interpolate", 2)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name}: {value} was found, a whole number of at least {least} is expected")
+    at_least(1, "--", n=options.n, batch_size=options.batch_size)
+    at_least(0, "--", start=options.start)
+    at_least(2, "--", interpolate=options.interpolate)
     if options.labels is not None:
         options.labels = _labels(options.labels)
 
@@ -71,7 +71,8 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
         if images.shape[1] in (1, 3):
             levels = pictures.quantize(images).cpu()
             for i, image in enumerate(levels):
-                pictures.save_png(image, out / f"{options.start + written + i:06d}.png")
+                # not flushed one by one: 3 ms each instead of 0.3 for what can be 50,000 images, easily drawn anew
+                pictures.save_png(image, out / f"{options.start + written + i:06d}.png", flush=False)
             shown += [levels] if written < MOST_SHOWN else []
         else:
             shown.append(images.cpu())

@@ -1,6 +1,7 @@
 """``sample`` of a language model: texts on the terminal as they come, in a file, or as JSON lines."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import replace
+from lit_gen.core.files import whole
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.opened import Run
 
@@ -69,19 +70,12 @@ def write(opened: Run, options: argparse.Namespace) -> None:
     out = Path(options.out)
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder, a file is expected for texts")
-    out.parent.mkdir(parents=True, exist_ok=True)
     special = out.exists() and not out.is_file()  # /dev/stdout is not to be replaced
-    partial = out if special else out.with_name(f"{out.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts)):
-                file.write(_formatted(options, prompt, index, text, first=i == 0))
-        if not special:
-            replace(partial, out)
-            print(out)
-    finally:
-        if not special:
-            partial.unlink(missing_ok=True)
+    with contextlib.nullcontext(out) if special else whole(out) as path, path.open("w", encoding="utf-8") as file:
+        for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts)):
+            file.write(_formatted(options, prompt, index, text, first=i == 0))
+    if not special:
+        print(out)
 
 
 def _print_all(opened: Run, options: argparse.Namespace, prompts: list[str]) -> None:

@@ -8,6 +8,7 @@ from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.cli.sweep import file as sweep_file
 from lit_gen.core.errors import UserError, under
+from lit_gen.core.options import at_least
 
 GRID_LINES, EXAMPLE_LINES = 50, 3
 
@@ -19,8 +20,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="start nothing; W&B's own commands do that")
     parser.add_argument("--n", type=int, help=f"command lines: {GRID_LINES} of a grid, else {EXAMPLE_LINES} examples")
     options = parser.parse_args(arguments[1:])
-    if options.n is not None and options.n < 0:
-        raise UserError(f"sweep: --n {options.n} was found, a whole number of at least 0 is expected")
+    at_least(0, "sweep: --", n=options.n)
     path = configs.resolve(options.file, "sweeps")
     if not options.dry_run:
         raise UserError(

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning import LightningDataModule, LightningModule
 from torch import nn
 
+from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
 from lit_gen.data.module import DataModule
 from lit_gen.runs import checkpoints
@@ -26,7 +27,9 @@ def is_network(found: object) -> bool:
     return inspect.isclass(found) and issubclass(found, nn.Module) and not issubclass(found, LightningModule)
 
 
-def data_of(parser: ArgumentParser, config: Namespace, command: str, checkpoint: Path | None) -> LightningDataModule:
+def instantiate_data(
+    parser: ArgumentParser, config: Namespace, command: str, checkpoint: Path | None
+) -> LightningDataModule:
     """Instantiate the data module, which takes over what a checkpoint says of its data.
 
     Args:
@@ -42,14 +45,13 @@ def data_of(parser: ArgumentParser, config: Namespace, command: str, checkpoint:
     return data
 
 
-def others_of(parser: ArgumentParser, config: Namespace, command: str, data: LightningDataModule) -> Namespace:
+def instantiate_others(parser: ArgumentParser, config: Namespace, command: str, data: LightningDataModule) -> Namespace:
     """Instantiate everything but the data module; ``config`` is changed to hold what the data answered.
 
     Raises:
         UserError: as `fill`.
     """
-    facts = data.facts() if isinstance(data, DataModule) else {}
-    fill(config[command].model, facts, type(data).__name__)
+    fill(config[command].model, datasets.answering(data).facts(), type(data).__name__)
     others = config.clone()
     del others[command]["data"]
     made: Namespace = parser.instantiate(others)

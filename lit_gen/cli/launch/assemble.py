@@ -8,6 +8,7 @@ from lit_gen.cli.config.merge import DEFAULTS, Config, merge
 from lit_gen.cli.config.options import take, take_named
 from lit_gen.cli.launch import run_dir
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect, whole_number
 from lit_gen.runs import directory
 
 
@@ -54,8 +55,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     for options in named:
         config = merge(config, options)
     if repeats:
-        if not repeats[-1].isdigit():
-            raise UserError(f"--repeats: {repeats[-1]!r} was found, a whole number of at least 1 is expected")
+        expect(repeats[-1].isdigit(), "--repeats", repeats[-1], whole_number(1))
         config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
     stem = Path(files[0]).stem if files else "run"
     left = run_dir.left_by_requeue(config, rest, stem) if command == "fit" and saved is None else None

@@ -23,6 +23,7 @@ from lit_gen.cli.launch import closing, run_dir, slurm
 from lit_gen.cli.launch.assemble import Assembled
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect
 from lit_gen.data.module import DataModule
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.loggers.wandb import WeightsAndBiases
@@ -75,8 +76,7 @@ class LitGenCLI(LightningCLI):
             command_parser = self._parser(self.command)
             raise UserError(explain(str(error), command_parser, self.given, self.options)) from error.__cause__
         seed = self.config[self.command].seed_everything
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed_everything: {seed} was found, a whole number from 0 to 2^32 - 1 is expected")
+        expect(0 <= seed < 2**32, "seed_everything", seed, "a whole number from 0 to 2^32 - 1")
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own options."""
@@ -153,8 +153,8 @@ class LitGenCLI(LightningCLI):
 
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, for which it answers what the config leaves open."""
-        self.datamodule = facts.data_of(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
-        self.config_init = facts.others_of(self.parser, self.config, str(self.subcommand), self.datamodule)
+        self.datamodule = facts.instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        self.config_init = facts.instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:

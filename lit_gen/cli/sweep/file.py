@@ -10,6 +10,7 @@ import yaml
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.sweep.space import Parameter, parameter
 from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.options import expect, whole_number
 
 METHODS = ("grid", "random", "bayes")
 GOALS = ("minimize", "maximize")
@@ -75,8 +76,7 @@ def read(path: Path) -> Sweep:
     if "early_terminate" in content:
         _check_hyperband(content["early_terminate"], content.get("metric"))
     cap = content.get("run_cap")
-    if cap is not None and (type(cap) is not int or cap < 1):
-        raise UserError(f"run_cap: {cap!r} was found, a whole number of at least 1 is expected")
+    expect(cap is None or (type(cap) is int and cap >= 1), "run_cap", cap, whole_number(1))  # true is an int too
     given = content.get("parameters")
     if not isinstance(given, dict) or not given:
         raise UserError(f"parameters: {given!r} was found, options by name, each with values or a range, are expected")
@@ -154,13 +154,12 @@ def _check_hyperband(rule: Any, metric: Any) -> None:
     if "min_iter" not in rule and not ("max_iter" in rule and "s" in rule):
         raise UserError("early_terminate: min_iter, or max_iter and s, must be given")
     for key in ("min_iter", "max_iter", "s"):
-        if key in rule and (type(rule[key]) is not int or rule[key] < 1):
-            raise UserError(f"early_terminate.{key}: {rule[key]!r} was found, a whole number of at least 1 is expected")
-    eta = rule.get("eta", 3)
-    if isinstance(eta, bool) or not isinstance(eta, int | float) or eta <= 1:
-        raise UserError(f"early_terminate.eta: {eta!r} was found, a number above 1 is expected")
-    if not isinstance(rule.get("strict", True), bool):
-        raise UserError(f"early_terminate.strict: {rule['strict']!r} was found, true or false is expected")
+        found = rule.get(key, 1)
+        expect(type(found) is int and found >= 1, f"early_terminate.{key}", found, whole_number(1))
+    eta, strict = rule.get("eta", 3), rule.get("strict", True)
+    number = isinstance(eta, int | float) and not isinstance(eta, bool)
+    expect(number and not eta <= 1, "early_terminate.eta", eta, "a number above 1")
+    expect(isinstance(strict, bool), "early_terminate.strict", strict, "true or false")
 
 
 def _check_command(command: Any, program: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from torchvision.datasets.utils import download_url
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cache_folder, offline, replace
+from lit_gen.core.files import cache_folder, offline, whole
 
 
 def md5(path: Path) -> str:
@@ -73,21 +73,19 @@ def _download(root: Path, folder: str, name: str, urls: list[str], checksum: str
     missing = f"{name} was not found under {root / folder}"
     if offline():
         raise UserError(f"{missing}, and LIT_GEN_OFFLINE=1 forbids downloading it; put the official file there")
-    target = (root if _writable(root) else cache_folder()) / folder
-    target.mkdir(parents=True, exist_ok=True)
-    partial = target / f"partial-{os.getpid()}-{name}"  # ends in .gz: md5 looks inside
+    target = (root if _writable(root) else cache_folder()) / folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(target.suffixes)  # .gz: md5 looks inside
     reasons: list[str] = []
     for url in urls:
         try:
-            download_url(url, str(target), partial.name)
-            if (found := md5(partial)) == checksum:
-                replace(partial, target / name)
-                return target / name
-            reasons.append(f"{url}: checksum {found} instead of {checksum}")
+            with whole(target, suffix) as partial:
+                download_url(url, str(target.parent), partial.name)
+                if (found := md5(partial)) != checksum:
+                    raise UserError(f"checksum {found} instead of {checksum}")
+            return target
         except (OSError, RuntimeError, UserError) as error:
             reasons.append(f"{url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-        finally:
-            partial.unlink(missing_ok=True)
     raise UserError(
         f"{missing}, and it could not be downloaded ({'; '.join(reasons)}); put the official file there, or point "
         f"data.root or LIT_GEN_DATA at a folder that holds it"

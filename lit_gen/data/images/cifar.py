@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.data.images.archives import ensure
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
@@ -42,8 +43,7 @@ class CIFAR10(ImageData):
 
     def __init__(self, val_size: int = 5000, **images: Any) -> None:
         super().__init__(**images)
-        if val_size < 0:
-            raise UserError(f"data.val_size: {val_size} was found, a whole number of at least 0 is expected")
+        at_least(0, "data.", val_size=val_size)
         self.val_size = val_size
 
     def files(self) -> list[Path]:

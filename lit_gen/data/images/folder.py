@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import cached
+from lit_gen.core.options import at_least
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.protocols.data import Split
@@ -57,9 +58,7 @@ class ImageFolder(ImageData):
         **images: Any,
     ) -> None:
         super().__init__(**images)
-        for option, value in (("resize", resize), ("crop", crop), ("workers", workers)):
-            if value is not None and value < 1:
-                raise UserError(f"data.{option}: {value} was found, a whole number of at least 1 is expected")
+        at_least(1, "data.", resize=resize, crop=crop, workers=workers)
         self.folder = next((p for p in (Path(folder), self.root / folder) if p.is_dir()), None)
         if self.folder is None:
             raise UserError(f"data.folder: {folder} is no folder, here or under {self.root}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.data.images import binarize as binarization
 from lit_gen.data.images.archives import ensure, read_idx
 from lit_gen.data.images.loaders import ImageSet
@@ -61,8 +62,7 @@ class IdxImages(ImageData):
 
     def __init__(self, val_size: int = 5000, binarize: str = "grey", **images: Any) -> None:
         super().__init__(**images)
-        if val_size < 0:
-            raise UserError(f"data.val_size: {val_size} was found, a whole number of at least 0 is expected")
+        at_least(0, "data.", val_size=val_size)
         self.val_size, self.binarize, self._binarization = val_size, binarize, binarization.parse(binarize)
         self._name_it(self.archive)
         if self._binarization.kind == "static":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 from lit_gen.data.module import DataModule, micro_batches, place
 from lit_gen.protocols.data import Split
@@ -41,8 +42,7 @@ class ImageData(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, seed)
-        if batch_size < 1:
-            raise UserError(f"data.batch_size: {batch_size} was found, a whole number of at least 1 is expected")
+        at_least(1, "data.", batch_size=batch_size)
         self.batch_size, self.flip, self.pad, self.on_device = batch_size, flip, pad, on_device
         self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
         self._splits: dict[Split, ImageSet] = {}

@@ -19,20 +19,6 @@ from lit_gen.tokenizers.plain import ByteTokenizer, CharTokenizer
 from lit_gen.tokenizers.stored import TextTokenizer, from_json
 
 
-def check_options(val_fraction: float, **counts: int) -> None:
-    """Refuse numbers out of range.
-
-    Raises:
-        UserError: with the option.
-    """
-    for option, value in counts.items():
-        least = 256 if option == "bpe_vocab_size" else 1
-        if value < least:
-            raise UserError(f"data.{option}: {value} was found, a whole number of at least {least} is expected")
-    if not 0 <= val_fraction < 1:
-        raise UserError(f"data.val_fraction: {val_fraction} was found, a number from 0 to below 1 is expected")
-
-
 def check_tokenizer(spec: str, root: Path) -> None:
     """Refuse a tokenizer that is neither a kind nor a file.
 

@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import replace
+from lit_gen.core.files import sweep, whole
 from lit_gen.data.text import token_file
 from lit_gen.tokenizers.plain import Cut
 from lit_gen.tokenizers.stored import TextTokenizer
@@ -73,7 +72,6 @@ def encode(
     """
     folder = target.with_name(f"{target.name}.shards")
     folder.mkdir(parents=True, exist_ok=True)
-    mine = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
     pool = ThreadPoolExecutor(workers)
 
     def jobs() -> Iterator[Future[Encoded]]:
@@ -82,7 +80,9 @@ def encode(
             yield pool.submit(_shard, folder / f"{shard}-{number}", pieces, tokenizer, place)
             place += sum(len(text) for text, _ in pieces)
 
-    try:
+    with contextlib.ExitStack() as stack:
+        mine = stack.enter_context(whole(target))
+        stack.callback(pool.shutdown, cancel_futures=True)
         written = token_file.write(mine, header, _shown(_ahead(jobs(), 2 * workers), characters))
         if check is not None:
             check()
@@ -91,27 +91,13 @@ def encode(
                 f"{written.characters:,} characters were found, {characters:,} are expected: the text has changed "
                 f"while it was read; run the command again"
             )
-        _publish(mine, target)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        mine.unlink(missing_ok=True)
-    _sweep(target, folder)
-
-
-def _publish(mine: Path, target: Path) -> None:
-    try:
-        replace(mine, target)
-    except OSError:  # another process was faster, and has swept up, or (on Windows) has mapped its own
-        if not target.is_file():
-            raise
-
-
-def _sweep(target: Path, folder: Path) -> None:
-    """Remove the shards, and what killed processes, or slower ones, have written of the same file."""
+        try:
+            stack.close()
+        except OSError:  # another process was faster, and has swept up, or (on Windows) has mapped its own
+            if not target.is_file():
+                raise
     shutil.rmtree(folder, ignore_errors=True)
-    for left in target.parent.glob(f"{target.name}.*.partial"):
-        with contextlib.suppress(OSError):
-            left.unlink()
+    sweep(target)  # what killed processes, or slower ones, have written of it
 
 
 def shards(texts: Iterable[str], documents: bool, cut: Cut, size: int = SHARD) -> Iterator[list[Piece]]:
@@ -174,10 +160,8 @@ def _shard(path: Path, pieces: list[Piece], tokenizer: TextTokenizer, begin: int
     with contextlib.suppress(OSError, ValueError, EOFError):
         return np.load(path), *counts
     ids = _ids(pieces, tokenizer, begin)
-    partial = path.with_name(f"{uuid.uuid4().hex}.npy")
-    with contextlib.suppress(FileNotFoundError):  # another process has finished, and swept up
+    with contextlib.suppress(FileNotFoundError), whole(path, ".npy") as partial:  # another process may sweep up
         np.save(partial, ids)
-        replace(partial, path)
     return ids, *counts
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gen.core.errors import UserError, under
+from lit_gen.core.options import at_least, expect
 from lit_gen.data.module import DataModule, micro_batches, place
 from lit_gen.data.text import corpus
 from lit_gen.data.text.crops import TrainCrops
@@ -67,9 +68,10 @@ class TextCorpus(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, seed)
-        counts = {"block_size": block_size, "batch_size": batch_size, "grammar_characters": grammar_characters}
-        counts |= {"workers": 1 if workers is None else workers, "bpe_vocab_size": bpe_vocab_size}
-        corpus.check_options(val_fraction, **counts)
+        at_least(1, "data.", block_size=block_size, batch_size=batch_size)
+        at_least(1, "data.", grammar_characters=grammar_characters, workers=workers)
+        at_least(256, "data.", bpe_vocab_size=bpe_vocab_size)  # the bytes
+        expect(0 <= val_fraction < 1, "data.val_fraction", val_fraction, "a number from 0 to below 1")
         corpus.check_tokenizer(tokenizer, self.root)
         self.tokenizer_spec, self.bpe_vocab_size = tokenizer, bpe_vocab_size
         self.block_size, self.batch_size, self.val_fraction = block_size, batch_size, val_fraction

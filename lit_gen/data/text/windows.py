@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect
 from lit_gen.data.text.token_file import check_ids
 from lit_gen.protocols.text import TokenBatch
 
@@ -85,8 +85,7 @@ def cover(n: int, context: int, stride: int) -> np.ndarray:
     Raises:
         UserError: if ``stride`` is not in 1..context.
     """
-    if not 1 <= stride <= context:
-        raise UserError(f"stride: {stride} was found, 1 to {context} (the context) is expected")
+    expect(1 <= stride <= context, "stride", stride, f"1 to {context} (the context)")
     if n <= 0:
         return np.zeros((0, 3), dtype=np.int64)
     begin = stride * np.arange(1 + math.ceil(max(0, n - context) / stride), dtype=np.int64)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import above, at_least, expect, within
 from lit_gen.core.randomness import Rows
 from lit_gen.models.adversarial import warp
 from lit_gen.models.adversarial.augment import Augmentation, widened
@@ -51,14 +52,10 @@ class ADA(Augmentation):
         self, target: float | None = 0.6, speed_kimg: float = 500, interval: int = 4, initial_p: float = 0.0
     ) -> None:
         super().__init__()
-        for option, value, valid, expected in (
-            ("target", target, target is None or -1 <= target <= 1, "a number in [-1, 1], or null,"),
-            ("speed_kimg", speed_kimg, speed_kimg > 0, "a number above 0"),
-            ("interval", interval, interval >= 1, "a whole number of at least 1"),
-            ("initial_p", initial_p, 0 <= initial_p <= 1, "a number in [0, 1]"),
-        ):
-            if not valid:
-                raise UserError(f"augment.{option}: {value} was found, {expected} is expected")
+        expect(target is None or -1 <= target <= 1, "augment.target", target, "a number in [-1, 1], or null,")
+        above(0, "augment.", speed_kimg=speed_kimg)
+        at_least(1, "augment.", interval=interval)
+        within("[0, 1]", "augment.", initial_p=initial_p)
         self.target, self.speed_kimg, self.interval, self.initial_p = target, speed_kimg, interval, initial_p
         self.register_buffer("p", torch.tensor(float(initial_p)))
         self.register_buffer("sign_sum", torch.tensor(0.0))  # over the images of the interval so far

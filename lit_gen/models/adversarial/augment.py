@@ -7,13 +7,13 @@ to the images, so that gradient penalties pass through it. All draws come from `
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.options import not_negative, within
 from lit_gen.core.randomness import Rows
 from lit_gen.models.adversarial import warp
 
@@ -64,8 +64,7 @@ class InstanceNoise(Augmentation):
 
     def __init__(self, sigma: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= sigma < math.inf:
-            raise UserError(f"augment.sigma: {sigma} was found, a number of at least 0 is expected")
+        not_negative("augment.", sigma=sigma)
         self.sigma = sigma
 
     def forward(self, images: Tensor, random: Rows) -> Tensor:
@@ -143,9 +142,7 @@ class DiffAugment(Augmentation):
                 raise UserError(
                     f"augment.policy: {name!r} was found, some of {', '.join(known)} are expected{nearest(name, known)}"
                 )
-        for option, value in (("translation", translation), ("cutout", cutout)):
-            if not 0 <= value <= 1:
-                raise UserError(f"augment.{option}: {value} was found, a number in [0, 1] is expected")
+        within("[0, 1]", "augment.", translation=translation, cutout=cutout)
         self.transforms = [transform for name in names for transform in known[name]]
 
     def forward(self, images: Tensor, random: Rows) -> Tensor:

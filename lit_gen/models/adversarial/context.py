@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect, not_negative, whole_number
 from lit_gen.core.randomness import Rows
 from lit_gen.models.adversarial.losses import Logits
 from lit_gen.protocols.training import Network
@@ -108,9 +108,8 @@ class Regularizer(nn.Module):
     def __init__(self, weight: float = 1.0, every: int = 1) -> None:
         super().__init__()
         name = f"model.regularizers.{type(self).__name__}"
-        not_negative(f"{name}.weight", weight)
-        if not isinstance(every, int) or every < 1:
-            raise UserError(f"{name}.every: {every} was found, a whole number of at least 1 is expected")
+        not_negative(f"{name}.", weight=weight)
+        expect(isinstance(every, int) and every >= 1, f"{name}.every", every, whole_number(1))
         self.weight, self.every = weight, every
 
     @property
@@ -139,9 +138,3 @@ class FunctionRegularizer(Regularizer):
     def forward(self, context: PenaltyContext) -> Any:
         """The function's value."""
         return self.function(context)
-
-
-def not_negative(name: str, value: float) -> None:
-    """Raise a UserError for a negative or non-finite ``value`` of the option ``name``."""
-    if not 0 <= value < float("inf"):
-        raise UserError(f"{name}: {value} was found, a number of at least 0 is expected")

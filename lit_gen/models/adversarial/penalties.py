@@ -6,7 +6,8 @@ one sample's logit does not depend on the others: batch norm in the discriminato
 
 from torch import Tensor
 
-from lit_gen.models.adversarial.context import PenaltyContext, Regularizer, not_negative
+from lit_gen.core.options import not_negative
+from lit_gen.models.adversarial.context import PenaltyContext, Regularizer
 
 __all__ = ["R1", "R2", "Dragan", "GradientPenalty", "ZeroCentered"]
 
@@ -45,7 +46,7 @@ class Dragan(Regularizer):
 
     def __init__(self, weight: float = 10.0, sigma: float = 0.5, every: int = 1) -> None:
         super().__init__(weight, every)
-        not_negative("model.regularizers.Dragan.sigma", sigma)
+        not_negative("model.regularizers.Dragan.", sigma=sigma)
         self.sigma = sigma
 
     def forward(self, context: PenaltyContext) -> Tensor:
@@ -66,7 +67,7 @@ class R1(Regularizer):
 
     def __init__(self, gamma: float = 10.0, every: int = 1) -> None:
         super().__init__(every=every)
-        not_negative("model.regularizers.R1.gamma", gamma)
+        not_negative("model.regularizers.R1.", gamma=gamma)
         self.gamma = gamma
 
     def forward(self, context: PenaltyContext) -> Tensor:
@@ -87,7 +88,7 @@ class R2(Regularizer):
 
     def __init__(self, gamma: float = 10.0, every: int = 1) -> None:
         super().__init__(every=every)
-        not_negative("model.regularizers.R2.gamma", gamma)
+        not_negative("model.regularizers.R2.", gamma=gamma)
         self.gamma = gamma
 
     def forward(self, context: PenaltyContext) -> Tensor:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lit_gen.core.distributed import mean_over_ranks
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import above, not_negative, within
 from lit_gen.models.adversarial.augment import Augmentation, DiffAugment
-from lit_gen.models.adversarial.context import PenaltyContext, Regularizer, call, not_negative
+from lit_gen.models.adversarial.context import PenaltyContext, Regularizer, call
 from lit_gen.models.adversarial.losses import Logits
 
 __all__ = ["AuxiliaryClassifier", "Consistency", "LeCam", "ModeSeeking"]
@@ -36,7 +37,7 @@ class Consistency(Regularizer):
         every: int = 1,
     ) -> None:
         super().__init__(weight, every)
-        not_negative("model.regularizers.Consistency.fake_weight", fake_weight)
+        not_negative("model.regularizers.Consistency.", fake_weight=fake_weight)
         self.transform = transform if transform is not None else DiffAugment("translation")
         self.fake_weight = fake_weight
 
@@ -71,9 +72,8 @@ class LeCam(Regularizer):
 
     def __init__(self, weight: float = 0.3, decay: float = 0.99, start: int = 0, every: int = 1) -> None:
         super().__init__(weight, every)
-        if not 0 <= decay < 1:
-            raise UserError(f"model.regularizers.LeCam.decay: {decay} was found, a number in [0, 1) is expected")
-        not_negative("model.regularizers.LeCam.start", start)
+        within("[0, 1)", "model.regularizers.LeCam.", decay=decay)
+        not_negative("model.regularizers.LeCam.", start=start)
         self.decay, self.start = decay, start
         self.register_buffer("anchors", torch.zeros(2))  # of real, of fake logits
 
@@ -105,10 +105,7 @@ class ModeSeeking(Regularizer):
 
     def __init__(self, weight: float = 1.0, epsilon: float = 1e-2, every: int = 1) -> None:
         super().__init__(weight, every)
-        if not epsilon > 0:
-            raise UserError(
-                f"model.regularizers.ModeSeeking.epsilon: {epsilon} was found, a number above 0 is expected"
-            )
+        above(0, "model.regularizers.ModeSeeking.", epsilon=epsilon)
         self.epsilon = epsilon
 
     def forward(self, context: PenaltyContext) -> Tensor:
@@ -144,7 +141,7 @@ class AuxiliaryClassifier(Regularizer):
 
     def __init__(self, weight: float = 1.0, generator_weight: float = 1.0, fakes: bool = True, every: int = 1) -> None:
         super().__init__(weight, every)
-        not_negative("model.regularizers.AuxiliaryClassifier.generator_weight", generator_weight)
+        not_negative("model.regularizers.AuxiliaryClassifier.", generator_weight=generator_weight)
         self.generator_weight, self.fakes = generator_weight, fakes
 
     def forward(self, context: PenaltyContext) -> Tensor:

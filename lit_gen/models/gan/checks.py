@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import above, expect, whole_number, within
 from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.checks import ignores_a_shift
 from lit_gen.models.adversarial.context import FunctionRegularizer, judge
@@ -23,18 +24,14 @@ def options(**given: Any) -> None:
         UserError: for the first that is out of range; names it.
     """
     decay, half_life = given["ema_decay"], given["ema_half_life"]
-    if decay is not None and not 0 <= decay < 1:
-        raise UserError(f"model.ema_decay: {decay} was found, a number in [0, 1) or null is expected")
+    within("[0, 1)", "model.", null=True, ema_decay=decay)
     if decay is None and half_life is not None:
         raise UserError("model.ema_half_life takes the place of a set ema_decay, but ema_decay is null: no average")
     for name in ("n_critic", "accumulate"):
-        if not isinstance(given[name], int) or given[name] < 1:
-            raise UserError(f"model.{name}: {given[name]} was found, a whole number of at least 1 is expected")
+        expect(isinstance(given[name], int) and given[name] >= 1, f"model.{name}", given[name], whole_number(1))
     for name in ("ema_half_life", "generator_clip", "discriminator_clip", "weight_clip"):
-        if given[name] is not None and not given[name] > 0:
-            raise UserError(f"model.{name}: {given[name]} was found, a number above 0 or null is expected")
-    if not 0 <= given["ema_ramp"] <= 1:
-        raise UserError(f"model.ema_ramp: {given['ema_ramp']} was found, a number in [0, 1] is expected")
+        above(0, "model.", null=True, **{name: given[name]})
+    within("[0, 1]", "model.", ema_ramp=given["ema_ramp"])
     if not isinstance(getattr(given["generator"], "latent_dim", None), int):
         raise UserError(f"model.generator: {type(given['generator']).__name__} has no whole number latent_dim")
     steered = isinstance(given["augment"], ADA) and given["augment"].target is not None

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from lit_gen.models.adversarial.heads import LabelHead, MinibatchStd
 from lit_gen.models.adversarial.losses import Logits
-from lit_gen.models.nn.conditioning import ConditionalBatchNorm2d, append_one_hot, classes_of, needed
+from lit_gen.models.nn.conditioning import ConditionalBatchNorm2d, classes_of, needed, one_hot_size, with_labels
 from lit_gen.models.nn.normalization import apply_spectral_norm
 from lit_gen.models.nn.resolution import doublings
 
 __all__ = ["Discriminator", "Generator"]
 
-_SIZES = {28: 2, 32: 3, 64: 4}  # image size -> resolution doublings
 GeneratorConditioning = Literal["none", "concat", "batch_norm"]
 DiscriminatorConditioning = Literal["none", "concat", "projection", "auxiliary"]
 
@@ -57,7 +56,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.latent_dim, self.width, self.conditioning = tuple(shape), latent_dim, width, conditioning
-        steps = doublings("dcgan", shape, width, _SIZES)
+        steps = doublings("dcgan", shape, width)
         classes = classes_of("generator", conditioning, get_args(GeneratorConditioning), num_classes)
         self.num_classes = classes
         start, maps = shape[1] >> steps, width << (steps - 1)
@@ -67,9 +66,8 @@ class Generator(nn.Module):
                 return ConditionalBatchNorm2d(features, classes)
             return nn.BatchNorm2d(features)
 
-        inputs = latent_dim + (classes if classes is not None and conditioning == "concat" else 0)
         layers: list[nn.Module] = [
-            nn.Linear(inputs, maps * start * start, bias=False),
+            nn.Linear(latent_dim + one_hot_size(self), maps * start * start, bias=False),
             nn.Unflatten(1, (maps, start, start)),
             norm(maps),
             nn.ReLU(),
@@ -87,9 +85,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, latent_dim), and labels (B,) where conditional, to images (B, C, H, W) in [-1, 1]."""
-        x = z
-        if self.conditioning == "concat" and self.num_classes is not None:
-            x = append_one_hot(z, needed(labels, self), self.num_classes)
+        x = with_labels(z, labels, self)
         for layer in self.layers:
             x = layer(x, needed(labels, self)) if isinstance(layer, ConditionalBatchNorm2d) else layer(x)
         return x
@@ -126,10 +122,9 @@ class Discriminator(nn.Module):
         super().__init__()
         self.shape, self.width, self.conditioning = tuple(shape), width, conditioning
         self.spectral_norm, self.batch_norm, self.minibatch_std = spectral_norm, batch_norm, minibatch_std
-        steps = doublings("dcgan", shape, width, _SIZES)
-        classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
-        self.num_classes = classes
-        channels = shape[0] + (classes if classes is not None and conditioning == "concat" else 0)
+        steps = doublings("dcgan", shape, width)
+        self.num_classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
+        channels = shape[0] + one_hot_size(self)
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         maps = width
         for _ in range(steps - 1):
@@ -143,14 +138,12 @@ class Discriminator(nn.Module):
         features = maps * (shape[1] >> steps) ** 2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 1))
         self.apply(_initialize)
-        self.head = LabelHead(conditioning, features, classes)
+        self.head = LabelHead(conditioning, features, self.num_classes)
         if spectral_norm:
             apply_spectral_norm(self)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
         """Images (B, C, H, W) in [-1, 1], and labels (B,) where conditional, to logits (B,), or `Logits`."""
-        if self.conditioning == "concat" and self.num_classes is not None:
-            x = append_one_hot(x, needed(labels, self), self.num_classes)
-        features = self.layers[:-1](x)
+        features = self.layers[:-1](with_labels(x, labels, self))
         out: Tensor | Logits = self.head(self.layers[-1](features).squeeze(1), features, labels)
         return out

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least, within
 from lit_gen.models.adversarial.heads import LabelHead
 from lit_gen.models.adversarial.losses import Logits
-from lit_gen.models.nn.conditioning import append_one_hot, classes_of, needed
+from lit_gen.models.nn.conditioning import classes_of, one_hot_size, with_labels
 from lit_gen.models.nn.normalization import apply_spectral_norm
 
 __all__ = ["Discriminator", "Generator"]
@@ -26,12 +26,6 @@ def _stack(sizes: list[int], dropout: float = 0.0) -> list[nn.Module]:
     for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.LeakyReLU(0.2)] + ([nn.Dropout(dropout)] if dropout else [])
     return layers
-
-
-def _check(name: str, **values: int) -> None:
-    for option, value in values.items():
-        if value < 1:
-            raise UserError(f"{name}.{option}: {value} was found, a whole number of at least 1 is expected")
 
 
 class Generator(nn.Module):
@@ -59,22 +53,20 @@ class Generator(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        _check("generator", latent_dim=latent_dim, width=width, depth=depth)
+        at_least(1, "generator.", latent_dim=latent_dim, width=width, depth=depth)
         self.shape, self.latent_dim, self.width, self.depth = tuple(shape), latent_dim, width, depth
         self.bounded, self.conditioning = bounded, conditioning
         self.num_classes = classes_of("generator", conditioning, get_args(GeneratorConditioning), num_classes)
         ends_in_tanh = tuple(shape[1:]) != (1, 1) if bounded is None else bounded
         self.layers = nn.Sequential(
-            *_stack([latent_dim + (self.num_classes or 0)] + [width] * depth),
+            *_stack([latent_dim + one_hot_size(self)] + [width] * depth),
             nn.Linear(width, math.prod(shape)),
             nn.Tanh() if ends_in_tanh else nn.Identity(),
         )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, latent_dim), and labels (B,) where conditional, to samples (B, C, H, W)."""
-        if self.num_classes is not None:
-            z = append_one_hot(z, needed(labels, self), self.num_classes)
-        samples: Tensor = self.layers(z).unflatten(1, self.shape)
+        samples: Tensor = self.layers(with_labels(z, labels, self)).unflatten(1, self.shape)
         return samples
 
 
@@ -103,24 +95,19 @@ class Discriminator(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        _check("discriminator", width=width, depth=depth)
-        if not 0 <= dropout < 1:
-            raise UserError(f"discriminator.dropout: {dropout} was found, a number in [0, 1) is expected")
+        at_least(1, "discriminator.", width=width, depth=depth)
+        within("[0, 1)", "discriminator.", dropout=dropout)
         self.shape, self.width, self.depth, self.dropout = tuple(shape), width, depth, dropout
         self.conditioning, self.spectral_norm = conditioning, spectral_norm
-        classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
-        self.num_classes = classes
-        inputs = math.prod(shape) + (classes if classes is not None and conditioning == "concat" else 0)
+        self.num_classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
+        inputs = math.prod(shape) + one_hot_size(self)
         self.layers = nn.Sequential(*_stack([inputs] + [width] * depth, dropout), nn.Linear(width, 1))
-        self.head = LabelHead(conditioning, width, classes)
+        self.head = LabelHead(conditioning, width, self.num_classes)
         if spectral_norm:
             apply_spectral_norm(self)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
         """Samples (B, C, H, W), and labels (B,) where conditional, to logits (B,), or `Logits`."""
-        x = x.flatten(1)
-        if self.conditioning == "concat" and self.num_classes is not None:
-            x = append_one_hot(x, needed(labels, self), self.num_classes)
-        features = self.layers[:-1](x)
+        features = self.layers[:-1](with_labels(x.flatten(1), labels, self))
         out: Tensor | Logits = self.head(self.layers[-1](features).squeeze(1), features, labels)
         return out

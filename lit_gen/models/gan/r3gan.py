@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.models.nn.conditioning import classes_of, needed
 from lit_gen.models.nn.resolution import doublings
 
 __all__ = ["Discriminator", "Generator"]
 
-_SIZES = {32: 3, 64: 4}  # image size -> resolution doublings
+_SIDES = (32, 64)
 _GAIN = math.sqrt(2 / (1 + 0.2**2))  # keeps the variance through a leaky ReLU of slope 0.2
 GeneratorConditioning = Literal["none", "concat"]
 DiscriminatorConditioning = Literal["none", "projection"]
@@ -86,9 +87,7 @@ def _stage(width: int, blocks: int, expansion: int, group_size: int, total: int)
 
 
 def _check(network: str, blocks: int, expansion: int, group_size: int, width: int) -> None:
-    for option, value in {"blocks": blocks, "expansion": expansion, "group_size": group_size}.items():
-        if value < 1:
-            raise UserError(f"{network}.{option}: {value} was found, a whole number of at least 1 is expected")
+    at_least(1, f"{network}.", blocks=blocks, expansion=expansion, group_size=group_size)
     if width * expansion % group_size:
         raise UserError(f"{network}.group_size: {group_size} does not divide width * expansion = {width * expansion}")
 
@@ -125,7 +124,7 @@ class Generator(nn.Module):
         self.shape, self.latent_dim, self.width, self.conditioning = tuple(shape), latent_dim, width, conditioning
         self.blocks, self.group_size, self.expansion = blocks, group_size, expansion
         _check("generator", blocks, expansion, group_size, width)
-        steps = doublings("r3gan", shape, width, _SIZES)
+        steps = doublings("r3gan", shape, width, _SIDES)
         self.num_classes = classes_of("generator", conditioning, get_args(GeneratorConditioning), num_classes)
         self.embedding = None
         if self.num_classes is not None:
@@ -177,7 +176,7 @@ class Discriminator(nn.Module):
         self.shape, self.width, self.conditioning = tuple(shape), width, conditioning
         self.blocks, self.group_size, self.expansion = blocks, group_size, expansion
         _check("discriminator", blocks, expansion, group_size, width)
-        steps = doublings("r3gan", shape, width, _SIZES)
+        steps = doublings("r3gan", shape, width, _SIDES)
         self.num_classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
         stage = (width, blocks, expansion, group_size, blocks * (steps + 1))
         layers: list[nn.Module] = [_scaled(nn.Conv2d(shape[0], width, 1, bias=False))]

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from lit_gen.models.adversarial.heads import LabelHead
 from lit_gen.models.adversarial.losses import Logits
-from lit_gen.models.nn.conditioning import ConditionalBatchNorm2d, append_one_hot, classes_of, needed
+from lit_gen.models.nn.conditioning import ConditionalBatchNorm2d, classes_of, needed, one_hot_size, with_labels
 from lit_gen.models.nn.normalization import apply_spectral_norm
 from lit_gen.models.nn.resolution import doublings
 
 __all__ = ["Discriminator", "Generator"]
 
-_SIZES = {32: 3, 64: 4}  # image size -> resolution doublings
+_SIDES = (32, 64)
 GeneratorConditioning = Literal["none", "batch_norm", "concat"]
 DiscriminatorConditioning = Literal["none", "projection", "auxiliary"]
 
@@ -99,13 +99,11 @@ class Generator(nn.Module):
         self.shape, self.latent_dim, self.width, self.conditioning = tuple(shape), latent_dim, width, conditioning
         self.spectral_norm = spectral_norm
         narrow = (256 if shape[1] == 32 else 64) if width is None else width
-        steps = doublings("sngan", shape, narrow, _SIZES)
-        classes = classes_of("generator", conditioning, get_args(GeneratorConditioning), num_classes)
-        self.num_classes = classes
+        steps = doublings("sngan", shape, narrow, _SIDES)
+        self.num_classes = classes_of("generator", conditioning, get_args(GeneratorConditioning), num_classes)
         maps = [narrow] * (steps + 1) if steps == 3 else [narrow << i for i in range(steps, -1, -1)]
-        inputs = latent_dim + (classes if classes is not None and conditioning == "concat" else 0)
-        by_class = classes if conditioning == "batch_norm" else None
-        self.first = _linear(inputs, maps[0] * 4 * 4)
+        by_class = self.num_classes if conditioning == "batch_norm" else None
+        self.first = _linear(latent_dim + one_hot_size(self), maps[0] * 4 * 4)
         self.blocks = nn.ModuleList(GeneratorBlock(maps[i], maps[i + 1], by_class) for i in range(steps))
         self.norm, self.last = nn.BatchNorm2d(maps[-1]), _conv(maps[-1], shape[0], 3)
         if spectral_norm:
@@ -113,10 +111,8 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, latent_dim), and labels (B,) where conditional, to images (B, C, H, W) in [-1, 1]."""
-        if self.conditioning == "concat" and self.num_classes is not None:
-            z = append_one_hot(z, needed(labels, self), self.num_classes)
         given = needed(labels, self) if self.conditioning == "batch_norm" else None
-        x = self.first(z).unflatten(1, (-1, 4, 4))
+        x = self.first(with_labels(z, labels, self)).unflatten(1, (-1, 4, 4))
         for block in self.blocks:
             x = block(x, given)
         return torch.tanh(self.last(F.relu(self.norm(x))))
@@ -176,15 +172,14 @@ class Discriminator(nn.Module):
         self.shape, self.width, self.conditioning = tuple(shape), width, conditioning
         self.spectral_norm = spectral_norm
         narrow = (128 if shape[1] == 32 else 64) if width is None else width
-        steps = doublings("sngan", shape, narrow, _SIZES)
-        classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
-        self.num_classes = classes
+        steps = doublings("sngan", shape, narrow, _SIDES)
+        self.num_classes = classes_of("discriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
         maps = [narrow] * 4 if steps == 3 else [narrow << i for i in range(5)]
         down = [True] * 4 if steps == 4 else [True, False, False]  # at 32 no further than to 8x8
         blocks = [DiscriminatorBlock(shape[0], maps[0], down=True, first=True)]
         blocks += [DiscriminatorBlock(*ends, down=d) for ends, d in zip(pairwise(maps), down, strict=True)]
         self.blocks, self.last = nn.Sequential(*blocks), _linear(maps[-1], 1)
-        self.head = LabelHead(conditioning, maps[-1], classes)
+        self.head = LabelHead(conditioning, maps[-1], self.num_classes)
         if spectral_norm:
             apply_spectral_norm(self)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_gen.core.distributed import mean_over_ranks
 from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.options import above, expect
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import EPS, Distribution, same_shape, summed
 from lit_gen.models.likelihoods.numerics import soften, wide
@@ -80,18 +81,17 @@ class Gaussian(Likelihood):
 
     def __init__(self, sigma: float | Literal["learned", "optimal"] = "optimal") -> None:
         super().__init__()
-        if isinstance(sigma, str) and sigma not in ("learned", "optimal"):
-            hint = nearest(sigma, ("learned", "optimal"))
-            raise UserError(
-                f"model.likelihood.sigma: {sigma!r} was found, a number above 0, learned or optimal is expected{hint}"
-            )
-        if not isinstance(sigma, str) and not 0 < sigma < math.inf:
-            raise UserError(f"model.likelihood.sigma: {sigma} was found, a number above 0 is expected")
-        if not isinstance(sigma, str) and not LEAST_SIGMA <= sigma <= 1 / LEAST_SIGMA:
-            raise UserError(
-                f"model.likelihood.sigma: {sigma} was found, whose square is 0 or infinite in float32; "
-                f"{LEAST_SIGMA:g} to {1 / LEAST_SIGMA:g} is expected"
-            )
+        if isinstance(sigma, str):
+            known = ("learned", "optimal")
+            expected, hint = "a number above 0, learned or optimal", nearest(sigma, known)
+            expect(sigma in known, "model.likelihood.sigma", sigma, expected, hint)
+        else:
+            above(0, "model.likelihood.", finite=True, sigma=sigma)
+            if not LEAST_SIGMA <= sigma <= 1 / LEAST_SIGMA:
+                raise UserError(
+                    f"model.likelihood.sigma: {sigma} was found, whose square is 0 or infinite in float32; "
+                    f"{LEAST_SIGMA:g} to {1 / LEAST_SIGMA:g} is expected"
+                )
         self.sigma = sigma
         if sigma == "learned":
             self.log_sigma = nn.Parameter(torch.zeros(()))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import EPS, Distribution, same_shape, summed
 from lit_gen.models.likelihoods.numerics import soften
@@ -157,8 +157,7 @@ class MixtureOfLogistics(Likelihood):
 
     def __init__(self, k: int = 10) -> None:
         super().__init__()
-        if k < 1:
-            raise UserError(f"model.likelihood.k: {k} was found, a whole number of at least 1 is expected")
+        at_least(1, "model.likelihood.", k=k)
         self.k = k
 
     def channels(self, image_channels: int) -> int:

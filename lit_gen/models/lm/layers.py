@@ -1,24 +1,16 @@
-"""What a transformer's blocks are made of: RMS norm, rotary positions, ALiBi's slopes, the MLP; and a check of options.
+"""What a transformer's blocks are made of: RMS norm, rotary positions, ALiBi's slopes, the MLP.
 
 Rotations and slopes are computed where they are used: a buffer could be cast to a lower precision, or left empty when a
 network is built on the meta device.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError
-
 Activation = Literal["gelu_tanh", "gelu", "swiglu", "relu2"]
-
-
-def expect(name: str, found: Any, good: bool, expected: str, hint: str = "") -> None:
-    """Raise UserError about the network's option ``name`` unless it is ``good``."""
-    if not good:
-        raise UserError(f"model.network.{name}: {found!r} was found, {expected} is expected{hint}")
 
 
 class RMSNorm(nn.RMSNorm):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lit_gen.models.lm.layers import expect
+from lit_gen.core.options import at_least, expect, within
 
 
 class State:
@@ -79,10 +79,10 @@ class LSTM(nn.Module):
         super().__init__()
         self.vocab_size, self.n_layer, self.n_embd = vocab_size, n_layer, n_embd
         self.hidden, self.dropout, self.tied = n_embd if hidden is None else hidden, dropout, tied
-        for name in ("vocab_size", "n_layer", "n_embd", "hidden"):
-            expect(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
-        expect("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
-        expect("hidden", hidden, not tied or self.hidden == n_embd, f"n_embd {n_embd}, for a tied head,")
+        at_least(1, "model.network.", vocab_size=vocab_size, n_layer=n_layer, n_embd=n_embd, hidden=self.hidden)
+        within("[0, 1)", "model.network.", dropout=dropout)
+        fits = not tied or self.hidden == n_embd
+        expect(fits, "model.network.hidden", hidden, f"n_embd {n_embd}, for a tied head,")
         self.wte = nn.Embedding(vocab_size, n_embd)
         self.drop = nn.Dropout(dropout)
         between = dropout if n_layer > 1 else 0.0  # nn.LSTM warns where there is no between

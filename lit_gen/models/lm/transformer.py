@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gen.core.errors import nearest
+from lit_gen.core.options import above, at_least, expect, one_of, within
 from lit_gen.models.lm.cache import Chunk, KeyValueCache
-from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, expect, rotate
+from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, rotate
 
 Positions = Literal["learned", "rotary", "alibi"]
 Norm = Literal["layer", "rms"]
@@ -168,19 +168,21 @@ class Transformer(nn.Module):
         self._initialize()
 
     def _check(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_kv_head", "hidden"):
-            expect(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
-        for name, kind in (("positions", Positions), ("norm", Norm), ("activation", Activation), ("init", Init)):
-            found, known = getattr(self, name), get_args(kind)
-            expect(name, found, found in known, f"one of {', '.join(known)}", nearest(str(found), known))
-        expect("n_head", self.n_head, self.n_embd % self.n_head == 0, f"a divisor of n_embd {self.n_embd}")
-        expect("n_kv_head", self.n_kv_head, self.n_head % self.n_kv_head == 0, f"a divisor of n_head {self.n_head}")
-        even = self.positions != "rotary" or self.n_embd // self.n_head % 2 == 0
-        expect("n_head", self.n_head, even, f"an even n_embd / n_head, for rotary positions and n_embd {self.n_embd},")
-        expect("dropout", self.dropout, 0 <= self.dropout < 1, "a number in [0, 1)")
-        expect("softcap", self.softcap, self.softcap is None or self.softcap > 0, "a number above 0 or null")
-        for name in ("norm_eps", "rotary_base"):
-            expect(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+        name, width, heads = "model.network.", self.n_embd, self.n_head
+        at_least(1, name, vocab_size=self.vocab_size, block_size=self.block_size, n_layer=self.n_layer)
+        at_least(1, name, n_head=heads, n_embd=width, n_kv_head=self.n_kv_head, hidden=self.hidden)
+        one_of(get_args(Positions), name, positions=self.positions)
+        one_of(get_args(Norm), name, norm=self.norm)
+        one_of(get_args(Activation), name, activation=self.activation)
+        one_of(get_args(Init), name, init=self.init)
+        expect(width % heads == 0, f"{name}n_head", heads, f"a divisor of n_embd {width}")
+        expect(heads % self.n_kv_head == 0, f"{name}n_kv_head", self.n_kv_head, f"a divisor of n_head {heads}")
+        even = self.positions != "rotary" or width // heads % 2 == 0
+        expected = f"an even n_embd / n_head, for rotary positions and n_embd {width},"
+        expect(even, f"{name}n_head", heads, expected)
+        within("[0, 1)", name, dropout=self.dropout)
+        above(0, name, null=True, softcap=self.softcap)
+        above(0, name, norm_eps=self.norm_eps, rotary_base=self.rotary_base)
 
     def new_norm(self) -> nn.Module:
         """A norm of the residual stream, of the kind that was asked for."""

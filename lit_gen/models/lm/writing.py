@@ -8,6 +8,7 @@ import torch
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode
+from lit_gen.core.options import at_least, expect, not_negative
 from lit_gen.models.lm import sampling
 from lit_gen.protocols.text import Tokenizer
 
@@ -170,14 +171,10 @@ def check_options(
     Raises:
         UserError: for the first option out of range; names it.
     """
-    for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("top_k", top_k)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name}: {value} was found, a whole number of at least 1 is expected")
+    at_least(1, "--", n=n, max_new_tokens=max_new_tokens, top_k=top_k)
     if max_new_tokens > MOST_NEW:
         raise UserError(f"--max_new_tokens: {max_new_tokens} was found, at most {MOST_NEW:,} are expected")
-    if not 0 <= temperature < float("inf"):
-        raise UserError(f"--temperature: {temperature} was found, a number of at least 0 is expected")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UserError(f"--top_p: {top_p} was found, a number above 0 and up to 1 is expected")
+    not_negative("--", temperature=temperature)
+    expect(top_p is None or 0 < top_p <= 1, "--top_p", top_p, "a number above 0 and up to 1")
     if not all(stop):
         raise UserError("--stop: an empty string was found, which would end every text at once")

@@ -1,28 +1,33 @@
 """Classes as an input of networks: options, one-hot channels, conditional batch norm.
 
-A conditional network keeps ``num_classes``, an unconditional one has None there, whatever it was given.
+A conditional network keeps ``num_classes``, an unconditional one has None there, whatever it was given. One that is
+given one-hot labels has ``conditioning`` "concat": `one_hot_size` is what they add to its input, `with_labels` adds it.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.errors import UserError
+from lit_gen.core.options import one_of
 
 
 def classes_of(network: str, conditioning: str, known: Sequence[str], num_classes: int | None) -> int | None:
     """The number of classes that a network keeps: ``num_classes`` where it is conditional, else None.
 
+    Args:
+        network: the network's option, for the message.
+        conditioning: what it was given.
+        known: what it may be given.
+        num_classes: classes of the data, or None.
+
     Raises:
         UserError: for an unknown ``conditioning``, or one that needs labels where the data has none.
     """
-    if conditioning not in known:
-        raise UserError(
-            f"{network}.conditioning: {conditioning!r} was found, one of {', '.join(known)} is expected"
-            f"{nearest(str(conditioning), known)}"
-        )
+    one_of(known, f"{network}.", conditioning=conditioning)
     if conditioning == "none":
         return None
     if num_classes is None:
@@ -30,7 +35,7 @@ def classes_of(network: str, conditioning: str, known: Sequence[str], num_classe
     return num_classes
 
 
-def needed(labels: Tensor | None, network: nn.Module) -> Tensor:
+def needed(labels: Tensor | None, network: object) -> Tensor:
     """``labels``, which a conditional network cannot do without.
 
     Raises:
@@ -42,10 +47,35 @@ def needed(labels: Tensor | None, network: nn.Module) -> Tensor:
     return labels
 
 
+class _Conditional(Protocol):
+    @property
+    def conditioning(self) -> str: ...
+
+    @property
+    def num_classes(self) -> int | None: ...
+
+
+def one_hot_size(network: _Conditional) -> int:
+    """Features or maps that `with_labels` appends to the network's input."""
+    return (network.num_classes or 0) if network.conditioning == "concat" else 0
+
+
+def with_labels(x: Tensor, labels: Tensor | None, network: _Conditional) -> Tensor:
+    """``x``, with one-hot labels appended where the network has ``conditioning`` "concat".
+
+    Raises:
+        UserError: if such a network was given no labels.
+    """
+    if network.conditioning != "concat" or network.num_classes is None:
+        return x
+    return append_one_hot(x, needed(labels, network), network.num_classes)
+
+
 def append_one_hot(x: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Append labels (B,) as one-hot features: vectors (B, D) to (B, D + K), maps (B, C, H, W) to (B, C + K, H, W).
 
-    Mirza and Osindero, 2014, https://arxiv.org/abs/1411.1784; on maps each one-hot value fills a constant map.
+    On maps each one-hot value fills a constant map. Mirza and Osindero, 2014, https://arxiv.org/abs/1411.1784 (the
+    conditional GAN); Sohn et al., 2015, https://papers.nips.cc/paper/5775 (the conditional VAE).
     """
     hot = F.one_hot(labels, num_classes).to(x.dtype)
     return torch.cat([x, hot.reshape(*hot.shape, *(1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])], 1)
@@ -69,21 +99,3 @@ class ConditionalBatchNorm2d(nn.Module):
         """Maps (B, C, H, W) and labels (B,) to maps (B, C, H, W)."""
         out: Tensor = self.gain(labels)[:, :, None, None] * self.norm(x) + self.bias(labels)[:, :, None, None]
         return out
-
-
-def with_labels(x: Tensor, labels: Tensor | None, network: nn.Module) -> Tensor:
-    """``x``, where the network is conditional with one-hot labels: (B, D + K), or constant maps (B, C + K, H, W).
-
-    Sohn et al., 2015, https://papers.nips.cc/paper/5775 (the conditional VAE).
-
-    Raises:
-        UserError: if a conditional network has no labels.
-    """
-    classes = getattr(network, "num_classes", None)
-    if classes is None:
-        return x
-    if labels is None:
-        of = type(network)
-        raise UserError(f"{of.__module__}.{of.__name__}: a conditional network was called without labels")
-    hot = F.one_hot(labels, classes).to(x.dtype)
-    return torch.cat([x, hot.reshape(*hot.shape, *(1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])], 1)

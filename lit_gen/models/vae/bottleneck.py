@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
 from lit_gen.models.likelihoods.numerics import wide
 from lit_gen.models.vae.latents import DiagonalGaussian, LatentDistribution, Posterior, Prior, StandardNormal, draw
 from lit_gen.protocols.latents import Code
@@ -47,9 +48,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, latent_dim: int, features: int) -> None:
         super().__init__()
-        for name, value in {"latent_dim": latent_dim, "features": features}.items():
-            if value < 1:
-                raise UserError(f"model.bottleneck.{name}: {value} was found, a whole number of at least 1 is expected")
+        at_least(1, "model.bottleneck.", latent_dim=latent_dim, features=features)
         self.latent_dim, self.features = latent_dim, features
 
     def forward(self, features: Tensor, noise: Tensor) -> Code:

@@ -5,34 +5,23 @@ resolution, from ``width`` in the first layer: 28 pixels become 7x7 (two halving
 four). The decoder is the encoder's mirror image.
 """
 
+from typing import ClassVar, Literal, get_args
+
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError
-from lit_gen.models.nn.conditioning import with_labels
+from lit_gen.models.nn.conditioning import classes_of, one_hot_size, with_labels
+from lit_gen.models.nn.resolution import doublings
 from lit_gen.models.vae.layers import (
     ACTIVATIONS,
     Activation,
     Conditioning,
     check_options,
-    classes_of,
     initialize,
     layers_of,
     unbuilt,
 )
 
 __all__ = ["Decoder", "Encoder"]
-
-_SIZES = {28: 2, 32: 3, 64: 4}  # image size -> halvings
-
-
-def _halvings(name: str, shape: tuple[int, int, int]) -> int:
-    _, height, breadth = shape
-    if height != breadth or height not in _SIZES:
-        raise UserError(
-            f"model.{name}: images of {height}x{breadth} were found, but sizes {', '.join(map(str, _SIZES))} (square) "
-            f"are expected; data.resize sets the shorter side and data.crop cuts a square, or choose another network"
-        )
-    return _SIZES[height]
 
 
 class Block(nn.Module):
@@ -55,20 +44,22 @@ class Block(nn.Module):
         return out
 
 
-class Encoder(nn.Module):
-    """Images to features, what the bottleneck makes its latents of.
+class _Network(nn.Module):
+    """The constructor of encoder and decoder, which are one another's mirror image.
 
     Args:
         shape: image shape (C, H, W); taken from the data set by the command line.
-        width: feature maps of the first layer.
+        width: feature maps next to the image: of the encoder's first layer, of the decoder's last hidden layer.
         depth: residual blocks at each resolution.
         activation: "relu", "tanh" or "silu".
-        conditioning: "none"; "concat": one-hot label maps beside the image.
+        conditioning: "none"; "concat": one-hot label maps beside the image, of the decoder the label beside the latent.
         num_classes: classes of the labels; taken from the data set by the command line.
 
     Raises:
         UserError: for a size other than 28, 32 or 64, an option out of range, or a conditioning without labels.
     """
+
+    side: ClassVar[Literal["encoder", "decoder"]]
 
     def __init__(
         self,
@@ -80,17 +71,25 @@ class Encoder(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        check_options("encoder", activation, {"width": (width, 1), "depth": (depth, 0)})
-        self.halvings = _halvings("encoder", shape)
+        name = f"model.{self.side}"
+        check_options(name, width, depth, activation)
+        self.halvings = doublings(name, shape, width)
         self.shape, self.width, self.depth, self.activation = tuple(shape), width, depth, activation
-        self.conditioning, self.num_classes = conditioning, classes_of("encoder", conditioning, num_classes)
+        self.conditioning = conditioning
+        self.num_classes = classes_of(name, conditioning, get_args(Conditioning), num_classes)
         self.layers: nn.Sequential | None = None
+
+
+class Encoder(_Network):
+    """Images to features, what the bottleneck makes its latents of."""
+
+    side = "encoder"
 
     def build(self, features: int) -> None:
         """Make the layers; see `layers.connect`."""
-        if not unbuilt(self, "encoder", features=features):
+        if not unbuilt(self, self.side, features=features):
             return
-        inputs = self.shape[0] + (self.num_classes or 0)
+        inputs = self.shape[0] + one_hot_size(self)
         layers: list[nn.Module] = []
         for step in range(self.halvings):
             maps = self.width << step
@@ -108,43 +107,17 @@ class Encoder(nn.Module):
         return features
 
 
-class Decoder(nn.Module):
-    """Latents to what the likelihood makes its distribution of.
+class Decoder(_Network):
+    """Latents to what the likelihood makes its distribution of."""
 
-    Args:
-        shape: image shape (C, H, W); taken from the data set by the command line.
-        width: feature maps of the last hidden layer.
-        depth: residual blocks at each resolution.
-        activation: "relu", "tanh" or "silu".
-        conditioning: "none"; "concat": the one-hot label beside the latent.
-        num_classes: classes of the labels; taken from the data set by the command line.
-
-    Raises:
-        UserError: for a size other than 28, 32 or 64, an option out of range, or a conditioning without labels.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        width: int = 32,
-        depth: int = 0,
-        activation: Activation = "relu",
-        conditioning: Conditioning = "none",
-        num_classes: int | None = None,
-    ) -> None:
-        super().__init__()
-        check_options("decoder", activation, {"width": (width, 1), "depth": (depth, 0)})
-        self.halvings = _halvings("decoder", shape)
-        self.shape, self.width, self.depth, self.activation = tuple(shape), width, depth, activation
-        self.conditioning, self.num_classes = conditioning, classes_of("decoder", conditioning, num_classes)
-        self.layers: nn.Sequential | None = None
+    side = "decoder"
 
     def build(self, latent_dim: int, channels: int) -> None:
         """Make the layers; see `layers.connect`."""
-        if not unbuilt(self, "decoder", latent_dim=latent_dim, channels=channels):
+        if not unbuilt(self, self.side, latent_dim=latent_dim, channels=channels):
             return
         side, maps = self.shape[1] >> self.halvings, self.width << (self.halvings - 1)
-        inputs = latent_dim + (self.num_classes or 0)
+        inputs = latent_dim + one_hot_size(self)
         layers: list[nn.Module] = [nn.Linear(inputs, maps * side * side), nn.Unflatten(1, (maps, side, side))]
         for step in reversed(range(self.halvings)):
             layers += [Block(maps, self.activation) for _ in range(self.depth)]

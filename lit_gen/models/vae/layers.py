@@ -1,4 +1,4 @@
-"""What the networks share: labels, activations, first weights, and how sizes reach them.
+"""What the networks share: activations, checks of options, first weights, and how sizes reach them.
 
 A network of this family is made in two steps. Its constructor takes what the config says. ``build`` makes its layers,
 once, with the sizes that follow from the other parts: `connect` asks the bottleneck for its features and latents and
@@ -6,12 +6,13 @@ the likelihood for its channels. So a config says the size of the latent in one 
 these sizes in its constructor instead and have no ``build``.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal
 
 from torch import nn
 
-from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least, one_of
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.vae.bottleneck import Bottleneck
 
@@ -69,52 +70,18 @@ def layers_of(network: nn.Module) -> nn.Sequential:
     return network.layers
 
 
-# ---- what a constructor checks
+# ---- options and weights
 
 
-def check_options(name: str, activation: str, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """See that a network's options are in range.
-
-    Args:
-        name: "encoder" or "decoder", for the message.
-        activation: one of `ACTIVATIONS`.
-        sizes: by name of the option its value and the least allowed.
+def check_options(name: str, width: int, depth: int, activation: str) -> None:
+    """Refuse options of the network ``name`` that are out of range.
 
     Raises:
-        UserError: for the first that is not.
+        UserError: for the first one.
     """
-    for option, (value, least) in sizes.items():
-        if value < least:
-            raise UserError(f"model.{name}.{option}: {value} was found, a whole number of at least {least} is expected")
-    if activation not in ACTIVATIONS:
-        raise UserError(
-            f"model.{name}.activation: {activation!r} was found, one of {', '.join(ACTIVATIONS)} is expected"
-            f"{nearest(str(activation), ACTIVATIONS)}"
-        )
-
-
-def classes_of(name: str, conditioning: str, num_classes: int | None) -> int | None:
-    """The number of classes that a network keeps: ``num_classes`` where it is conditional, else None.
-
-    Raises:
-        UserError: for an unknown ``conditioning``, or one that needs labels where the data has none.
-    """
-    known = get_args(Conditioning)
-    if conditioning not in known:
-        raise UserError(
-            f"model.{name}.conditioning: {conditioning!r} was found, one of {', '.join(known)} is expected"
-            f"{nearest(str(conditioning), known)}"
-        )
-    if conditioning == "none":
-        return None
-    if num_classes is None:
-        raise UserError(
-            f"model.{name}.conditioning: {conditioning!r} needs num_classes, but the data set has no labels"
-        )
-    return num_classes
-
-
-# ---- labels and weights
+    at_least(1, f"{name}.", width=width)
+    at_least(0, f"{name}.", depth=depth)
+    one_of(ACTIVATIONS, f"{name}.", activation=activation)
 
 
 def initialize(module: nn.Module) -> None:

@@ -8,16 +8,16 @@ likelihood, probabilistic PCA.
 
 import math
 from itertools import pairwise
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from lit_gen.models.nn.conditioning import with_labels
+from lit_gen.models.nn.conditioning import classes_of, one_hot_size, with_labels
 from lit_gen.models.vae.layers import (
     ACTIVATIONS,
     Activation,
     Conditioning,
     check_options,
-    classes_of,
     initialize,
     layers_of,
     unbuilt,
@@ -34,20 +34,22 @@ def _stack(sizes: list[int], activation: Activation) -> nn.Sequential:
     return nn.Sequential(*layers[:-1]).apply(initialize)
 
 
-class Encoder(nn.Module):
-    """Images or points to features, what the bottleneck makes its latents of.
+class _Network(nn.Module):
+    """The constructor of encoder and decoder, which are one another's mirror image.
 
     Args:
         shape: sample shape (C, H, W); taken from the data set by the command line. Points are (2, 1, 1).
         width: units of each hidden layer.
         depth: number of hidden layers; 0 for a linear map.
         activation: "relu", "tanh" or "silu".
-        conditioning: "none"; "concat": the one-hot label beside the sample.
+        conditioning: "none"; "concat": the one-hot label beside the sample, of the decoder beside the latent.
         num_classes: classes of the labels; taken from the data set by the command line.
 
     Raises:
         UserError: for an option out of range, or a conditioning without labels.
     """
+
+    side: ClassVar[Literal["encoder", "decoder"]]
 
     def __init__(
         self,
@@ -59,15 +61,23 @@ class Encoder(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        check_options("encoder", activation, {"width": (width, 1), "depth": (depth, 0)})
+        name = f"model.{self.side}"
+        check_options(name, width, depth, activation)
         self.shape, self.width, self.depth, self.activation = tuple(shape), width, depth, activation
-        self.conditioning, self.num_classes = conditioning, classes_of("encoder", conditioning, num_classes)
+        self.conditioning = conditioning
+        self.num_classes = classes_of(name, conditioning, get_args(Conditioning), num_classes)
         self.layers: nn.Sequential | None = None
+
+
+class Encoder(_Network):
+    """Images or points to features, what the bottleneck makes its latents of."""
+
+    side = "encoder"
 
     def build(self, features: int) -> None:
         """Make the layers; see `layers.connect`."""
-        if unbuilt(self, "encoder", features=features):
-            inputs = math.prod(self.shape) + (self.num_classes or 0)
+        if unbuilt(self, self.side, features=features):
+            inputs = math.prod(self.shape) + one_hot_size(self)
             self.layers = _stack([inputs, *[self.width] * self.depth, features], self.activation)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -76,40 +86,15 @@ class Encoder(nn.Module):
         return features
 
 
-class Decoder(nn.Module):
-    """Latents to what the likelihood makes its distribution of; the encoder's mirror image.
+class Decoder(_Network):
+    """Latents to what the likelihood makes its distribution of; the encoder's mirror image."""
 
-    Args:
-        shape: sample shape (C, H, W); taken from the data set by the command line. Points are (2, 1, 1).
-        width: units of each hidden layer.
-        depth: number of hidden layers; 0 for a linear map.
-        activation: "relu", "tanh" or "silu".
-        conditioning: "none"; "concat": the one-hot label beside the latent.
-        num_classes: classes of the labels; taken from the data set by the command line.
-
-    Raises:
-        UserError: for an option out of range, or a conditioning without labels.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        width: int = 400,
-        depth: int = 1,
-        activation: Activation = "relu",
-        conditioning: Conditioning = "none",
-        num_classes: int | None = None,
-    ) -> None:
-        super().__init__()
-        check_options("decoder", activation, {"width": (width, 1), "depth": (depth, 0)})
-        self.shape, self.width, self.depth, self.activation = tuple(shape), width, depth, activation
-        self.conditioning, self.num_classes = conditioning, classes_of("decoder", conditioning, num_classes)
-        self.layers: nn.Sequential | None = None
+    side = "decoder"
 
     def build(self, latent_dim: int, channels: int) -> None:
         """Make the layers; see `layers.connect`."""
-        if unbuilt(self, "decoder", latent_dim=latent_dim, channels=channels):
-            inputs, outputs = latent_dim + (self.num_classes or 0), channels * math.prod(self.shape[1:])
+        if unbuilt(self, self.side, latent_dim=latent_dim, channels=channels):
+            inputs, outputs = latent_dim + one_hot_size(self), channels * math.prod(self.shape[1:])
             self.layers = _stack([inputs, *[self.width] * self.depth, outputs], self.activation)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

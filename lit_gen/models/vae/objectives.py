@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.distributed import mean_over_ranks
-from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least, not_negative, one_of
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.vae.bottleneck import Bottleneck, Code
 from lit_gen.training.schedules import Schedule
@@ -120,15 +121,10 @@ class ELBO(Objective):
         gamma: float = 1000.0,
         reduction: Reduction = "sum",
     ) -> None:
-        for name, value in {"beta": beta, "free_bits": free_bits, "gamma": gamma}.items():
-            if not isinstance(value, Schedule) and not 0 <= value < math.inf:
-                raise UserError(f"model.objective.{name}: {value} was found, a number of at least 0 is expected")
-        if reduction not in get_args(Reduction):
-            known = get_args(Reduction)
-            raise UserError(
-                f"model.objective.reduction: {reduction!r} was found, one of {', '.join(known)} is expected"
-                f"{nearest(str(reduction), known)}"
-            )
+        if not isinstance(beta, Schedule):  # which checks itself
+            not_negative("model.objective.", beta=beta)
+        not_negative("model.objective.", free_bits=free_bits, gamma=gamma)
+        one_of(get_args(Reduction), "model.objective.", reduction=reduction)
         if capacity is not None and (free_bits or beta != 1.0):
             other = f"free_bits {free_bits}; set free_bits to 0" if free_bits else "a beta; set beta to 1.0"
             raise UserError(f"model.objective.capacity: it was found beside {other}, or leave out capacity")
@@ -238,8 +234,7 @@ class IWAE(Objective):
     measured = ("effective_samples",)
 
     def __init__(self, k: int, dreg: bool = False) -> None:
-        if k < 1:
-            raise UserError(f"model.objective.k: {k} was found, a whole number of at least 1 is expected")
+        at_least(1, "model.objective.", k=k)
         self.k = self.samples = k
         self.dreg = dreg
 

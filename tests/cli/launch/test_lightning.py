@@ -98,10 +98,12 @@ def test_resume_after_a_kill_drops_what_is_logged_again(lit_gen, tmp_path):
     run = tmp_path / "runs/r/whole"
     log = (run / "metrics.csv").read_bytes()
     (run / "checkpoints/step=00000008.ckpt").unlink()  # as if killed after step 4 was saved and step 8 was logged,
-    (run / "checkpoints/step=00000006.partial").write_bytes(b"half")  # in the middle of a checkpoint
+    half = run / "checkpoints/.step=00000008.ckpt.0123456789abcdef.partial"
+    half.write_bytes(b"half")  # in the middle of a checkpoint,
     (run / "metrics.csv").write_bytes(log + b"10,0.5")  # and in the middle of a row
     assert lit_gen("fit", "--resume", str(run))[0] == 0
     assert (run / "metrics.csv").read_bytes() == log
+    assert not half.exists()
     assert len(list(yaml.safe_load_all((run / "run.yaml").read_text(encoding="utf-8")))) == 2
 
 

@@ -49,7 +49,7 @@ def test_a_killed_encoding_continues_and_ends_the_same(tmp_path, workers):
     kept = [p for p in (tmp_path / "killed.shards").iterdir() if "-" in p.name]
     assert len(kept) == 5
     kept[0].write_bytes(kept[0].read_bytes()[:-50])  # torn by a crash of the machine
-    (tmp_path / "killed.0123.partial").write_bytes(b"of a process that is no more")
+    (tmp_path / ".killed.0123456789abcdef.partial").write_bytes(b"of a process that is no more")
     second = Failing(TEXT)
     encode(target, second, shard=1000, workers=workers)
     assert second.done == shards - 4

@@ -27,13 +27,13 @@ OPTIONS = [{"depth": 2, "activation": "tanh"}, {"depth": 1, "activation": "silu"
 
 
 def networks():
-    """Every class that takes the shape of the data."""
+    """Every class that takes the shape of the data, without their bases."""
     for info in pkgutil.iter_modules(lit_gen.models.vae.__path__, "lit_gen.models.vae."):
         if info.name.endswith(".module"):
             continue
         for value in vars(importlib.import_module(info.name)).values():
             ours = inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == info.name
-            if ours and "shape" in inspect.signature(value).parameters:
+            if ours and value.__name__[0] != "_" and "shape" in inspect.signature(value).parameters:
                 yield value
 
 
