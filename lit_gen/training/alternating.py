@@ -103,6 +103,29 @@ class Alternating(TrainingModule):
         self.monitor.add(step, values)
         return Terms(found.total, values, watched, signals)
 
+    def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict) -> None:
+        """Stop a run whose terms went wrong, and write the log entry where one is due.
+
+        Terms are looked at at once on a CPU; elsewhere at the next log entry, so that no step waits for the device.
+
+        Args:
+            step: which step this is, from 1.
+            extra: further scalars of the entry, without their ``train/``.
+
+        Raises:
+            NonFiniteLossError: if a term was NaN or infinite.
+        """
+        detailed = self.detailed(step)
+        if (detailed or self.device.type == "cpu") and (failure := self.monitor.failure()):
+            self.stop_non_finite(f"{self.blamed(failure[1])} became NaN or infinite at step {failure[0]}")
+        if detailed:
+            values = self.monitor.means(gathered=False) | extra()  # each rank was given the same values
+            self.log_scalars({f"train/{name}": value for name, value in values.items()})
+
+    def blamed(self, term: str) -> str:
+        """What the message of a run that is stopped calls a term."""
+        return f"the {term}"
+
     @contextmanager
     def _frozen_but(self, player: str) -> Iterator[None]:
         """Let gradients into one player's parameters only; what the user froze stays frozen."""

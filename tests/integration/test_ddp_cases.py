@@ -11,8 +11,9 @@ from support import many_cases
 
 from lit_gen.models.adversarial import penalties, regularizers
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*no `validation_step`")  # families of the tests have none
 QUICK = ("all at once", "synchronized batch norm", "accumulation", "ADA")
-LATER = [name for name in many_cases.CASES if name not in QUICK]
+LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,4 @@ def test_two_ranks_with_half_the_batch_equal_one(two_ranks, name):
         two = torch.load(two_ranks / f"{name} {rank}.pt")
         assert one.keys() == two.keys()
         for key, value in one.items():
-            if not key.startswith("monitor."):
-                assert torch.allclose(value, two[key], rtol=0, atol=1e-5), key
-        assert torch.allclose(one["monitor.sums"], two["monitor.sums"], atol=1e-3)
+            assert torch.allclose(value, two[key], rtol=0, atol=1e-3 if key.startswith("monitor.") else 1e-5), key

@@ -16,6 +16,12 @@ from lit_gen.data.images.mnist import MNIST
 from lit_gen.models.adversarial import ada, augment, losses, penalties, regularizers
 from lit_gen.models.gan import dcgan, mlp
 from lit_gen.models.gan.module import GAN
+from lit_gen.models.likelihoods.gaussian import Gaussian
+from lit_gen.models.vae import mlp as vae_mlp
+from lit_gen.models.vae.bottleneck import GaussianBottleneck
+from support.adversarial_vae import AdversarialVAE
+from support.cycle import Cycle
+from support.inverse import Inverse
 
 STEPS, BATCH = 20, 32
 SHAPE = (1, 28, 28)
@@ -91,20 +97,43 @@ CASES = {
 }  # fmt: skip
 
 
+def cycle(optimizer):
+    """Two generators between latents and digits."""
+    networks = mlp.Generator(SHAPE, 4, 16, 1), Inverse(SHAPE, 4)
+    judges = mlp.Discriminator(SHAPE, 16, 1), mlp.Discriminator((4, 1, 1), 16, 1)
+    return Cycle(*networks, *judges, optimizer=optimizer)
+
+
+def adversarial_vae(optimizer):
+    """A VAE of grey digits with an adversarial term."""
+    networks = vae_mlp.Encoder(SHAPE, 16), vae_mlp.Decoder(SHAPE, 16), GaussianBottleneck(4), Gaussian()
+    return AdversarialVAE(*networks, mlp.Discriminator(SHAPE, 16, 1), 10.0, optimizer)
+
+
+FAMILIES = {"cycle": cycle, "adversarial VAE": adversarial_vae}
+"""Families outside the package, on its parts."""
+
+
 def train(name, world):
     """The state of a case after 20 steps with the same global batch at any world size."""
-    networks, options, rate = CASES[name]
     torch.manual_seed(0)
-    generator, discriminator = networks()
-    sgd = functools.partial(torch.optim.SGD, lr=rate)
-    model = GAN(generator, discriminator, **{"generator_optimizer": sgd, "discriminator_optimizer": sgd, **options()})
+    if name in FAMILIES:
+        model = FAMILIES[name](functools.partial(torch.optim.SGD, lr=0.001))
+    else:
+        networks, options, rate = CASES[name]
+        generator, discriminator = networks()
+        sgd = functools.partial(torch.optim.SGD, lr=rate)
+        made = {"generator_optimizer": sgd, "discriminator_optimizer": sgd, **options()}
+        model = GAN(generator, discriminator, **made)
     trainer = Trainer(
         accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", max_steps=STEPS, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         limit_val_batches=0, use_distributed_sampler=False, log_every_n_steps=7,
     )  # fmt: skip
     trainer.fit(model, datamodule=MNIST(embedded=True, batch_size=BATCH // world))
-    return {key: value.clone() for key, value in model.state_dict().items()}
+    model.monitor.settle()
+    sums = {f"monitor.{name}": torch.tensor(value) for name, value in model.monitor.sums.items()}
+    return {key: value.clone() for key, value in model.state_dict().items()} | sums
 
 
 if __name__ == "__main__":

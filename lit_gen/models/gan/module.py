@@ -187,9 +187,7 @@ class GAN(Alternating, Sampler):
             seen |= self._update("generator", of_generator, step, shared)
 
         self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
-        self._stop_if_not_finite(step + 1)
-        if self.detailed(step + 1):
-            self._log(seen, scheduled)
+        self.end_step(step + 1, lambda: self._scalars(seen, scheduled))
 
     def _update(self, side: Network, batches: list[ImageBatch], update: int, shared: list[Fakes]) -> dict[str, Tensor]:
         """Update one network; returns means that the log shows of its own step.
@@ -272,22 +270,15 @@ class GAN(Alternating, Sampler):
         """Real images that the discriminator has been shown, over all ranks, since the run began."""
         return self.trainer.global_step * datasets.data_of(self.trainer).per_step()[0]
 
-    def _stop_if_not_finite(self, step: int) -> None:
-        """Raise at once on a CPU; elsewhere at the next log entry, so that no step waits for the device."""
-        if self.device.type != "cpu" and not self.detailed(step):
-            return
-        failure = self.monitor.failure()
-        if failure is not None:
-            when, term = failure
-            network = next(side for side, names in self._game.names.items() if term in names)
-            self.stop_non_finite(f"the loss of the {network} became NaN or infinite at step {when}")
+    def blamed(self, term: str) -> str:
+        """The network whose loss it is part of."""
+        return f"the loss of the {next(side for side, names in self._game.names.items() if term in names)}"
 
-    def _log(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> None:
-        """Log the mean of each loss term since the last entry, and this step's logits and gradient norms."""
+    def _scalars(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> dict[str, float]:
+        """What a log entry shows beside the means of the loss terms: this step's logits and gradient norms."""
         extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
-        values = self.monitor.means(gathered=False) | {name: float(v) for name, v in (seen | extra).items()} | scheduled
-        scalars = {f"train/{name}": value for name, value in values.items()}
-        self.log_scalars(scalars | {"train/images_seen": float(self.images_seen)})
+        values = {name: float(value) for name, value in (seen | extra).items()}
+        return values | scheduled | {"images_seen": float(self.images_seen)}
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
         """Names of what is logged, split included.
