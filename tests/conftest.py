@@ -10,6 +10,8 @@ import torch
 from lit_gen.cli import entry
 
 DATA = os.environ.get("LIT_GEN_DATA")
+# programs that tests start import support too
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> None:
