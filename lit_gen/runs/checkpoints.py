@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
-import lit_gen
 from lit_gen.core.errors import UserError
 from lit_gen.runs import directory
 
@@ -64,7 +63,8 @@ def refuse_old_paths(content: Any, file: Path) -> None:
     Raises:
         UserError: with the first old path.
     """
-    modules = {found.name for found in pkgutil.walk_packages(lit_gen.__path__, "lit_gen.")}
+    package = str(Path(__file__).parents[1])
+    modules = {found.name for found in pkgutil.walk_packages([package], "lit_gen.")}
     for path in _dotted_paths(content):
         if path.rpartition(".")[0] not in modules:
             raise UserError(f"{file} was written by an earlier lit_gen: it names {path}, which is not there any more")
