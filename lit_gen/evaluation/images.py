@@ -108,10 +108,10 @@ class Scorer:
             self._real_side()
 
     def _real_side(self) -> tuple[Reference, tuple[Extracted, Extracted] | None]:
-        """The reference, and for memorization features of training and of held-out images."""
+        """The reference, and where a metric needs them features of training and of held-out images."""
         if isinstance(self.real, Reference):
             return self.real, None
-        return self.real.reference(), self.real.train_and_held_out() if "memorization" in self.metrics else None
+        return self.real.reference(), self.real.train_and_held_out(self.metrics)
 
     def _compare(self, generated: Extracted | Gaussian | None, count: int, raw: str = "") -> dict[str, float]:
         """The numbers of one set by their public names; on rank 0."""

@@ -15,7 +15,7 @@ from lit_gen.callbacks.evaluators.images import ImageEvaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError, under
-from lit_gen.evaluation.comparison import METRICS, Metric, check_metrics
+from lit_gen.evaluation.comparison import METRICS, check_logits, check_metrics, needing
 from lit_gen.evaluation.extractors.base import check_shape
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.features import extract
@@ -62,7 +62,7 @@ class FID(ImageEvaluator):
     def __init__(
         self,
         extractor: str | nn.Module = "inception-v3-compat",
-        metrics: list[Metric] = ["fid"],  # noqa: B006  never changed; the command line shows it
+        metrics: list[str] = ["fid"],  # noqa: B006  never changed; the command line shows it
         count: int = 10_000,
         every: int = 0,
         every_epochs: int = 0,
@@ -140,18 +140,19 @@ class FID(ImageEvaluator):
             raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
         if self.per_class and (real.labels is None or int(torch.bincount(real.labels).min()) < 2):
             raise UserError(f"{self.option}.per_class: two real images of each class are expected, with labels")
-        if "memorization" in self.metrics:
+        if names := needing(self.metrics, "held_out"):
             others: tuple[Split, ...] = ("val", "test") if self.reference == "train" else ("train",)
             if not any(len(data.split(name)) for name in others):
-                raise UserError(f"{self.option}.metrics: memorization needs a train split and a held-out one{hint}")
+                raise UserError(f"{self.option}.metrics: {names[0]} needs a train split and a held-out one{hint}")
 
     def _try_out(self, images: Tensor) -> None:
         """Find out before the first step whether the extractor gives what the metrics need."""
         assert self._extractor is not None
         known = getattr(self._extractor, "dim", None)  # a block of Inception takes a minute on a CPU
         made = None if known else extract(self._extractor, images)
-        if "is" in self.metrics and made is not None and made.logits is None:
-            raise UserError(f"{self.option}.metrics: is needs a classifier, but the extractor gives no logits")
+        if made is not None:
+            with under(f"{self.option}."):
+                check_logits(self.metrics, made)
         given = known if made is None else made.features.shape[1]
         if isinstance(self._real, Reference) and len(self._real.gaussian.mean) != given:
             found = f"statistics of {len(self._real.gaussian.mean)} features"
