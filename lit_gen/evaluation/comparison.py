@@ -1,8 +1,9 @@
 """From features to numbers: the metrics of one comparison."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from lit_gen.core.errors import UserError, nearest, note
 from lit_gen.evaluation.features import Extracted
@@ -10,8 +11,89 @@ from lit_gen.evaluation.reference import Reference
 from lit_gen.metrics import inception_score, kernel, neighbors
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 
-Metric = Literal["fid", "kid", "is", "prc", "dc", "memorization"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
+Needs = Literal["gaussian", "features", "logits", "held_out"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All that the package knows of a metric of features: an entry of `METRICS` is enough to add one.
+
+    Attributes:
+        name: what ``metrics: [...]`` calls it.
+        keys: what its numbers are called, without an underscore but for the ``_std`` of a spread.
+        needs: what `compute` is called with. ``gaussian``: the `Gaussian` of the generated and that of the real
+            features, which is all that streaming mode and published statistics have; ``features``: those of generated
+            (n, d) and of real images (m, d); ``logits``: those of generated images (n, K); ``held_out``: features of
+            generated (n, d), training (m, d) and held-out images (l, d).
+        compute: a function of `lit_gen.metrics`. It returns a number or a tuple that begins with those of `keys`.
+        settings: its constants for the record, from the number of images of the smaller side.
+        published: what the first key is called with the published Inception weights; None for the same.
+        distance: whether the minimum over several sets of images is reported too.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    needs: Needs
+    compute: Callable[..., float | tuple[float, ...]]
+    settings: Callable[[int], dict[str, Any]] = lambda images: {}
+    published: str | None = None
+    distance: bool = False
+
+
+def _frechet(generated: Gaussian, real: Gaussian) -> float:
+    """The Fréchet distance, whose warning of few samples is for the person who runs the program."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        distance = frechet_distance(generated, real)
+    for warning in caught:
+        note(str(warning.message))
+    return distance
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("fid", ("fd",), "gaussian", _frechet, published="fid", distance=True),
+        Metric(
+            "kid",
+            ("kd", "kd_std"),
+            "features",
+            kernel.kernel_distance,
+            lambda images: {"subsets": kernel.SUBSETS, "subset_size": min(kernel.SUBSET_SIZE, images)},
+            published="kid",
+            distance=True,
+        ),
+        Metric(
+            "is",
+            ("cs", "cs_std"),
+            "logits",
+            inception_score.inception_score,
+            lambda images: {"splits": inception_score.SPLITS},
+            published="is",
+        ),
+        Metric(
+            "prc",
+            ("precision", "recall"),
+            "features",
+            neighbors.precision_recall,
+            lambda images: {"neighbors": neighbors.PRECISION_NEIGHBORS},
+        ),
+        Metric(
+            "dc",
+            ("density", "coverage"),
+            "features",
+            neighbors.density_coverage,
+            lambda images: {"neighbors": neighbors.COVERAGE_NEIGHBORS},
+        ),
+        Metric("memorization", ("memorization",), "held_out", neighbors.memorization_ratio),
+    )
+}
+"""Every metric by its name. Your own file may add one: ``METRICS["name"] = Metric("name", ...)``."""
+
+
+def needing(metrics: Sequence[str], *needs: Needs) -> list[str]:
+    """Those of the metrics, by name, that need one of ``needs``."""
+    return [name for name in metrics if METRICS[name].needs in needs]
 
 
 def check_metrics(metrics: Sequence[str], streaming: bool, reference: Reference | None) -> None:
@@ -25,13 +107,24 @@ def check_metrics(metrics: Sequence[str], streaming: bool, reference: Reference 
             raise UserError(f"metrics: {name!r} is none{nearest(name, METRICS)} (expected {', '.join(METRICS)})")
     if not metrics:
         raise UserError(f"metrics: none was given, some of {', '.join(METRICS)} are expected")
-    others = [name for name in metrics if name != "fid"]
+    others = needing(metrics, "features", "logits", "held_out")
     if streaming and others:
-        raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has fid alone")
-    needing = [name for name in others if name != "is"]
-    if needing and reference is not None and reference.extracted is None:
-        needed = f"metrics: {', '.join(needing)} need the features of real images"
+        sums = ", ".join(needing(list(METRICS), "gaussian"))
+        raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has {sums} alone")
+    lacking = needing(metrics, "features", "held_out")
+    if lacking and reference is not None and reference.extracted is None:
+        needed = f"metrics: {', '.join(lacking)} need the features of real images"
         raise UserError(f"{needed}, but the reference holds mu and sigma alone")
+
+
+def check_logits(metrics: Sequence[str], extracted: Extracted) -> None:
+    """Refuse metrics of logits for an extractor that is no classifier.
+
+    Raises:
+        UserError: for the first such metric.
+    """
+    if extracted.logits is None and (names := needing(metrics, "logits")):
+        raise UserError(f"metrics: {names[0]} needs a classifier, but the extractor gives no logits")
 
 
 def compare(
@@ -49,33 +142,36 @@ def compare(
         held_out: features of training and of held-out images, for ``memorization``.
 
     Returns:
-        ``fd``; ``kd``, ``kd_std``; ``cs``, ``cs_std``; ``precision``, ``recall``; ``density``, ``coverage``;
-        ``memorization``.
+        The numbers by their keys, in the order of `METRICS`; none of a metric whose features are not there.
+
+    Raises:
+        UserError: for features that a metric cannot take.
     """
+    if isinstance(generated, Extracted):
+        check_logits(metrics, generated)
     values: dict[str, float] = {}
-    if "fid" in metrics:
-        gaussian = generated if isinstance(generated, Gaussian) else generated.gaussian
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            values["fd"] = frechet_distance(gaussian, reference.gaussian)
-        for warning in caught:
-            note(str(warning.message))
-    if isinstance(generated, Gaussian):
-        return values
-    if "is" in metrics:
-        if generated.logits is None:
-            raise UserError("metrics: is needs a classifier, but the extractor gives no logits")
-        values["cs"], values["cs_std"] = inception_score.inception_score(generated.logits)[:2]
-    if reference.extracted is None:
-        return values
-    real = reference.extracted.features
-    if "kid" in metrics:
-        values["kd"], values["kd_std"] = kernel.kernel_distance(generated.features, real)[:2]
-    if "prc" in metrics:
-        values["precision"], values["recall"] = neighbors.precision_recall(generated.features, real)
-    if "dc" in metrics:
-        values["density"], values["coverage"] = neighbors.density_coverage(generated.features, real)
-    if "memorization" in metrics and held_out is not None:
-        train, other = held_out
-        values["memorization"] = neighbors.memorization_ratio(generated.features, train.features, other.features)
+    for metric in METRICS.values():
+        inputs = _inputs(metric.needs, generated, reference, held_out) if metric.name in metrics else None
+        if inputs is not None:
+            found = metric.compute(*inputs)
+            numbers = found if isinstance(found, tuple) else (found,)
+            values |= dict(zip(metric.keys, numbers, strict=False))  # a tuple may go on: the size of a subset
     return values
+
+
+def _inputs(
+    needs: Needs,
+    generated: Extracted | Gaussian,
+    reference: Reference,
+    held_out: tuple[Extracted, Extracted] | None,
+) -> tuple[Any, ...] | None:
+    """What a metric is computed from; None where it is not there."""
+    if needs == "gaussian":
+        return generated if isinstance(generated, Gaussian) else generated.gaussian, reference.gaussian
+    if isinstance(generated, Gaussian):
+        return None
+    if needs == "logits":
+        return (generated.logits,)
+    if needs == "held_out":
+        return None if held_out is None else (generated.features, held_out[0].features, held_out[1].features)
+    return None if reference.extracted is None else (generated.features, reference.extracted.features)

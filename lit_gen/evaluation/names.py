@@ -10,24 +10,11 @@ from typing import Any
 from torch import nn
 
 from lit_gen.core.files import hash_of_file
-from lit_gen.evaluation.comparison import Metric
+from lit_gen.evaluation.comparison import METRICS
 from lit_gen.evaluation.extractors.base import INCEPTION, PUBLISHED
 from lit_gen.evaluation.extractors.lenet import SHIPPED
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.protocols.images import FeatureExtractor
-
-PUBLISHED_NAMES = {"fd": "fid", "kd": "kid", "cs": "is"}
-"""What Frechet distance, kernel distance and classifier score are called with the published Inception weights."""
-
-KEYS: dict[Metric, tuple[str, ...]] = {
-    "fid": ("fd",),
-    "kid": ("kd", "kd_std"),
-    "is": ("cs", "cs_std"),
-    "prc": ("precision", "recall"),
-    "dc": ("density", "coverage"),
-    "memorization": ("memorization",),
-}
-"""The keys under which `lit_gen.evaluation.comparison.compare` gives each metric."""
 
 
 @dataclasses.dataclass
@@ -54,7 +41,7 @@ def extractor_named(extractor: str | nn.Module, weights: str | None = None) -> N
 
 
 def names_of(
-    metrics: Sequence[Metric], extractor: Named, count: int, suffix: str = "", repeats: int = 1, per_class: int = 0
+    metrics: Sequence[str], extractor: Named, count: int, suffix: str = "", repeats: int = 1, per_class: int = 0
 ) -> list[str]:
     """The public names of an evaluation's numbers.
 
@@ -67,7 +54,7 @@ def names_of(
         per_class: images of each class that are compared as well; 0 for none.
     """
     named_by: Any = extractor  # nothing but name and weights is asked for
-    one_set = named(dict.fromkeys([key for m in metrics for key in KEYS[m]], 0.0), count, named_by, suffix)
+    one_set = named(dict.fromkeys([key for m in metrics for key in METRICS[m].keys], 0.0), count, named_by, suffix)
     found = list(one_set if repeats == 1 else summary([one_set] * repeats))
     if per_class:
         found.append(f"intra_{public_name('fd', per_class, named_by)}{suffix}")
@@ -91,11 +78,12 @@ def named(values: dict[str, float], count: int, extractor: FeatureExtractor, suf
 
 def summary(sets: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean over sets of images, and of distances the minimum, each called so: papers differ in which they print."""
+    distances = [name for m in METRICS.values() if m.distance for name in (m.keys[0], m.published) if name]
     values: dict[str, float] = {}
     for name in sets[0]:
         drawn = [s[name] for s in sets]
         values[f"{name}_mean{len(sets)}"] = math.fsum(drawn) / len(drawn)
-        if name.startswith(("fid", "fd", "kid", "kd")) and not re.search(r"_std(_raw)?$", name):
+        if re.match(rf"({'|'.join(distances)})\d", name) and not re.search(r"_std(_raw)?$", name):
             values[f"{name}_min{len(sets)}"] = min(drawn)
     return values
 
@@ -103,8 +91,9 @@ def summary(sets: Sequence[dict[str, float]]) -> dict[str, float]:
 def public_name(key: str, count: int, extractor: FeatureExtractor) -> str:
     """See `named`."""
     short, _, std = key.partition("_")
-    if (extractor.name, extractor.weights) == (INCEPTION, PUBLISHED) and short in PUBLISHED_NAMES:
-        name = f"{PUBLISHED_NAMES[short]}{thousands(count)}"
+    published = {m.keys[0]: m.published for m in METRICS.values() if m.published}
+    if (extractor.name, extractor.weights) == (INCEPTION, PUBLISHED) and short in published:
+        name = f"{published[short]}{thousands(count)}"
     else:
         name = f"{short}{thousands(count)}_{extractor.name}"
     return f"{name}_{std}" if std else name

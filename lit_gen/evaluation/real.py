@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
-from lit_gen.evaluation.comparison import compare
+from lit_gen.evaluation.comparison import compare, needing
 from lit_gen.evaluation.features import Extracted
 from lit_gen.evaluation.reference import Reference, chosen, real_reference
 from lit_gen.protocols.data import Images, Split
@@ -73,22 +73,25 @@ class Reals:
         split = self.other_split
         if split is None:
             return {}, None
-        wanted = (tuple(m for m in metrics if m != "memorization"), count)
+        wanted = (tuple(needing(metrics, "gaussian", "features", "logits")), count)
         if wanted not in self._floors:
             others = self._of(chosen(self.split_of(split).images, count), split)
             assert others.extracted is not None
             self._floors[wanted] = compare(others.extracted, self.reference(), wanted[0]), others.record
         return self._floors[wanted]
 
-    def train_and_held_out(self) -> tuple[Extracted, Extracted]:
-        """Features of the training images and of held-out ones, for the memorization ratio.
+    def train_and_held_out(self, metrics: Sequence[str]) -> tuple[Extracted, Extracted] | None:
+        """Features of the training images and of held-out ones; None if no metric needs them.
 
         Raises:
             UserError: if the data set has no held-out images.
         """
+        names = needing(metrics, "held_out")
+        if not names:
+            return None
         other = self.other_split
         if other is None or "train" not in (self.split, other):
-            raise UserError("metrics: memorization needs a train split and a held-out one")
+            raise UserError(f"metrics: {names[0]} needs a train split and a held-out one")
         if self._other is None:
             self._other = self._of(self.split_of(other).images, other)
         here, there = self.reference().extracted, self._other.extracted

@@ -14,8 +14,8 @@ from torch import Tensor
 from lit_gen import __version__
 from lit_gen.core.files import write_whole
 from lit_gen.core.randomness import BLOCK
+from lit_gen.evaluation.comparison import METRICS
 from lit_gen.evaluation.reference import Reference
-from lit_gen.metrics import inception_score, kernel, neighbors
 from lit_gen.protocols.images import FeatureExtractor
 
 
@@ -56,15 +56,9 @@ def save_record(path: Path, content: dict[str, Any]) -> Path:
 
 def protocol(extractor: FeatureExtractor, reference: Reference, metrics: Sequence[str], count: int) -> dict[str, Any]:
     """How the numbers came about, for ``eval/*.json``: what another person needs in order to get them again."""
-    real = None if reference.extracted is None else len(reference.extracted)
-    details: dict[str, Any] = {
-        "kid": {"subsets": kernel.SUBSETS, "subset_size": min(kernel.SUBSET_SIZE, count, real or count)},
-        "is": {"splits": inception_score.SPLITS},
-        "prc": {"neighbors": neighbors.PRECISION_NEIGHBORS},
-        "dc": {"neighbors": neighbors.COVERAGE_NEIGHBORS},
-    }
+    smaller = count if reference.extracted is None else min(count, len(reference.extracted))
     return {
-        "metrics": {name: details.get(name, {}) for name in metrics},
+        "metrics": {name: METRICS[name].settings(smaller) for name in metrics},
         "count": count,
         "extractor": {
             "name": extractor.name,

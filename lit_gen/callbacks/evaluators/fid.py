@@ -4,7 +4,6 @@ Every number is computed from the same features: images drawn by global index, m
 extractor in blocks of 64, gathered in the order of their indices. docs/metrics.md has the protocol.
 """
 
-import functools
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +16,16 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError, under
 from lit_gen.core.options import at_least, expect
-from lit_gen.evaluation.comparison import METRICS, Metric, check_metrics, compare
+from lit_gen.evaluation.comparison import METRICS, check_logits, check_metrics, needing
 from lit_gen.evaluation.extractors.base import check_shape
 from lit_gen.evaluation.extractors.load import load_extractor
-from lit_gen.evaluation.features import Extracted, extract
-from lit_gen.evaluation.generated import EXACT, Drawing, first_index
-from lit_gen.evaluation.names import extractor_named, named, names_of, public_name, summary, thousands
+from lit_gen.evaluation.features import extract
+from lit_gen.evaluation.generated import EXACT, Drawing
+from lit_gen.evaluation.images import Scorer
+from lit_gen.evaluation.names import extractor_named, names_of, thousands
 from lit_gen.evaluation.real import SPLITS, Reals
 from lit_gen.evaluation.reference import Reference, published_statistics
-from lit_gen.evaluation.result import Result, protocol
-from lit_gen.metrics.frechet import Gaussian
+from lit_gen.evaluation.result import Result
 from lit_gen.protocols.data import ImageSets, Split
 from lit_gen.protocols.images import FeatureExtractor, Weights
 
@@ -64,7 +63,7 @@ class FID(ImageEvaluator):
     def __init__(
         self,
         extractor: str | nn.Module = "inception-v3-compat",
-        metrics: list[Metric] = ["fid"],  # noqa: B006  never changed; the command line shows it
+        metrics: list[str] = ["fid"],  # noqa: B006  never changed; the command line shows it
         count: int = 10_000,
         every: int = 0,
         every_epochs: int = 0,
@@ -89,8 +88,7 @@ class FID(ImageEvaluator):
         self.extractor, self.extractor_weights, self.extractor_hash = extractor, extractor_weights, extractor_hash
         self.reference, self.floor, self.repeats, self.per_class = reference, floor, repeats, per_class
         self._extractor: FeatureExtractor | None = None
-        self._published: Reference | None = None
-        self._reals: Reals | None = None
+        self._real: Reals | Reference | None = None
 
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`."""
@@ -109,7 +107,7 @@ class FID(ImageEvaluator):
         assert self._extractor is not None
         self.title = f"{self._extractor.name}-{thousands(self.count)}{self.suffix.replace('_', '-')}"
         self.title += "-raw" if self.weights == "raw" else ""
-        self._reals = None
+        self._real = None
         data = datasets.data_of(trainer)
         hint = f"; --{self.option} false leaves this evaluation out"
         shape = data.facts().get("shape")
@@ -124,8 +122,8 @@ class FID(ImageEvaluator):
             raise UserError(f"{self.option}.per_class: the model is unconditional, it draws no class on request")
         if self.reference not in SPLITS:
             with under(f"{self.option}."):
-                self._published = published_statistics(Path(self.reference))
-                check_metrics(self.metrics, self.streaming, self._published)
+                self._real = published_statistics(Path(self.reference))
+                check_metrics(self.metrics, self.streaming, self._real)
             if self.per_class:
                 raise UserError(f"{self.option}.per_class: {self.reference} holds statistics of all classes together")
         elif not datasets.has_images(data):
@@ -141,21 +139,22 @@ class FID(ImageEvaluator):
             raise UserError(f"{self.option}.reference: the data set has no {self.reference} split{hint}")
         if self.per_class and (real.labels is None or int(torch.bincount(real.labels).min()) < 2):
             raise UserError(f"{self.option}.per_class: two real images of each class are expected, with labels")
-        if "memorization" in self.metrics:
+        if names := needing(self.metrics, "held_out"):
             others: tuple[Split, ...] = ("val", "test") if self.reference == "train" else ("train",)
             if not any(len(data.split(name)) for name in others):
-                raise UserError(f"{self.option}.metrics: memorization needs a train split and a held-out one{hint}")
+                raise UserError(f"{self.option}.metrics: {names[0]} needs a train split and a held-out one{hint}")
 
     def _try_out(self, images: Tensor) -> None:
         """Find out before the first step whether the extractor gives what the metrics need."""
         assert self._extractor is not None
         known = getattr(self._extractor, "dim", None)  # a block of Inception takes a minute on a CPU
         made = None if known else extract(self._extractor, images)
-        if "is" in self.metrics and made is not None and made.logits is None:
-            raise UserError(f"{self.option}.metrics: is needs a classifier, but the extractor gives no logits")
+        if made is not None:
+            with under(f"{self.option}."):
+                check_logits(self.metrics, made)
         given = known if made is None else made.features.shape[1]
-        if self._published is not None and len(self._published.gaussian.mean) != given:
-            found = f"statistics of {len(self._published.gaussian.mean)} features"
+        if isinstance(self._real, Reference) and len(self._real.gaussian.mean) != given:
+            found = f"statistics of {len(self._real.gaussian.mean)} features"
             raise UserError(f"{self.option}.reference: {self.reference} holds {found}, the extractor gives {given}")
 
     def _load(self) -> None:
@@ -167,63 +166,9 @@ class FID(ImageEvaluator):
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
         """Draw and extract on all ranks, compare on rank 0."""
         assert self._extractor is not None
-        if self._reals is None and self._published is None:
+        if self._real is None:
             data = datasets.images_of(trainer)
-            self._reals = Reals(data.split, cast(Split, self.reference), data.name, self._extractor, module.device)
-        suffix, sets = self.suffix + ("_raw" if self.weights == "raw" else ""), []
-        for repeat in range(self.repeats):
-            first = first_index(repeat, self.count)
-            generated = drawing.features(self._extractor, first, self.count, None, self.streaming)
-            scores = distributed.from_first(functools.partial(self._compare, generated))
-            sets.append(named(scores, self.count, self._extractor, suffix))
-        classes = self._per_class(drawing, module.num_classes) if self.per_class else []  # type: ignore[arg-type]
-        return distributed.from_first(lambda: self._result(drawing, sets, classes))
-
-    def _compare(self, generated: Extracted | Gaussian | None) -> dict[str, float]:
-        assert generated is not None
-        with under(f"{self.option}: "):
-            if self._reals is None:
-                assert self._published is not None
-                return compare(generated, self._published, self.metrics)
-            held_out = self._reals.train_and_held_out() if "memorization" in self.metrics else None
-            return compare(generated, self._reals.reference(), self.metrics, held_out)
-
-    def _per_class(self, drawing: Drawing, classes: int) -> list[float]:
-        """The Frechet distance of each class."""
-        assert self._extractor is not None
-        distances = []
-        for label in range(classes):
-            labels = torch.full((self.per_class,), label)
-            generated = drawing.features(self._extractor, 0, self.per_class, labels)
-            distances.append(distributed.from_first(functools.partial(self._compare_class, generated, label)))
-        return distances
-
-    def _compare_class(self, generated: Extracted | Gaussian | None, label: int) -> float:
-        assert generated is not None
-        assert self._reals is not None
-        return compare(generated, self._reals.reference(label), ["fid"])["fd"]
-
-    def _result(self, drawing: Drawing, sets: list[dict[str, float]], classes: list[float]) -> Result:
-        """Public names and values, their floors, and the protocol."""
-        assert self._extractor is not None
-        extractor = self._extractor
-        values = sets[0] if self.repeats == 1 else summary(sets)
-        reference = self._published or (self._reals.reference() if self._reals else None)
-        assert reference is not None
-        record = protocol(extractor, reference, self.metrics, self.count) | {
-            "first_indices": [first_index(r, self.count) for r in range(self.repeats)],
-            "features_kept": "sums (streaming)" if self.streaming else "all (exact)",
-            **drawing.record,
-        }
-        if classes:
-            name = f"intra_{public_name('fd', self.per_class, extractor)}{self.suffix}"
-            name += "_raw" if self.weights == "raw" else ""
-            values = values | {name: sum(classes) / len(classes)}
-            record["per_class"] = {"count": self.per_class, "distances": classes}
-        if self.repeats > 1:
-            record["repeats"] = sets
-        floors: dict[str, float] = {}
-        if self.floor and self._reals is not None:
-            scores, record["floor"] = self._reals.floor(self.metrics, self.count)
-            floors = named(scores, record["floor"]["count"], extractor, self.suffix) if scores else {}
-        return Result(values, floors, record)
+            self._real = Reals(data.split, cast(Split, self.reference), data.name, self._extractor, module.device)
+        scorer = Scorer(self._extractor, self._real, self.metrics, self.suffix, self.floor, f"{self.option}: ")
+        kept = {"features_kept": "sums (streaming)" if self.streaming else "all (exact)"}
+        return scorer.drawn(drawing, self.count, self.repeats, self.streaming, self.per_class, kept)

@@ -15,7 +15,6 @@ from lit_gen.cli.launch.run_dir import of_checkpoint
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, nearest, under
 from lit_gen.core.files import read_npz
-from lit_gen.core.modes import exact_math
 from lit_gen.core.options import at_least
 from lit_gen.data.images.cifar import CIFAR10
 from lit_gen.data.images.folder import read_images
@@ -23,15 +22,15 @@ from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 from lit_gen.data.images.module import ImageData
 from lit_gen.data.images.npz import images_of
-from lit_gen.evaluation.comparison import METRICS, check_metrics, compare
+from lit_gen.evaluation.comparison import METRICS, check_metrics
 from lit_gen.evaluation.extractors.base import INCEPTION
 from lit_gen.evaluation.extractors.load import load_extractor
-from lit_gen.evaluation.features import extract
-from lit_gen.evaluation.generated import EXACT, Drawing, first_index
-from lit_gen.evaluation.names import named, summary, thousands
+from lit_gen.evaluation.generated import EXACT, Drawing
+from lit_gen.evaluation.images import Scorer
+from lit_gen.evaluation.names import thousands
 from lit_gen.evaluation.real import SPLITS, Reals
-from lit_gen.evaluation.reference import Reference, fingerprint, published_statistics
-from lit_gen.evaluation.result import Result, protocol, save_record, table
+from lit_gen.evaluation.reference import Reference, published_statistics
+from lit_gen.evaluation.result import Result, save_record, table
 from lit_gen.protocols.data import Split
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator
 from lit_gen.runs.checkpoints import read
@@ -58,9 +57,9 @@ def run(arguments: list[str]) -> int:
         check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
         name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
-        reference = _reference(options, extractor, where)
+        scorer = Scorer(extractor, _reference(options, extractor, where), options.metrics)
     source = _source(Path(options.source), extractor)
-    result, shown = _score(options, extractor, reference, source, where)
+    result, shown = _score(options, scorer, source, where)
     print(table(result), end="")
     out = Path(options.out) if options.out else None
     if out is None and isinstance(source, Run):
@@ -152,41 +151,20 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
 
 
 def _score(
-    options: argparse.Namespace,
-    extractor: FeatureExtractor,
-    real: Reals | Reference,
-    source: Tensor | Run,
-    where: torch.device,
+    options: argparse.Namespace, scorer: Scorer, source: Tensor | Run, where: torch.device
 ) -> tuple[Result, Tensor | None]:
     """The numbers, and the first images of a run."""
-    shown = None
-    reference = real.reference() if isinstance(real, Reals) else real
-    held_out = real.train_and_held_out() if "memorization" in options.metrics and isinstance(real, Reals) else None
     if isinstance(source, Run):
         count = options.count or 10_000
         model: Any = source.model.to(where)
         if not isinstance(model, ImageGenerator):
             raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images")
         drawing = Drawing(model, options.weights, where)
-        firsts = [first_index(r, count) for r in range(options.repeats)]
-        with exact_math(where):
-            drawn: list[Any] = [drawing.features(extractor, first, count, None, count > EXACT) for first in firsts]
-        record, shown = {"source": str(source.checkpoint), "first_indices": firsts} | drawing.record, drawing.shown
-    else:
-        if options.repeats > 1:
-            raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
-        if options.count is not None and options.count > len(source):
-            raise UserError(f"--count: {options.count} was found, but there are {len(source)} images")
-        images = source[: options.count]
-        count, drawn = len(images), [extract(extractor, images, where)]
-        record = {"source": options.source, "fingerprint": fingerprint(images)}
-    raw = "_raw" if isinstance(source, Run) and options.weights == "raw" else ""
-    sets = [named(compare(g, reference, options.metrics, held_out), count, extractor, raw) for g in drawn]
-    record = protocol(extractor, reference, options.metrics, count) | record
-    floors: dict[str, float] = {}
-    if isinstance(real, Reals):
-        scores, record["floor"] = real.floor(options.metrics, count)
-        floors = named(scores, record["floor"]["count"], extractor) if scores else {}
-    if len(sets) > 1:
-        record["repeats"] = sets
-    return Result(sets[0] if len(sets) == 1 else summary(sets), floors, record), shown
+        record = {"source": str(source.checkpoint)}
+        result = scorer.drawn(drawing, count, options.repeats, streaming=count > EXACT, record=record)
+        return result, drawing.shown
+    if options.repeats > 1:
+        raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
+    if options.count is not None and options.count > len(source):
+        raise UserError(f"--count: {options.count} was found, but there are {len(source)} images")
+    return scorer.given(source[: options.count], where, {"source": options.source}), None
