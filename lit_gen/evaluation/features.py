@@ -1,16 +1,13 @@
-"""From images to features: in blocks of fixed size, in float32, and nothing else on the machine moves.
-
-A network's output is bit-equal only for equal batch shapes, so images pass an extractor 64 at a time, the last block
-padded. Which rank computes a block, and how many follow each other, then changes no bit of a feature.
-"""
+"""From images to features: in the blocks of `lit_gen.core.extraction`, in float32, and no random state moves."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lit_gen.core.extraction import extract_block, place
 from lit_gen.core.modes import exact_math
 from lit_gen.core.randomness import BLOCK
 from lit_gen.metrics.frechet import Gaussian
@@ -39,20 +36,6 @@ class Extracted:
 
     def __getitem__(self, rows: slice) -> "Extracted":
         return Extracted(self.features[rows], None if self.logits is None else self.logits[rows])
-
-
-def place(extractor: object, where: torch.device) -> None:
-    """Move an extractor that is a module to a device."""
-    if isinstance(extractor, nn.Module):
-        extractor.to(where)
-
-
-def extract_block(extractor: FeatureExtractor, images: Tensor) -> Features:
-    """Features of at most 64 uint8 images (b, C, H, W): those of a whole block, whose other rows are black."""
-    padding = images.new_zeros(BLOCK - len(images), *images.shape[1:])
-    # a copy in plain order: a generator's channels_last strides would choose another algorithm, and other last bits
-    made = extractor(torch.cat([images, padding]).clone(memory_format=torch.contiguous_format))
-    return Features(made.features[: len(images)], None if made.logits is None else made.logits[: len(images)])
 
 
 def extract(extractor: FeatureExtractor, images: Tensor, where: torch.device | None = None) -> Extracted:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from lit_gen.core import distributed
+from lit_gen.core.extraction import extract_block, place
 from lit_gen.core.images import quantize
 from lit_gen.core.randomness import BLOCK
-from lit_gen.evaluation.features import Extracted, extract_block, place
+from lit_gen.evaluation.features import Extracted
 from lit_gen.metrics.frechet import Gaussian, Moments
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator, Weights
 

@@ -3,8 +3,9 @@
 import torch
 from support.extractors import pictures
 
+from lit_gen.core.extraction import extract_block
 from lit_gen.evaluation.extractors.load import load_extractor
-from lit_gen.evaluation.features import extract, extract_block
+from lit_gen.evaluation.features import extract
 
 
 def test_a_block_is_padded_and_its_rows_do_not_feel_it():

@@ -13,12 +13,13 @@ import torch.multiprocessing as mp
 
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
+from lit_gen.core.extraction import extract_block
 from lit_gen.core.images import quantize
 from lit_gen.core.modes import exact_math
 from lit_gen.core.sampling import Sampler
 from lit_gen.evaluation.comparison import compare
 from lit_gen.evaluation.extractors.load import load_extractor
-from lit_gen.evaluation.features import extract, extract_block
+from lit_gen.evaluation.features import extract
 from lit_gen.evaluation.generated import Drawing
 from lit_gen.evaluation.reference import Reference
 from lit_gen.models.gan import mlp
