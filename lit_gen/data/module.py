@@ -1,4 +1,4 @@
-"""What the data modules of images and of text share: splits, the folder of data sets, a loader's place."""
+"""The base of all data modules: their contract, the position in the training data, and where loaders work."""
 
 import os
 from collections.abc import Mapping
@@ -46,7 +46,8 @@ class DataModule(LightningDataModule):
     def __init__(self, root: str | None = None, seed: int = 0) -> None:
         super().__init__()
         self.root, self.seed, self.allow_changes = data_root(root), seed, False
-        self.name = self.name or type(self).__name__
+        if not self.name:
+            self.name = type(self).__name__
         self._loader: TrainBatches | None = None
         self._position: dict[str, int] = {}
 

@@ -64,9 +64,9 @@ def refuse_old_paths(content: Any, file: Path) -> None:
         UserError: with the first old path.
     """
     package = str(Path(__file__).parents[1])
-    modules = {found.name for found in pkgutil.walk_packages([package], "lit_gen.")}
+    modules = {found.name: found.ispkg for found in pkgutil.walk_packages([package], "lit_gen.")}
     for path in _dotted_paths(content):
-        if path.rpartition(".")[0] not in modules:
+        if modules.get(path.rpartition(".")[0], True) and path not in modules:  # a package of ours holds modules only
             raise UserError(f"{file} was written by an earlier lit_gen: it names {path}, which is not there any more")
 
 

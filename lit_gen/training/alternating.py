@@ -76,13 +76,14 @@ class Alternating(TrainingModule):
 
         Args:
             player: who is updated.
-            terms: the loss of micro-batch i.
+            terms: the loss of micro-batch i; it has at least one value for the log.
             update: how many updates this player has had.
             step: which step this is, from 1, for the log.
             micro_batches: how many there are.
 
         Returns:
-            The means over micro-batches and ranks; ``watched`` has the gradient's norm where a log entry follows.
+            The last micro-batch's total, and all else as means over micro-batches and ranks; ``watched`` has the
+            gradient's norm where a log entry follows.
         """
         me, optimizer = self._players[player], self.optimizers_by_player()[player]
         rows: list[Tensor] = []
@@ -93,14 +94,16 @@ class Alternating(TrainingModule):
                 with self._without_gradient_sync():
                     self.manual_backward(found.total / micro_batches)
                 rows.append(torch.stack([v.float() for part in found[1:] for v in part.values()]))
-        means = iter(distributed.average_gradients(me.parameters, torch.stack(rows).mean(0)).unbind())
-        values, watched, signals = ({name: next(means) for name in part} for part in found[1:])
+        mean = rows[0] if micro_batches == 1 else torch.stack(rows).mean(0)
+        mean = distributed.average_gradients(me.parameters, mean)
+        scalars = iter(mean.unbind())
+        values, watched, signals = ({name: next(scalars) for name in part} for part in found[1:])
         if self.detailed(step):
             watched[f"{player}_gradient_norm"] = gradient_norm(me.parameters)
         if me.clip is not None:
             nn.utils.clip_grad_norm_(me.parameters, me.clip)
         optimizer.step()
-        self.monitor.add(step, values)
+        self.monitor.add(step, list(values), mean[: len(values)])
         return Terms(found.total, values, watched, signals)
 
     def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict) -> None:

@@ -70,7 +70,7 @@ class Automatic(TrainingModule):
             NonFiniteLossError: on one CPU at once; elsewhere the next log entry raises it, on all ranks at once.
         """
         step = self.trainer.global_step + 1
-        self.monitor.add(step, {name: value.detach() for name, value in terms.items()})
+        self.monitor.add(step, list(terms), torch.stack([value.detach() for value in terms.values()]))
         if self.device.type == "cpu" and self.trainer.world_size == 1 and (bad := self.monitor.failure()):
             self.stop_non_finite(f"the {bad[1]} became NaN or infinite at step {bad[0]}")
 

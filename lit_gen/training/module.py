@@ -81,6 +81,6 @@ class TrainingModule(LightningModule):
         checkpoint["since_log"] = self.monitor.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the latter."""
+        """Restore the sums of the next log entry."""
         if "since_log" in checkpoint:
             self.monitor.load_state_dict(checkpoint["since_log"])

@@ -28,9 +28,9 @@ class Monitor:
         self._bad: tuple[int, str] | None = None
         self._waiting: list[tuple[int, tuple[str, ...], Tensor]] = []
 
-    def add(self, step: int, values: dict[str, Tensor]) -> None:
-        """Add the terms of one micro-batch or update, detached scalars, without waiting for the device."""
-        self._waiting.append((step, tuple(values), torch.stack(list(values.values()))))
+    def add(self, step: int, names: Sequence[str], values: Tensor) -> None:
+        """Add the terms of one micro-batch or update, detached, (len(names),), without waiting for the device."""
+        self._waiting.append((step, tuple(names), values))
         if len(self._waiting) >= WAITING:
             self.settle()
 

@@ -38,6 +38,16 @@ def test_a_runs_old_config_is_refused(lit_gen, old_run):
     assert (code, "config.yaml was written by an earlier lit_gen: it names lit_gen.gan.losses." in err) == (2, True)
 
 
+def test_the_old_path_of_a_class_in_what_is_a_package_now(lit_gen, old_run):
+    config = old_run / "config.yaml"
+    text = config.read_text(encoding="utf-8").replace("lit_gen.data.images.mnist.MNIST", "lit_gen.data.text.TextCorpus")
+    config.write_text(text, encoding="utf-8")
+    code, _, err = lit_gen("fit", f"--resume={old_run}")
+    assert (code, "an earlier lit_gen: it names lit_gen.data.text.TextCorpus, which" in err) == (2, True)
+    code, _, err = lit_gen("fit", *TINY, "--data=lit_gen.data.text.TextCorpus")
+    assert (code, "did you mean 'lit_gen.data.text.module.TextCorpus'?" in err) == (2, True)
+
+
 def test_an_old_path_on_the_command_line_names_the_new_one(lit_gen):
     code, _, err = lit_gen("fit", *TINY, "--model.generator=lit_gen.gan.mlp.Generator")
     assert code == 2

@@ -56,8 +56,9 @@ def _explain_value(message: str, key: str, configured: type | None) -> str:
         return f"{key}.{found[1]} is no option{owner}{nearest(found[1], accepted)}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         public = [n for n in dir(importlib.import_module(found[1])) if not n.startswith("_")]
-        moved = [name for name in _modules() if name.rsplit(".", 1)[-1] == found[2]]
-        return f"{key}: {found[1]} has no {found[2]}{nearest(found[2], public) or nearest(found[2], moved)}"
+        classes = [f"{c.__module__}.{c.__qualname__}" for c in known_classes() if c.__name__ == found[2]]
+        moved = classes or [name for name in _modules() if name.rsplit(".", 1)[-1] == found[2]]
+        return f"{key}: {found[1]} has no {found[2]}{nearest(found[2], moved or public)}"
     if found := re.search(r"No module named '([\w.]+)'", message):
         top = found[1].split(".")[0]
         if top == "lit_gen":

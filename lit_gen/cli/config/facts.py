@@ -76,7 +76,8 @@ def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
             if arguments.get(name) is not None or not (required or parameter.default is None):
                 continue
             if facts.get(name) is not None:
-                arguments[name] = facts[name]
+                plain = isinstance(facts[name], tuple) and parameter.annotation is parameter.empty
+                arguments[name] = list(facts[name]) if plain else facts[name]  # YAML has no tuples without a type
             elif required and name not in arguments:
                 raise UserError(_missing(where, chosen.class_path.rpartition(".")[2], name, facts, data))
         chosen["init_args"] = arguments
@@ -84,8 +85,9 @@ def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
 
 def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data: str) -> str:
     if name not in facts:
-        known = f"; {data} knows {', '.join(facts)}" if facts else ""
-        return f"{where}.{name}: {network} needs it, and neither the config nor the data say it{known}"
+        known = f"knows {', '.join(facts)}" if facts else "has no facts()"
+        needs = f"{network} needs it, but the config leaves it open and {data} {known}"
+        return f"{where}.{name}: {needs}; say it, or choose another network or data set"
     lacks = "no labels; choose a labelled set or" if name == "num_classes" else f"none ({data}); choose"
     return f"{where}: {network} needs {name}, but the data set has {lacks} another network"
 
@@ -101,7 +103,8 @@ def _networks(config: Any, where: str) -> Iterator[tuple[str, Namespace]]:
             yield from _networks(config[key], f"{where}.{key}")
     elif isinstance(config, list | tuple):
         for element in config:
-            yield from _networks(element, where)
+            path = element.get("class_path") if isinstance(element, Namespace) else None
+            yield from _networks(element, f"{where}.{path.rpartition('.')[2]}" if isinstance(path, str) else where)
 
 
 def _class(path: str) -> Any:

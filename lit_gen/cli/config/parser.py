@@ -31,6 +31,7 @@ class Parser(LightningArgumentParser):
         for action in self._actions if is_network(theclass) else []:
             if action.required:
                 action.required, action.default = False, SUPPRESS
+                action.help = " ".join(filter(None, [action.help, "(needed, unless the data answer it)"]))
         return added
 
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:

@@ -178,27 +178,29 @@ class GAN(Alternating, Sampler):
         seen: dict[str, Tensor] = {}
 
         if self.generator_first:
-            seen |= self._update("generator", of_generator, step, shared)
+            seen |= self._update("generator", of_generator, step, step + 1, shared)
         for critic in range(self.n_critic):
             mine = parts[critic * self.accumulate : (critic + 1) * self.accumulate]
             reused = shared if critic == (0 if self.generator_first else self.n_critic - 1) else []
-            seen |= self._update("discriminator", mine, step * self.n_critic + critic, reused)
+            seen |= self._update("discriminator", mine, step * self.n_critic + critic, step + 1, reused)
         if not self.generator_first:
-            seen |= self._update("generator", of_generator, step, shared)
+            seen |= self._update("generator", of_generator, step, step + 1, shared)
 
         self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
         self.end_step(step + 1, lambda: self._scalars(seen, scheduled))
 
-    def _update(self, side: Network, batches: list[ImageBatch], update: int, shared: list[Fakes]) -> dict[str, Tensor]:
+    def _update(
+        self, side: Network, batches: list[ImageBatch], update: int, step: int, shared: list[Fakes]
+    ) -> dict[str, Tensor]:
         """Update one network; returns means that the log shows of its own step.
 
         Args:
             side: the network to update.
             batches: the micro-batches.
             update: how many updates this network has had.
+            step: which step this is, from 1; the generator's update counts it while it is still under way.
             shared: generated images of each micro-batch, where both networks use the same.
         """
-        step = self.trainer.global_step + 1
 
         def terms(i: int) -> Terms:
             draws, batch = self._draws(update, i), batches[i]

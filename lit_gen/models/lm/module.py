@@ -200,7 +200,7 @@ class LanguageModel(Automatic, Writer):
             checkpoint["text"] = {"tokenizer": self.tokenizer.to_json(), "sha256": self.corpus}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore it."""
         super().on_load_checkpoint(checkpoint)
         text = checkpoint.get("text")
         if text is not None:

@@ -8,6 +8,7 @@ import yaml
 from support.autoencoder import names  # noqa: F401  all that a family's line in short_names.py does
 from support.autoencoder.data import Waves
 from support.autoencoder.module import Expand, Squeeze
+from torch import nn
 
 import lit_gen as package
 from lit_gen.cli.config import facts, short_names
@@ -89,10 +90,48 @@ def test_only_what_is_left_open_is_filled():
 
 
 def test_what_nobody_knows_is_refused():
-    with pytest.raises(UserError, match=r"^model\.length: Squeeze needs it, and neither .*; Waves knows width$"):
+    with pytest.raises(
+        UserError,
+        match=r"^model\.length: Squeeze needs it, but the config leaves it open and Waves knows width; say it",
+    ):
         facts.fill(spec(Squeeze), {"width": 3}, "Waves")
     with pytest.raises(UserError, match=r"^model: Squeeze needs length, but the data set has none \(Waves\); choose"):
         facts.fill(spec(Squeeze), {"length": None}, "Waves")
+
+
+def test_the_element_of_a_list_is_named():
+    model = facts.Namespace(class_path="support.autoencoder.module.Autoencoder")
+    model.init_args = facts.Namespace(parts=[spec(Squeeze)])
+    with pytest.raises(
+        UserError, match=r"^model\.parts\.Squeeze\.length: .*and Plain has no facts\(\); say it, or choose"
+    ):
+        facts.fill(model, {}, "Plain")
+
+
+def test_an_argument_without_a_type_is_filled_with_what_a_config_can_hold():
+    class Untyped(nn.Module):
+        def __init__(self, length):
+            super().__init__()
+
+    sys.modules[__name__].Untyped = Untyped
+    chosen = facts.Namespace(class_path=f"{__name__}.Untyped", init_args=facts.Namespace())
+    facts.fill(chosen, {"length": (1, 2)}, "Waves")
+    assert chosen.init_args.length == [1, 2]
+
+
+def test_help_says_what_the_data_answer(lit_gen, family, capfd):
+    with pytest.raises(SystemExit, match="0"):
+        lit_gen("fit", family, "--model.narrow.help=Squeeze")
+    assert "(needed, unless the data answer it)" in " ".join(capfd.readouterr().out.split())
+
+
+def test_a_data_modules_name_may_be_a_property():
+    class Named(Waves):
+        @property
+        def name(self):
+            return "waves"
+
+    assert Named().name == "waves"
 
 
 def test_a_missing_number_of_a_network_is_named(lit_gen, tmp_path, monkeypatch):
@@ -106,8 +145,10 @@ def test_a_missing_number_of_a_network_is_named(lit_gen, tmp_path, monkeypatch):
     code, _, err = lit_gen("fit", "--config=gan_mlp.yaml", "--model.generator=hilly_net.Net")
     sys.modules.pop("hilly_net", None)
     assert code == 2
-    told = "model.generator.hills: Net needs it, and neither the config nor the data say it"
-    assert f"{told}; MNIST knows shape, num_classes" in err
+    told = (
+        "model.generator.hills: Net needs it, but the config leaves it open and MNIST knows shape, num_classes; say it"
+    )
+    assert told in err
 
 
 def test_known_classes_come_from_the_imports():

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.data.images.loaders import ImageSet, TrainLoader
 from lit_gen.data.images.module import ImageData
 from lit_gen.data.images.toy import Toy2D
@@ -200,6 +200,28 @@ def test_accumulation_equals_the_big_batch(tmp_path, name):
 
 
 # ---- options
+
+
+class Late(Regularizer):
+    """NaN from the third update on."""
+
+    def forward(self, context):
+        return context.score(context.real).mean() * (math.nan if context.update >= 2 else 1)
+
+
+@pytest.mark.parametrize("generator_first", [False, True])
+def test_what_is_announced_is_logged_whoever_is_first(tmp_path, generator_first):
+    model, logged = build(generator_first=generator_first), {}
+    model.log_scalars = lambda scalars, step=None: logged.update({model.trainer.global_step: set(scalars)})
+    fit(model, 6, tmp_path, log_every=3)
+    assert logged == {step: set(model.announced(0)) for step in (3, 6)}
+
+
+@pytest.mark.parametrize("generator_first", [False, True])
+def test_a_bad_loss_is_told_with_its_step(tmp_path, generator_first):
+    model = build(generator_first=generator_first, regularizers=[Late()])
+    with pytest.raises(NonFiniteLossError, match="the loss of the discriminator became NaN or infinite at step 3"):
+        fit(model, 6, tmp_path)
 
 
 def test_reused_fakes_are_made_once_and_give_the_same_gradient(tmp_path, monkeypatch):
