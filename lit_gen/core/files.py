@@ -48,7 +48,7 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
     Args:
         path: the final file; its folder is made.
         suffix: what the temporary name must end in, for a writer or reader that looks at it.
-        flush: false leaves it to the system when it goes to the disk: for thousands of files that are easily made anew.
+        flush: false leaves it to the system when it goes to the disk: for thousands of files that are easily made again.
 
     Raises:
         OSError: if the file cannot be written; names ``path``, not the temporary file.
@@ -146,7 +146,7 @@ def writing(full: bool = False) -> Iterator[None]:
     """Turn what the system says of a cache folder that cannot be written into a sentence that names it.
 
     Args:
-        full: of all errors, take a full disk alone: the others may be about what is read meanwhile.
+        full: translate only the errors of a full disk; others may come from the source that is being read.
 
     Raises:
         UserError: with the reason.

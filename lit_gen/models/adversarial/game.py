@@ -76,7 +76,7 @@ class Game:
             side: the network that is updated.
             real: images (B, C, H, W).
             labels: int64 (B,), of the real and of the generated images; None where there are none.
-            fakes: as many generated images; with a graph in the generator's step.
+            fakes: the same number of generated images; with a graph in the generator's step.
             draws: names the random draws.
             watch: whether to take the means that the log shows of its own step.
         """
