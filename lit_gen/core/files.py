@@ -48,7 +48,7 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
     Args:
         path: the final file; its folder is made.
         suffix: what the temporary name must end in, for a writer or reader that looks at it.
-        flush: false leaves it to the system when it goes to the disk: for thousands of files that are easily made again.
+        flush: false leaves to the system when it goes to the disk: for thousands of files that are easily made again.
 
     Raises:
         OSError: if the file cannot be written; names ``path``, not the temporary file.
