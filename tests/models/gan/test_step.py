@@ -196,7 +196,7 @@ def test_accumulation_equals_the_big_batch(tmp_path, name):
     fit(big, 5, tmp_path / "big", data=Toy2D(size=1000, batch_size=16))
     for (key, a), b in zip(small.state_dict().items(), big.state_dict().values(), strict=True):
         if not key.startswith("monitor.first_bad"):
-            assert torch.allclose(a, b, atol=1e-4), key  # Adam divides roundings of 1e-7 by small gradients
+            assert torch.allclose(a, b, atol=1e-4), key  # rounding: up to 2.2e-5 on one CPU with torch 2.14
 
 
 # ---- options
