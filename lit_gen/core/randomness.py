@@ -33,10 +33,10 @@ def host(seed: int, purpose: str, step: int = 0, index: int = 0) -> np.random.Ge
     return np.random.Generator(np.random.Philox(key(seed, purpose, step, index)))
 
 
-def device(where: torch.device, seed: int, purpose: str, step: int = 0) -> torch.Generator:
+def device(where: torch.device, seed: int, purpose: str, step: int = 0, index: int = 0) -> torch.Generator:
     """A torch generator on device ``where`` for the draw of that name."""
     generator = torch.Generator(where)
-    generator.manual_seed(key(seed, purpose, step) >> 1)  # 63 bits: accepted by every backend
+    generator.manual_seed(key(seed, purpose, step, index) >> 1)  # 63 bits: accepted by every backend
     return generator
 
 
@@ -108,6 +108,22 @@ def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> T
         mine = wanted // BLOCK == block
         rows[mine] = drawn[wanted[mine] % BLOCK]
     return torch.from_numpy(rows)
+
+
+class BlockDraws(NamedTuple):
+    """Noise within a sampler that iterates: `lit_gen.protocols.images.IndexedDraws` of one evaluation block."""
+
+    seed: int
+    """The run's seed."""
+    block: int
+    """Which block: global indices from 64 * block on."""
+    where: torch.device
+    """Device of the draws: they are the same on every machine with that kind of device."""
+
+    def normal(self, purpose: str, step: int, *shape: int) -> Tensor:
+        """Standard normal draws (64, *shape) of that name, in whatever order they are asked for."""
+        generator = device(self.where, self.seed, f"sampler: {purpose}", step, self.block)
+        return torch.randn((BLOCK, *shape), generator=generator, device=self.where)
 
 
 def seed_global(seed: int, step: int, rank: int, where: torch.device) -> None:

@@ -1,63 +1,132 @@
-"""Latents to images in evaluation: whole blocks of equal shape, so that equal latents give bit-equal images."""
+"""Noise to images in evaluation: whole blocks of equal shape, so that equal noise gives bit-equal images."""
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core import data as datasets
 from lit_gen.core import randomness
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode
-from lit_gen.core.randomness import BLOCK
-from lit_gen.protocols.images import Weights
+from lit_gen.core.randomness import BLOCK, BlockDraws
+from lit_gen.protocols.images import Condition, Drawer, Weights
 
-__all__ = ["Sampler", "check_labels", "great_circle", "interpolate", "labels_of", "sample"]
+__all__ = ["Sampler", "check_labels", "great_circle", "labels_of", "one_pass", "record_of"]
 
 
 class Sampler:
-    """What a module needs in order to draw: `lit_gen.protocols.images.ImageGenerator` and `LatentInterpolator`.
+    """Base of the modules that draw: a subclass says how, in `drawer`; the rest follows.
+
+    It satisfies `lit_gen.protocols.images.ImageGenerator` and `LatentInterpolator`, and is mixed into a
+    ``torch.nn.Module``.
 
     Attributes:
-        generator: latents (B, latent_dim), and labels (B,) where it is conditional, to images (B, C, H, W).
-        ema_generator: its moving average, or None.
-        label_counts: (num_classes,) training images of each class; empty for an unconditional generator.
-        seed: names the latents and labels.
+        seed: names noise and labels.
+        label_counts: (num_classes,) training images of each class, a buffer of a conditional model; see `count_labels`.
     """
 
-    generator: nn.Module
-    ema_generator: nn.Module | None
-    label_counts: Tensor
     seed: int
+    label_counts: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """The module's; Lightning knows it."""
+        raise NotImplementedError
+
+    @property
+    def averaged(self) -> bool:
+        """Whether there is a moving average of the weights, so that "ema" and "raw" differ."""
+        return False
+
+    def drawer(self, *args: Any, **kwargs: Any) -> Drawer:
+        """How to draw: ``drawer(weights="ema", steps: int = 50, ...)``.
+
+        After the weights come options of the model's own, each with a type and a default: ``lit-gen sample RUN --steps
+        20`` gives them, `sample` and `interpolate` pass them on.
+        """
+        raise NotImplementedError
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes the generator draws on request; None for an unconditional one."""
-        number = getattr(self.generator, "num_classes", None)
-        return number if isinstance(number, int) else None
+        """How many classes are drawn on request; None for an unconditional model."""
+        return self.drawer("raw").num_classes
 
-    def sample(self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
+    def conditions(self, indices: Tensor) -> Condition:
+        """What samples ``indices``, int64 (n,), are asked for where nobody says; row i depends on its index only.
+
+        Labels come from the training set's distribution.
+        """
+        return Condition() if self.num_classes is None else Condition(labels_of(self.seed, indices, self.label_counts))
+
+    def sample(
+        self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema", **options: Any
+    ) -> Tensor:
         """Draw images by global index.
 
         Args:
             indices: int64 (n,).
-            labels: int64 (n,) of a conditional generator; None draws them from the training set's distribution.
+            labels: int64 (n,) of a conditional model; None for those of `conditions`.
             weights: the moving average, or the raw weights; raw as well where the run keeps no average.
+            options: those of the model's `drawer`.
 
         Returns:
-            float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], label, weights)`` alone, bit for bit.
+            float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], label, weights, options)`` only, bit
+            for bit.
 
         Raises:
-            UserError: for labels that the generator has no class for.
+            UserError: for labels that the model has no class for.
         """
         self._check(labels, len(indices))
-        return sample(self._network(weights), self.seed, indices, labels, self._counts, self.label_counts.device)
+        wanted = indices.cpu()
+        # A row always stands at its place in a block of its own; an index asked for again goes to a further block.
+        nth = _occurrences(wanted)
+        blocks, row_block = torch.unique(torch.stack([wanted // BLOCK, nth]), dim=1, return_inverse=True)
+        rows = (blocks[0][:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+        position = row_block * BLOCK + wanted % BLOCK
+        drawer, condition = self.drawer(weights, **options), self.conditions(rows)
+        if labels is not None and condition.labels is not None:
+            condition.labels[position] = labels.cpu()
+        noise = randomness.latents(self.seed, rows, drawer.latent_dim)
+        return self._draw(drawer, noise, condition, [int(block) for block in blocks[0]])[position.to(self.device)]
 
     def interpolate(
-        self, start: Tensor, end: Tensor, steps: int, *, labels: Tensor | None = None, weights: Weights = "ema"
+        self,
+        start: Tensor,
+        end: Tensor,
+        steps: int,
+        *,
+        labels: Tensor | None = None,
+        weights: Weights = "ema",
+        **options: Any,
     ) -> Tensor:
-        """Draw (n, steps, C, H, W): great-circle paths between the latents of indices ``start`` and ``end`` (n,)."""
+        """Draw (n, steps, C, H, W): great-circle paths between the noise of indices ``start`` and ``end`` (n,).
+
+        A path has one condition: the label given, else that of its first index.
+        """
         self._check(labels, len(start))
-        network = self._network(weights)
-        return interpolate(network, self.seed, (start, end), steps, labels, self._counts, self.label_counts.device)
+        drawer, condition = self.drawer(weights, **options), self.conditions(start)
+        if labels is not None and condition.labels is not None:
+            condition = condition._replace(labels=labels.cpu())
+        a, b = (randomness.latents(self.seed, indices, drawer.latent_dim) for indices in (start, end))
+        path = great_circle(a, b, steps).flatten(0, 1)
+        condition = Condition(*(x if x is None else x.repeat_interleave(steps, 0) for x in condition))
+        images = self._draw(drawer, path, condition, list(range(-(-len(path) // BLOCK))))
+        paths: Tensor = images.unflatten(0, (len(a), steps))
+        return paths
+
+    def drawing_record(self, **options: Any) -> dict[str, Any]:
+        """See `lit_gen.protocols.images.ImageGenerator`."""
+        settings = dict(self.drawer("raw", **options).settings)
+        counts = None if self.num_classes is None else self.label_counts
+        return record_of(self.seed, counts) | ({"drawer": settings} if settings else {})
+
+    def count_labels(self, data: object) -> None:
+        """Fill ``label_counts`` of a conditional model from the training images of a data module, if it knows them."""
+        counts = None if self.num_classes is None else datasets.label_counts(data, self.num_classes)
+        if counts is not None:
+            self.label_counts.copy_(counts)
 
     def _check(self, labels: Tensor | None, count: int) -> None:
         if labels is None:
@@ -66,66 +135,45 @@ class Sampler:
             raise UserError(f"labels: {labels.dtype} {tuple(labels.shape)} was found, int64 ({count},) is expected")
         check_labels(labels, self.num_classes)
 
-    @property
-    def _counts(self) -> Tensor | None:
-        return None if self.num_classes is None else self.label_counts
+    @torch.no_grad()
+    def _draw(self, drawer: Drawer, noise: Tensor, condition: Condition, blocks: list[int]) -> Tensor:
+        """Draw in evaluation mode in blocks of 64 rows, the last one padded; the modes of all parts are left as found.
 
-    def _network(self, weights: Weights) -> nn.Module:
-        return self.ema_generator if weights == "ema" and self.ema_generator is not None else self.generator
+        What a network draws for itself is seeded anew for each block, by (seed, block number), and no random state is
+        moved.
+        """
+        assert isinstance(self, nn.Module)
+        images, where = [], self.device
+        with evaluation_mode(self), torch.random.fork_rng([where] if where.type == "cuda" else []):
+            for i, block in enumerate(blocks):
+                randomness.seed_block(self.seed, block, where)
+                given = Condition(*(x if x is None else _padded(x, i * BLOCK).to(where) for x in condition))
+                draws = BlockDraws(self.seed, block, where)
+                images.append(drawer.draw(_padded(noise, i * BLOCK).to(where), given, draws))
+        return torch.cat(images)[: len(noise)]
 
 
-def sample(
-    generator: nn.Module, seed: int, indices: Tensor, labels: Tensor | None, counts: Tensor | None, where: torch.device
-) -> Tensor:
-    """Draw images by global index.
+def one_pass(network: nn.Module) -> Drawer:
+    """The drawer of a network with ``latent_dim``: latents, and labels where it has ``num_classes``, to images."""
+    dim, classes = network.latent_dim, getattr(network, "num_classes", None)
+    assert isinstance(dim, int)
+    return Drawer(
+        lambda z, asked, _: network(z) if asked.labels is None else network(z, asked.labels),
+        dim,
+        classes if isinstance(classes, int) else None,
+    )
+
+
+def record_of(seed: int, counts: Tensor | None) -> dict[str, Any]:
+    """What a record of numbers says of draws by index: their seed, and of a conditional model where labels come from.
 
     Args:
-        generator: latents (B, latent_dim), and labels where it is conditional, to images (B, C, H, W).
-        seed: names the latents and labels.
-        indices: int64 (n,).
-        labels: int64 (n,), or None: the labels of the indices, see `labels_of`.
-        counts: training images per class where the generator is conditional, else None.
-        where: the generator's device.
-
-    Returns:
-        (n, C, H, W) on the device; image i depends on ``(seed, indices[i], labels[i])`` alone, bit for bit.
+        seed: the run's seed.
+        counts: (num_classes,) training images of each class; None for an unconditional model.
     """
-    wanted = indices.cpu()
-    # A row always stands at its place in a block of its own; an index asked for again goes to a further block.
-    nth = _occurrences(wanted)
-    blocks, row_block = torch.unique(torch.stack([wanted // BLOCK, nth]), dim=1, return_inverse=True)
-    rows = (blocks[0][:, None] * BLOCK + torch.arange(BLOCK)).flatten()
-    position = row_block * BLOCK + wanted % BLOCK
-    classes = None
-    if counts is not None:
-        classes = labels_of(seed, rows, counts)
-        if labels is not None:
-            classes[position] = labels.cpu()
-    z = randomness.latents(seed, rows, _latent_dim(generator))
-    return _decode(generator, z, classes, where, [(seed, int(block)) for block in blocks[0]])[position.to(where)]
-
-
-def interpolate(
-    generator: nn.Module,
-    seed: int,
-    ends: tuple[Tensor, Tensor],
-    steps: int,
-    labels: Tensor | None,
-    counts: Tensor | None,
-    where: torch.device,
-) -> Tensor:
-    """Draw (n, steps, C, H, W): great-circle paths between the latents of two sets of indices (n,).
-
-    A path has one label: the one given, else that of its first index.
-    """
-    a, b = (randomness.latents(seed, indices, _latent_dim(generator)) for indices in ends)
-    path = great_circle(a, b, steps).flatten(0, 1)
-    classes = None
-    if counts is not None:
-        classes = (labels_of(seed, ends[0], counts) if labels is None else labels.cpu()).repeat_interleave(steps)
-    names = [(seed, block) for block in range(-(-len(path) // BLOCK))]
-    paths: Tensor = _decode(generator, path, classes, where, names).unflatten(0, (len(a), steps))
-    return paths
+    drawn = "by index from the training set's distribution"
+    labels = {} if counts is None else {"labels": {"drawn": drawn, "training_images": counts.tolist()}}
+    return {"seed": seed, **labels}
 
 
 def labels_of(seed: int, indices: Tensor, counts: Tensor) -> Tensor:
@@ -186,24 +234,6 @@ def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
     return torch.where((torch.sin(angle) < 2e-3) | outside, (1 - t) * a + t * b, circle)
 
 
-@torch.no_grad()
-def _decode(
-    generator: nn.Module, z: Tensor, labels: Tensor | None, where: torch.device, names: list[tuple[int, int]]
-) -> Tensor:
-    """Run a generator in evaluation mode on blocks of 64 rows, the last one padded; its parts' modes are left as found.
-
-    What it draws for itself is seeded anew for each block, by (seed, block number), and no random state is moved.
-    """
-    images = []
-    with evaluation_mode(generator), torch.random.fork_rng([where] if where.type == "cuda" else []):
-        for i, (seed, block) in enumerate(names):
-            randomness.seed_block(seed, block, where)
-            given = None if labels is None else _padded(labels, i * BLOCK).to(where)
-            latents = _padded(z, i * BLOCK).to(where)
-            images.append(generator(latents) if given is None else generator(latents, given))
-    return torch.cat(images)[: len(z)]
-
-
 def _padded(rows: Tensor, first: int) -> Tensor:
     block = rows[first : first + BLOCK]
     return torch.cat([block, block.new_zeros(BLOCK - len(block), *block.shape[1:])])
@@ -217,9 +247,3 @@ def _occurrences(indices: Tensor) -> Tensor:
     nth = torch.empty_like(indices)
     nth[order] = torch.arange(len(indices)) - start
     return nth
-
-
-def _latent_dim(generator: nn.Module) -> int:
-    dim = generator.latent_dim
-    assert isinstance(dim, int)
-    return dim

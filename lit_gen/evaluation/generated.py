@@ -34,31 +34,29 @@ class Drawing:
         weights: the moving average, or the raw weights.
         where: the model's device, through which processes communicate too.
         batch_size: images drawn at once, a multiple of 64.
+        options: the model's own, of how it draws.
 
     Attributes:
         shown: the first block that this process drew, uint8 (64, C, H, W) on the CPU; None before.
     """
 
-    def __init__(self, model: ImageGenerator, weights: Weights, where: torch.device, batch_size: int = 256) -> None:
+    def __init__(
+        self, model: ImageGenerator, weights: Weights, where: torch.device, batch_size: int = 256, **options: Any
+    ) -> None:
         self.model, self.weights, self.where, self.batch_size = model, weights, where, batch_size
+        self.options = options
         self.shown: Tensor | None = None
 
     @property
     def weights_used(self) -> str:
         """Which weights were drawn with, in words: a run may keep no moving average."""
-        missing = self.weights == "ema" and getattr(self.model, "ema_generator", self) is None
-        return "raw (the run keeps no average)" if missing else self.weights
+        return self.weights if self.weights == "raw" or self.model.averaged else "raw (the run keeps no average)"
 
     @property
     def record(self) -> dict[str, Any]:
         """Where the images come from, for a protocol."""
-        model: Any = self.model
-        record: dict[str, Any] = {"seed": getattr(model, "seed", None), "weights": self.weights_used}
-        record["device"] = torch.cuda.get_device_name(self.where) if self.where.type == "cuda" else self.where.type
-        if getattr(model, "num_classes", None) is not None:
-            counts = getattr(model, "label_counts", torch.empty(0)).tolist()
-            record["labels"] = {"drawn": "by index from the training set's distribution", "training_images": counts}
-        return record
+        device = torch.cuda.get_device_name(self.where) if self.where.type == "cuda" else self.where.type
+        return {"weights": self.weights_used, "device": device, **self.model.drawing_record(**self.options)}
 
     def blocks(self, first: int, count: int, labels: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's blocks of images ``first`` to ``first + count``.
@@ -78,7 +76,7 @@ class Drawing:
         for some in (first + BLOCK * mine).split(self.batch_size // BLOCK):
             indices = (some[:, None] + torch.arange(BLOCK)).flatten()
             wanted = None if labels is None else labels[(indices - first).clamp_max(count - 1)]
-            images = self.model.sample(indices, labels=wanted, weights=self.weights)
+            images = self.model.sample(indices, labels=wanted, weights=self.weights, **self.options)
             if self.shown is None:
                 self.shown = quantize(images[:BLOCK]).cpu()
             yield from zip(indices.split(BLOCK), images.split(BLOCK), strict=True)

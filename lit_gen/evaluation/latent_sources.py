@@ -15,7 +15,7 @@ from lit_gen.core import distributed, randomness
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
 from lit_gen.core.randomness import BLOCK
-from lit_gen.core.sampling import labels_of
+from lit_gen.core.sampling import labels_of, record_of
 from lit_gen.evaluation.reference import chosen
 from lit_gen.protocols.data import Images
 from lit_gen.protocols.images import Weights
@@ -85,7 +85,7 @@ class Reconstructions:
         rows: int64 (n,), image i is row i of these; indices beyond n are image n - 1 (padding of the last blocks).
     """
 
-    ema_generator = None  # what is drawn is drawn with the weights of the model
+    averaged = False  # what is drawn is drawn with the weights of the model
 
     def __init__(self, encoded: Encoded, rows: Tensor) -> None:
         self.encoded, self.rows, self.seed = encoded, rows, encoded.seed
@@ -98,6 +98,10 @@ class Reconstructions:
             z = self.encoded.block(rows).z
             images.append(decode(self.encoded.model, z, self.encoded.labels(rows), self.encoded.where))
         return torch.cat(images)
+
+    def drawing_record(self) -> dict[str, Any]:
+        """See `lit_gen.protocols.images.ImageGenerator`."""
+        return record_of(self.seed, None)
 
 
 class Mixture(NamedTuple):
@@ -165,7 +169,7 @@ class MixtureSampler:
         where: the model's device.
     """
 
-    ema_generator = None  # as for `Reconstructions`
+    averaged = False  # as for `Reconstructions`
 
     def __init__(
         self, model: LatentVariableModel, mixture: Mixture, seed: int, counts: Tensor | None, where: torch.device
@@ -190,6 +194,10 @@ class MixtureSampler:
         if self.num_classes is not None:
             classes = labels_of(self.seed, indices, self.label_counts) if labels is None else labels.cpu()
         return decode(self.model, self.mixture.draw(self.seed, indices), classes, self.where)
+
+    def drawing_record(self) -> dict[str, Any]:
+        """See `lit_gen.protocols.images.ImageGenerator`."""
+        return record_of(self.seed, None if self.num_classes is None else self.label_counts)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Images are float (B, C, H, W) in [-1, 1] inside the package, uint8 at rest, at t
 Labels are int64 (B,). Points of two-dimensional toy sets are "images" of shape (B, 2, 1, 1), in their own units.
 """
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -22,12 +23,60 @@ class ImageBatch(NamedTuple):
     """int64 (B,), each row's index within its split."""
 
 
+class Condition(NamedTuple):
+    """What samples are asked for: row i of each entry belongs to sample i; None where it is left open."""
+
+    labels: Tensor | None = None
+    """int64 (B,), classes."""
+    tokens: Tensor | None = None
+    """int64 (B, T), a text."""
+    images: Tensor | None = None
+    """float (B, C, H, W) in [-1, 1], to be changed."""
+    mask: Tensor | None = None
+    """(B, 1, H, W), 1 where ``images`` are to be filled in."""
+
+
+class IndexedDraws(Protocol):
+    """Noise within a sampler that iterates, for one block of 64 samples."""
+
+    def normal(self, purpose: str, step: int, *shape: int) -> Tensor:
+        """Standard normal (64, *shape); row i depends on ``(seed, index of sample i, purpose, step)`` only."""
+        ...
+
+
+class Drawer(NamedTuple):
+    """How a model draws, with one choice of weights: standard normal noise to images."""
+
+    draw: Callable[[Tensor, Condition, IndexedDraws], Tensor]
+    """Noise (64, latent_dim), what is asked for, and further noise, to images (64, C, H, W) in [-1, 1]. Its rows must
+    not depend on each other."""
+    latent_dim: int
+    """Numbers of noise that a sample begins with; C * H * W where noise has the shape of the image."""
+    num_classes: int | None = None
+    """Classes that can be asked for; None for an unconditional model."""
+    settings: Mapping[str, Any] = {}
+    """Solver, steps, guidance: what else the images depend on. It is part of every record."""
+
+
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """A module that draws images by global index."""
+    """A module that draws images by global index; `lit_gen.core.sampling.Sampler` does so with a `Drawer`."""
+
+    @property
+    def averaged(self) -> bool:
+        """Whether there is a moving average of the weights, so that "ema" and "raw" differ."""
+        ...
 
     def sample(self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
-        """Draw images (len(indices), C, H, W); row i depends on ``(seed, indices[i], label, weights)`` alone."""
+        """Draw images (len(indices), C, H, W); row i depends on ``(seed, indices[i], label, weights)`` only.
+
+        A model may have further keyword options, steps of a solver or a guidance scale; `drawing_record` then has them
+        too.
+        """
+        ...
+
+    def drawing_record(self) -> dict[str, Any]:
+        """What a record of numbers says of the images: seed, labels, the drawer's settings."""
         ...
 
 

@@ -1,8 +1,10 @@
-"""The contracts of training."""
+"""The contracts of training, and of what is trained."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from lit_gen.protocols.images import Weights
 
 Network = Literal["discriminator", "generator"]
 
@@ -18,3 +20,20 @@ class Terms(NamedTuple):
     """Means over the batch that the log shows of its own step only."""
     signals: dict[str, Tensor]
     """What steers a controller, such as ADA's; never logged."""
+
+
+class Exported(NamedTuple):
+    """The network of a model that is of use without it."""
+
+    name: str
+    """The constructor's argument that describes it: ``generator``."""
+    network: nn.Module
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A module with a network that ``lit-gen export`` writes."""
+
+    def exported(self, weights: Weights = "ema") -> Exported:
+        """The network with the averaged or the raw weights."""
+        ...

@@ -17,6 +17,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
 from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
 from lit_gen.protocols.text import TextGenerator
+from lit_gen.protocols.training import Exportable
 from lit_gen.runs.checkpoints import read, resolve
 
 
@@ -63,20 +64,38 @@ class Run:
     def __init__(self, checkpoint: Path, model: LightningModule) -> None:
         self.checkpoint, self.model = checkpoint, model
 
-    def sample(self, n: int = 64, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
-        """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i is the same whatever n is."""
+    def sample(
+        self,
+        n: int = 64,
+        *,
+        start: int = 0,
+        labels: Tensor | None = None,
+        weights: Weights = "ema",
+        **options: Any,
+    ) -> Tensor:
+        """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i is the same whatever n is.
+
+        Options are those of the model's ``drawer``: steps of a solver, a guidance scale.
+        """
         if not isinstance(self.model, ImageGenerator):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")
-        return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights)
+        return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights, **options)
 
     def interpolate(
-        self, n: int = 8, steps: int = 8, *, start: int = 0, labels: Tensor | None = None, weights: Weights = "ema"
+        self,
+        n: int = 8,
+        steps: int = 8,
+        *,
+        start: int = 0,
+        labels: Tensor | None = None,
+        weights: Weights = "ema",
+        **options: Any,
     ) -> Tensor:
         """Paths from samples ``start + i`` to ``start + n + i``: float (n, steps, C, H, W) in [-1, 1]."""
         if not isinstance(self.model, LatentInterpolator):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no latents to interpolate")
         first = torch.arange(start, start + n)
-        return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights)
+        return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights, **options)
 
     def write(self, prompts: Sequence[str], **options: Any) -> list[list[str]]:
         """Continue each prompt; the options and the result are those of `TextGenerator.write`."""
@@ -84,23 +103,25 @@ class Run:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not write texts")
         return self.model.write(prompts, **options)
 
-    def export(self, path: str | Path) -> None:
-        """Write the network that draws or writes as safetensors, to load without lightning.
+    def export(self, path: str | Path, weights: Weights = "ema") -> None:
+        """Write the network that the model exports as safetensors, to load without lightning.
 
-        That is a GAN's generator (its averaged weights, raw where none were kept), a VAE's decoder, a language model's
-        network. The keys are those of its own state_dict. The file's metadata say what to make for them, as JSON under
-        the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of ``build``, as a
-        decoder of ours, the arguments of that call as ``build``.
+        That is a GAN's generator, a VAE's decoder, a language model's network, with the averaged weights where the run
+        kept an average. The keys are those of its own state_dict. The file's metadata say what to make for them, as
+        JSON under the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of
+        ``build``, as a decoder of ours, the arguments of that call as ``build``.
+
+        Raises:
+            UserError: for a model that exports nothing, see `lit_gen.protocols.training.Exportable`.
         """
-        found = [name for name in ("generator", "decoder", "network") if hasattr(self.model, name)]
-        if not found:
+        if not isinstance(self.model, Exportable):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
-        generator = getattr(self.model, f"ema_{found[0]}", None) or getattr(self.model, found[0])
+        name, network = self.model.exported(weights)
         arguments = getattr(self.model, "described", None) or self.model.hparams
-        given = arguments.get(found[0])
+        given = arguments.get(name)
         described = dict(given) if isinstance(given, dict) else {}
-        if built := getattr(generator, "built", None):
+        if built := getattr(network, "built", None):
             described["build"] = built
-        tensors = {name: t.detach().contiguous().cpu() for name, t in generator.state_dict().items()}
-        metadata = {found[0]: json.dumps(described), "checkpoint": self.checkpoint.name}
+        tensors = {key: t.detach().contiguous().cpu() for key, t in network.state_dict().items()}
+        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name}
         write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable for its owner alone

@@ -79,7 +79,8 @@ def test_bad_options(lit_gen, tmp_path, case):
         (["sample"], "sample: the following arguments are required: RUN_OR_CHECKPOINT"),
         (["sample", "nowhere"], "nowhere does not exist"),
         (["sample", "x", "--n", "0"], "--n: 0 was found"),
-        (["sample", "x", "--m", "3"], "unrecognized arguments: --m 3"),
+        (["sample", "x", "-m", "3"], "unrecognized arguments: -m"),
+        (["export", "x", "y", "--m", "3"], "unrecognized arguments: --m 3"),
         (["fetch"], "fetch: --config is expected"),
     ],
 )

@@ -5,7 +5,6 @@ Larsen et al., 2016, https://arxiv.org/abs/1512.09300, without their features of
 
 import inspect
 
-import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
@@ -17,23 +16,11 @@ from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.vae.bottleneck import Bottleneck
 from lit_gen.models.vae.layers import connect
 from lit_gen.models.vae.objectives import ELBO
+from lit_gen.protocols.images import Drawer
 from lit_gen.protocols.training import Terms
 from lit_gen.training.alternating import Alternating, Player
 from lit_gen.training.monitor import Monitor
 from support.gan import ADAM
-
-
-class Decoder(nn.Module):
-    """Standard normal noise (B, latent_dim) to the means of p(x|z)."""
-
-    num_classes = None
-
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.latent_dim = model, model.bottleneck.latent_dim
-
-    def forward(self, noise):
-        return self.model.decode(self.model.bottleneck.sample(noise)).mean
 
 
 class AdversarialVAE(Alternating, Sampler):
@@ -50,11 +37,9 @@ class AdversarialVAE(Alternating, Sampler):
         self.discriminator, self.weight, self.optimizer, self.seed = discriminator, weight, optimizer, seed
         self.game = Game(discriminator, hinge)
         self.monitor = Monitor(["elbo", *self.game.names["generator"], *self.game.names["discriminator"]])
-        self.ema_generator, self.generator = None, None
-        self.register_buffer("label_counts", torch.zeros(0))
 
-    def _network(self, weights):
-        return Decoder(self)
+    def drawer(self, weights="ema"):
+        return Drawer(lambda z, *_: self.decode(self.bottleneck.sample(z)).mean, self.bottleneck.latent_dim)
 
     def encode_features(self, x, labels):
         return self.encoder(x)

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
 from lit_gen.core.randomness import Draws
-from lit_gen.core.sampling import Sampler
+from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial.game import Fakes, Game
 from lit_gen.models.adversarial.losses import least_squares
 from lit_gen.protocols.training import Terms
@@ -33,8 +33,9 @@ class Cycle(Alternating, Sampler):
         self.discriminator, self.code_discriminator, self.optimizer = discriminator, code_discriminator, optimizer
         self.games = Game(discriminator, least_squares), Game(code_discriminator, least_squares, prefix="code_")
         self.monitor = Monitor([n for game in self.games for side in game.names.values() for n in side] + ["cycle"])
-        self.ema_generator = None
-        self.register_buffer("label_counts", torch.zeros(0))
+
+    def drawer(self, weights="ema"):
+        return one_pass(self.generator)
 
     def players(self):
         networks = {"generators": (self.generator, self.inverse)}

@@ -7,7 +7,7 @@ from lightning import LightningModule, Trainer
 from torch import nn
 
 from lit_gen.core import randomness
-from lit_gen.core.sampling import labels_of
+from lit_gen.core.sampling import labels_of, record_of
 from lit_gen.data.images import mnist
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.protocols.latents import Code
@@ -35,7 +35,7 @@ class Around:
 class Linear(LightningModule):
     """Principal components of the digits, z of about unit variance; dropout only shows in which mode it is called."""
 
-    seed = 3
+    seed, averaged = 3, False
 
     def __init__(self, latent_dim=4, num_classes=None, sigma=0.1):
         super().__init__()
@@ -73,6 +73,9 @@ class Linear(LightningModule):
     def bits_per_dim(self, nats, dimensions):
         raise NotImplementedError
 
+    def drawing_record(self):
+        return record_of(self.seed, None)
+
     def sample(self, indices, *, labels=None, weights="ema"):
         z = randomness.latents(self.seed, indices, self.latent_dim)
         if self.num_classes is not None and labels is None:
@@ -108,7 +111,10 @@ def fit(model, folder, callbacks, steps=4, data=None, **options):
 
 
 class Plain(LightningModule):
-    num_classes = None
+    num_classes, averaged = None, False
+
+    def drawing_record(self):
+        return {}
 
     def sample(self, indices, *, labels=None, weights="ema"):
         return torch.zeros(len(indices), 1, 28, 28)

@@ -16,7 +16,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.core.extraction import extract_block
 from lit_gen.core.images import quantize
 from lit_gen.core.modes import exact_math
-from lit_gen.core.sampling import Sampler
+from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.evaluation.comparison import compare
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.features import extract
@@ -28,11 +28,16 @@ METRICS = ["fid", "kid", "is", "prc", "dc"]
 COUNT = 301  # neither whole blocks nor a multiple of any world size
 
 
-class Model(Sampler):
+class Model(torch.nn.Module, Sampler):
+    averaged, device, seed = False, torch.device("cpu"), 5
+
     def __init__(self, seed=0):
+        super().__init__()
         torch.manual_seed(seed)
-        self.generator, self.ema_generator, self.seed = mlp.Generator((1, 28, 28), 8, 64), None, 5
-        self.label_counts, self.bad = torch.zeros(0), None
+        self.generator, self.bad = mlp.Generator((1, 28, 28), 8, 64), None
+
+    def drawer(self, weights):
+        return one_pass(self.generator)
 
     def sample(self, indices, **options):
         images = super().sample(indices, **options)

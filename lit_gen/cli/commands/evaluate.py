@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from lit_gen.cli.commands import drawing
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.cli.launch.run_dir import of_checkpoint
@@ -47,7 +48,8 @@ SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
 
 def run(arguments: list[str]) -> int:
     """Run ``evaluate`` and return the exit code."""
-    options = _parser().parse_args(arguments[1:])
+    parser = _parser()
+    options, own = drawing.parse(parser, arguments[1:])
     options.metrics = [name.strip() for name in options.metrics.split(",")]
     at_least(2, "--", count=options.count)
     at_least(1, "--", repeats=options.repeats)
@@ -59,12 +61,14 @@ def run(arguments: list[str]) -> int:
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
         scorer = Scorer(extractor, _reference(options, extractor, where), options.metrics)
     source = _source(Path(options.source), extractor)
+    options.drawing = drawing.of_model(source.model if isinstance(source, Run) else None, own, parser)
     result, shown = _score(options, scorer, source, where)
     print(table(result), end="")
     out = Path(options.out) if options.out else None
     if out is None and isinstance(source, Run):
         against = re.sub(r"[^\w.-]+", "-", options.reference)
-        what = f"{extractor.name}-{thousands(result.protocol['count'])}-{options.weights}-{against}"
+        how = "-".join([options.weights, *(f"{name}{value}" for name, value in options.drawing.items())])
+        what = f"{extractor.name}-{thousands(result.protocol['count'])}-{how}-{against}"
         out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{what}"
     if out is not None:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
@@ -76,7 +80,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> ArgumentParser:
     parser = ArgumentParser("evaluate", "Score a folder of images, an .npz of images, or a run's samples.")
     parser.add_argument("source", metavar="DIR_OR_NPZ_OR_RUN", help="images, or a run or checkpoint to draw from")
     parser.add_argument(
@@ -159,10 +163,10 @@ def _score(
         model: Any = source.model.to(where)
         if not isinstance(model, ImageGenerator):
             raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images")
-        drawing = Drawing(model, options.weights, where)
+        drawn = Drawing(model, options.weights, where, **options.drawing)
         record = {"source": str(source.checkpoint)}
-        result = scorer.drawn(drawing, count, options.repeats, streaming=count > EXACT, record=record)
-        return result, drawing.shown
+        result = scorer.drawn(drawn, count, options.repeats, streaming=count > EXACT, record=record)
+        return result, drawn.shown
     if options.repeats > 1:
         raise UserError("--repeats: a folder holds one set of images; only a run can draw others")
     if options.count is not None and options.count > len(source):

@@ -1,4 +1,4 @@
-"""``export``: the network that draws or writes, as safetensors."""
+"""``export``: the network of a model that is of use without it, as safetensors."""
 
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.runs.opened import load
@@ -6,10 +6,11 @@ from lit_gen.runs.opened import load
 
 def run(arguments: list[str]) -> int:
     """Run ``export`` and return the exit code."""
-    parser = ArgumentParser("export", "Write the generator's averaged weights.")
+    parser = ArgumentParser("export", "Write the network that draws or writes as safetensors.")
     parser.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     parser.add_argument("file", metavar="FILE.safetensors")
+    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
     options = parser.parse_args(arguments[1:])
-    load(options.path).export(options.file)
+    load(options.path).export(options.file, options.weights)
     print(options.file)
     return 0

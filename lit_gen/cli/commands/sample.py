@@ -1,6 +1,6 @@
 """``sample``: from a run or a checkpoint to pictures and texts."""
 
-from lit_gen.cli.commands import sample_images, sample_text
+from lit_gen.cli.commands import drawing, sample_images, sample_text
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.core.errors import UserError
@@ -57,7 +57,8 @@ def _parser() -> ArgumentParser:
 
 
 def _sample(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, own = drawing.parse(parser, arguments)
     sample_images.check(options)
     sample_text.check(options)
     opened = load(options.path)
@@ -69,6 +70,7 @@ def _sample(arguments: list[str]) -> int:
         if getattr(options, name) is not None:
             kinds = ("image", "texts") if writes else ("language", "images")
             raise UserError(f"--{name} belongs to {kinds[0]} models, but {opened.checkpoint} ({kind}) makes {kinds[1]}")
+    options.drawing = drawing.of_model(opened.model, own, parser)
     opened.model.to(usable_device(options.device))
     if writes:
         sample_text.write(opened, options)

@@ -99,6 +99,7 @@ def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
             start=start,
             labels=_chosen(options, start, options.n),
             weights=options.weights,
+            **options.drawing,
         )
         yield paths.flatten(0, 1)
         return
@@ -107,5 +108,5 @@ def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
     while first < end:
         last = min(end, (first // size + 1) * size)
         labels = _chosen(options, first, last - first)
-        yield opened.sample(last - first, start=first, labels=labels, weights=options.weights)
+        yield opened.sample(last - first, start=first, labels=labels, weights=options.weights, **options.drawing)
         first = last

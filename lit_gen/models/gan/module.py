@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
 from lit_gen.core.randomness import Draws
-from lit_gen.core.sampling import Sampler
+from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial import checks as game_checks
 from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.augment import Augmentation
@@ -28,8 +28,8 @@ from lit_gen.models.adversarial.losses import Loss, non_saturating
 from lit_gen.models.adversarial.monitor import HeldOut, named
 from lit_gen.models.gan import checks
 from lit_gen.models.nn import normalization
-from lit_gen.protocols.images import ImageBatch
-from lit_gen.protocols.training import Network, Terms
+from lit_gen.protocols.images import Drawer, ImageBatch, Weights
+from lit_gen.protocols.training import Exported, Network, Terms
 from lit_gen.training import ema, schedules
 from lit_gen.training.alternating import Alternating, Player
 from lit_gen.training.monitor import Monitor
@@ -158,10 +158,7 @@ class GAN(Alternating, Sampler):
         checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
             checks.labels(side, getattr(getattr(self, side), "num_classes", None), facts)
-        if self.num_classes is not None:
-            counts = datasets.label_counts(data, self.num_classes)
-            if counts is not None:
-                self.label_counts.copy_(counts)
+        self.count_labels(data)
         samples = self.sample(torch.arange(2), weights="raw")
         checks.networks(self.discriminator, samples, facts.get("shape"), self.regularizers)
 
@@ -295,6 +292,22 @@ class GAN(Alternating, Sampler):
         training += [*(self.schedules or ()), "images_seen"]
         validated = [] if limit_val_batches == 0 else judged
         return [f"train/{name}" for name in training] + [f"val/{name}" for name in validated]
+
+    # ---- drawing
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a moving average of the generator is kept."""
+        return self.ema_generator is not None
+
+    def drawer(self, weights: Weights = "ema") -> Drawer:
+        """One pass of the generator."""
+        return one_pass(self.exported(weights).network)
+
+    def exported(self, weights: Weights = "ema") -> Exported:
+        """The generator."""
+        average = self.ema_generator if weights == "ema" else None
+        return Exported("generator", self.generator if average is None else average)
 
     # ---- evaluation
 

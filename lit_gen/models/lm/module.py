@@ -18,7 +18,9 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.models.lm.writing import Writer
+from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
+from lit_gen.protocols.training import Exported
 from lit_gen.tokenizers.stored import from_json
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.monitor import Monitor
@@ -91,6 +93,10 @@ class LanguageModel(Automatic, Writer):
         self._looked = False
         if self.compiled:
             self.network.compile()
+
+    def exported(self, weights: Weights = "ema") -> Exported:
+        """The network."""
+        return Exported("network", self.network)
 
     def _compare_tokenizer(self) -> None:
         """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""

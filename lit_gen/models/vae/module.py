@@ -22,8 +22,9 @@ from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.vae.bottleneck import Bottleneck
 from lit_gen.models.vae.layers import connect
 from lit_gen.models.vae.objectives import ELBO, Objective, Terms, weigh
-from lit_gen.protocols.images import ImageBatch, Weights
+from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.latents import Code
+from lit_gen.protocols.training import Exported
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
@@ -71,7 +72,6 @@ class VAE(Automatic, Sampler):
         self.monitor = Monitor(["rate", "distortion", "loss", *self.objective.measured])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
-        self.ema_generator = None  # no average is kept, so that records say raw
         self._info: dict[str, float | Tensor] = {}
         self._held_out: list[tuple[float, float, int]] = []
         self._unseen = True  # whether training images may come that nobody has checked
@@ -116,8 +116,15 @@ class VAE(Automatic, Sampler):
         """Bits per dimension of ``nats`` per 8-bit image of C * H * W dimensions."""
         return float(self.likelihood.bits_per_dim(torch.tensor(nats), dimensions))
 
-    def _network(self, weights: Weights) -> nn.Module:
-        return _Drawing(self)
+    def drawer(self, weights: Weights = "ema") -> Drawer:
+        """The means of p(x|z), z of the prior."""
+        return Drawer(
+            lambda noise, asked, _: self.decode(self.prior(noise), asked.labels).mean, self.latent_dim, self.num_classes
+        )
+
+    def exported(self, weights: Weights = "ema") -> Exported:
+        """The decoder."""
+        return Exported("decoder", self.decoder)
 
     # ---- training
 
@@ -129,10 +136,7 @@ class VAE(Automatic, Sampler):
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
         self.describe()
         data = datasets.data_of(self.trainer)
-        if self.num_classes is not None:
-            counts = datasets.label_counts(data, self.num_classes)
-            if counts is not None:
-                self.label_counts.copy_(counts)
+        self.count_labels(data)
         shape, drawn = data.facts().get("shape"), self._try_decoder()
         if shape is not None and tuple(shape) != drawn:
             raise UserError(f"model.decoder: it makes images of shape {drawn}, but the data set has {tuple(shape)}")
@@ -239,18 +243,6 @@ class VAE(Automatic, Sampler):
         """Reconstructions: the mean of p(x|z) at a z of q(z|x) for each image."""
         noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
         return self.decode(self.encode(batch.images, noise, batch.labels).z, batch.labels).mean
-
-
-class _Drawing(nn.Module):
-    """A VAE as a generator: standard normal noise to the means of p(x|z), z of the prior."""
-
-    def __init__(self, vae: VAE) -> None:
-        super().__init__()
-        self.vae, self.latent_dim, self.num_classes = vae, vae.latent_dim, vae.num_classes
-
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Noise (B, latent_dim) and labels (B,) to images (B, C, H, W)."""
-        return self.vae.decode(self.vae.prior(noise), labels).mean
 
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:
