@@ -19,7 +19,10 @@ COUNT = 100
 class Noise:
     """Images whose every pixel follows from the index."""
 
-    drawn = 0
+    drawn, averaged = 0, False
+
+    def drawing_record(self):
+        return {}
 
     def sample(self, indices, *, labels=None, weights="ema"):
         self.drawn += len(indices)
