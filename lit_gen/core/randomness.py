@@ -1,7 +1,8 @@
 """Randomness as a function, not a stream: every draw is named by ``(seed, purpose, step, index)``.
 
 No generator state is ever saved. A resumed run draws at step s what the undisturbed run drew at step s, and each of W
-ranks takes its own rows of the draw that one rank would make for the whole global batch.
+ranks takes its own rows of the draw that one rank would make for the whole global batch. That draw falls into blocks of
+rows, each with a generator of its own, so that a rank draws the blocks that hold its rows and no others.
 
 Two sources, both keyed by the same name:
 
@@ -11,6 +12,8 @@ Two sources, both keyed by the same name:
 """
 
 import hashlib
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +23,11 @@ from torch import Tensor
 BLOCK = 64
 """Rows of one evaluation block. A network's output is bit-equal only for equal batch shapes, so evaluation always runs
 whole blocks of this many global indices; a batch-size option changes how many run at once, not what is in one."""
+
+
+NUMBERS = 32768
+"""Of one block of a training draw, at most, but for rows that have more: what a rank draws in vain at either end of its
+rows takes some tens of microseconds."""
 
 
 def key(seed: int, purpose: str, step: int = 0, index: int = 0) -> int:
@@ -33,6 +41,41 @@ def host(seed: int, purpose: str, step: int = 0, index: int = 0) -> np.random.Ge
     return np.random.Generator(np.random.Philox(key(seed, purpose, step, index)))
 
 
+def host_rows(
+    seed: int,
+    purpose: str,
+    step: int,
+    rows: Tensor,
+    total: int,
+    draw: Callable[[np.random.Generator, int], np.ndarray],
+    numbers: int = 1,
+) -> Tensor:
+    """Some rows of what is drawn on the host for a whole global batch.
+
+    Args:
+        seed: the run's seed.
+        purpose: what the draw is for.
+        step: the step that it is for.
+        rows: int64 (n,), places in the global batch.
+        total: rows of the global batch.
+        draw: a generator and a number of rows to an array of so many rows.
+        numbers: in a row, on which the size of a block depends.
+
+    Returns:
+        (n, ...) on the CPU; row i depends on the name, ``rows[i]`` and ``total`` only.
+    """
+    size = rows_of_block(numbers)
+    wanted = rows.numpy()
+    blocks, which = np.unique(wanted // size, return_inverse=True)
+    drawn = [draw(host(seed, purpose, step, int(b)), min(size, total - int(b) * size)) for b in blocks]
+    return torch.from_numpy(np.concatenate(drawn)[which * size + wanted % size])
+
+
+def rows_of_block(numbers: int) -> int:
+    """Rows of one block of a training draw with so many numbers in a row."""
+    return max(1, min(BLOCK, NUMBERS // max(1, numbers)))
+
+
 def device(where: torch.device, seed: int, purpose: str, step: int = 0, index: int = 0) -> torch.Generator:
     """A torch generator on device ``where`` for the draw of that name."""
     generator = torch.Generator(where)
@@ -43,9 +86,10 @@ def device(where: torch.device, seed: int, purpose: str, step: int = 0, index: i
 class Rows:
     """Draws for the rows of one training batch: this part's rows of what is drawn for the whole global batch.
 
-    The global batch falls into equal parts, one for each micro-batch and rank. Each part draws the same whole and takes
-    its rows, so that two ranks with half the batch, or two micro-batches of half the size, get what one batch gets.
-    Successive draws continue one stream: the same calls in the same order give the same values.
+    The global batch falls into equal parts, one for each micro-batch and rank. Each draw falls into blocks of rows, and
+    a part draws those that hold its rows: whole, since eight normal numbers are no prefix of sixteen. So two ranks with
+    half the batch, or two micro-batches of half the size, get what one batch gets, and what a rank draws does not grow
+    with their number. The same calls in the same order give the same values.
 
     Args:
         where: device of the draws.
@@ -58,18 +102,31 @@ class Rows:
 
     def __init__(self, where: torch.device, seed: int, purpose: str, step: int, part: int = 0, parts: int = 1) -> None:
         self.device, self.part, self.parts = where, part, parts
-        self.generator = device(where, seed, purpose, step)
+        self._seed, self._purpose, self._step, self._calls = seed, purpose, step, 0
+        self._generator = torch.Generator(where)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
         """Standard normal draws (rows, *shape)."""
-        return self._mine(torch.randn((self.parts * rows, *shape), generator=self.generator, device=self.device))
+        return self._mine(torch.randn, rows, shape)
 
     def uniform(self, rows: int, *shape: int) -> Tensor:
         """Uniform draws (rows, *shape) from [0, 1)."""
-        return self._mine(torch.rand((self.parts * rows, *shape), generator=self.generator, device=self.device))
+        return self._mine(torch.rand, rows, shape)
 
-    def _mine(self, whole: Tensor) -> Tensor:
-        return whole.chunk(self.parts)[self.part]
+    def _mine(self, draw: Callable[..., Tensor], rows: int, shape: tuple[int, ...]) -> Tensor:
+        purpose = f"{self._purpose}, draw {self._calls}" if self._calls else self._purpose
+        self._calls += 1
+        size, first, total = rows_of_block(math.prod(shape)), self.part * rows, self.parts * rows
+        last, mine = first + rows, torch.empty((rows, *shape), device=self.device)
+        for start in range(first - first % size, last, size):
+            end = min(start + size, total)
+            self._generator.manual_seed(key(self._seed, purpose, self._step, start // size) >> 1)
+            if first <= start and end <= last:
+                draw((end - start, *shape), generator=self._generator, out=mine[start - first : end - first])
+            else:
+                block = draw((end - start, *shape), generator=self._generator, device=self.device)
+                mine[max(start, first) - first : min(end, last) - first] = block[max(first - start, 0) : last - start]
+        return mine
 
 
 class Draws(NamedTuple):

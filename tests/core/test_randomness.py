@@ -1,4 +1,7 @@
+import math
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,13 +21,62 @@ def test_keys_differ_by_every_part_of_the_name_and_never_change():
     assert randomness.host(0, "order").integers(0, 1000, 4).tolist() == [755, 888, 689, 898]
 
 
-def test_ranks_take_their_rows_of_one_draw():
-    place = torch.device("cpu")
-    whole, parts = randomness.Rows(place, 3, "z", 5), [randomness.Rows(place, 3, "z", 5, rank, 4) for rank in range(4)]
-    for draw in ("normal", "uniform", "uniform"):  # successive draws continue the stream
-        one = getattr(whole, draw)(64, 7)
-        assert torch.equal(torch.cat([getattr(part, draw)(16, 7) for part in parts]), one)
-        assert not torch.equal(one, getattr(randomness.Rows(place, 3, "z", 6), draw)(64, 7))
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 12])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 20, 20), (3, 64, 64), (1, 200, 200)])
+def test_parts_take_their_rows_of_one_draw(parts, shape):
+    """Blocks of 64, 64, 27, 2 and 1 rows; a part's rows begin and end anywhere in them."""
+    each, whole = 120 // parts, randomness.Rows(CPU, 3, "z", 5)
+    some = [randomness.Rows(CPU, 3, "z", 5, part, parts) for part in range(parts)]
+    for draw in ("normal", "uniform", "uniform"):
+        one = getattr(whole, draw)(120, *shape)
+        assert torch.equal(torch.cat([getattr(part, draw)(each, *shape) for part in some]), one)
+        assert not torch.equal(one, getattr(randomness.Rows(CPU, 3, "z", 6), draw)(120, *shape))
+        assert len(one.reshape(120, -1).unique(dim=0)) == 120
+
+
+def test_a_first_block_is_what_torch_draws_with_its_key():
+    """So that a published run of at most 64 rows is repeatable."""
+    generator = torch.Generator().manual_seed(randomness.key(3, "z", 5) >> 1)
+    assert torch.equal(randomness.Rows(CPU, 3, "z", 5).normal(48, 7), torch.randn(48, 7, generator=generator))
+    generator.manual_seed(randomness.key(3, "z, draw 1", 5, 1) >> 1)
+    rows = randomness.Rows(CPU, 3, "z", 5)
+    rows.normal(48)
+    assert torch.equal(rows.uniform(100, 7)[64:], torch.rand(36, 7, generator=generator))
+
+
+def test_blocks_and_calls_are_independent_standard_normal():
+    rows = randomness.Rows(CPU, 0, "z", 0)
+    first, second = rows.normal(2048, 8), rows.normal(2048, 8)
+    assert abs(float(first.mean())) < 0.03
+    assert abs(float(first.std()) - 1) < 0.02
+    blocks = torch.cat([first, second]).view(64, -1)
+    assert (torch.corrcoef(blocks) - torch.eye(64)).abs().max() < 0.2  # 512 numbers each: deviation 0.044
+
+
+@pytest.mark.parametrize("world", [1, 8, 64])
+def test_a_rank_draws_no_more_than_its_rows_and_the_ends_of_two_blocks(monkeypatch, world):
+    drawn = []
+    randn = torch.randn
+
+    def counting(shape, **options):
+        drawn.append(math.prod(shape))
+        return randn(shape, **options)
+
+    monkeypatch.setattr(torch, "randn", counting)
+    for rank in {0, world // 2, world - 1}:
+        drawn.clear()
+        randomness.Rows(CPU, 0, "z", 0, rank, world).normal(50, 3, 16, 16)
+        assert sum(drawn) <= 50 * 768 + 2 * randomness.NUMBERS
+
+
+def test_rows_of_a_draw_on_the_host_do_not_depend_on_which_are_asked_for():
+    def draw(host, n):
+        return host.integers(0, 1000, (n, 3))
+
+    whole = randomness.host_rows(1, "crop", 2, torch.arange(200), 200, draw, 3)
+    assert np.array_equal(whole[:64], randomness.host(1, "crop", 2).integers(0, 1000, (64, 3)))
+    some = torch.tensor([199, 3, 64, 127, 128])
+    assert torch.equal(randomness.host_rows(1, "crop", 2, some, 200, draw, 3), whole[some])
 
 
 @settings(max_examples=30, deadline=None)

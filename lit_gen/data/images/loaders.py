@@ -4,7 +4,8 @@ No worker processes and no Python per image. What batch s holds is a function of
 crops and binary pixels are drawn for the global batch, and each rank takes its rows.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,20 +136,35 @@ class TrainLoader:
         if self.pad:
             images = self._crop(images, rows, step)
         if self.flip:
-            draws = randomness.host(self.seed, "flip", step).random(self.images_per_step)
-            mirrored = torch.from_numpy(draws < 0.5)[rows].to(self.device)
+            mirrored = self._drawn("flip", step, rows, lambda host, n: host.random(n) < 0.5).to(self.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         if self.binarize:
-            shape = (self.images_per_step, *images.shape[1:])
-            drawn = randomness.host(self.seed, "binarize", step).integers(0, 255, shape, dtype=np.uint8)
-            images = white(images, torch.from_numpy(drawn)[rows].to(self.device))
+            shape = images.shape[1:]
+            drawn = self._drawn(
+                "binarize",
+                step,
+                rows,
+                lambda host, n: host.integers(0, 255, (n, *shape), dtype=np.uint8),
+                math.prod(shape),
+            )
+            images = white(images, drawn.to(self.device))
         labels = None if self.data.labels is None else self.data.labels[where].to(self.device)
         return ImageBatch(to_float(images), labels, indices)
 
+    def _drawn(
+        self,
+        purpose: str,
+        step: int,
+        rows: Tensor,
+        draw: Callable[[np.random.Generator, int], np.ndarray],
+        each: int = 1,
+    ) -> Tensor:
+        return randomness.host_rows(self.seed, purpose, step, rows, self.images_per_step, draw, each)
+
     def _crop(self, images: Tensor, rows: Tensor, step: int) -> Tensor:
         count, channels, height, width = images.shape
-        drawn = randomness.host(self.seed, "crop", step).integers(0, 2 * self.pad + 1, (self.images_per_step, 2))
-        top, left = torch.from_numpy(drawn)[rows].to(self.device).T
+        places = 2 * self.pad + 1
+        top, left = self._drawn("crop", step, rows, lambda host, n: host.integers(0, places, (n, 2))).to(self.device).T
         y = (top[:, None] + torch.arange(height, device=self.device) - self.pad)[:, :, None]
         x = (left[:, None] + torch.arange(width, device=self.device) - self.pad)[:, None, :]
         y, x = (_reflect(i, n) for i, n in ((y, height), (x, width)))
