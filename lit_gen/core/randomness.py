@@ -26,8 +26,8 @@ whole blocks of this many global indices; a batch-size option changes how many r
 
 
 NUMBERS = 32768
-"""Of one block of a training draw, at most, but for rows that have more: what a rank draws in vain at either end of its
-rows takes some tens of microseconds."""
+"""Numbers of four bytes in one block of a training draw, at most, but for rows that have more: what a rank draws in
+vain at either end of its rows takes some tens of microseconds."""
 
 
 def key(seed: int, purpose: str, step: int = 0, index: int = 0) -> int:
@@ -59,7 +59,7 @@ def host_rows(
         rows: int64 (n,), places in the global batch.
         total: rows of the global batch.
         draw: a generator and a number of rows to an array of so many rows.
-        numbers: in a row, on which the size of a block depends.
+        numbers: of four bytes in a row, on which the size of a block depends.
 
     Returns:
         (n, ...) on the CPU; row i depends on the name, ``rows[i]`` and ``total`` only.

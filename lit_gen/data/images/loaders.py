@@ -145,7 +145,7 @@ class TrainLoader:
                 step,
                 rows,
                 lambda host, n: host.integers(0, 255, (n, *shape), dtype=np.uint8),
-                math.prod(shape),
+                math.prod(shape) // 4,  # of a byte each
             )
             images = white(images, drawn.to(self.device))
         labels = None if self.data.labels is None else self.data.labels[where].to(self.device)
