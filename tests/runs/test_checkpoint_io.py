@@ -1,0 +1,127 @@
+"""How checkpoints are written: whole or not at all, with the cause of a failure, on request in a thread."""
+
+import collections
+import errno
+import os
+import resource
+import signal
+import threading
+
+import pytest
+import torch
+
+from lit_gen.core import files
+from lit_gen.runs import checkpoint_io
+from lit_gen.runs.checkpoint_io import CheckpointFiles, snapshot
+
+
+def content():
+    weight = torch.arange(6.0).view(2, 3)
+    state = collections.OrderedDict(w=weight, tied=weight)
+    state._metadata = {"": {"version": 1}}
+    return {"state_dict": state, "loops": {"steps": [1, (2, 3)]}, "name": "x"}
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_is_written_is_read(tmp_path, asynchronous):
+    io, path = CheckpointFiles(asynchronous), tmp_path / "folder/step=1.ckpt"
+    io.save_checkpoint(content(), path)
+    io.teardown()
+    assert equal(torch.load(path, weights_only=True), content())
+    assert names(path.parent) == [path.name]
+    other = tmp_path / "step=2.ckpt"
+    CheckpointFiles().save_checkpoint(content(), other)
+    assert other.read_bytes() == path.read_bytes(), "a file does not hold its own name"
+
+
+def test_a_snapshot_is_untouched_by_training_and_keeps_what_is_shared():
+    original = content()
+    copied = snapshot(original)
+    assert equal(copied, content())
+    assert copied["state_dict"]["w"].data_ptr() == copied["state_dict"]["tied"].data_ptr()
+    assert copied["state_dict"]._metadata == {"": {"version": 1}}
+    original["state_dict"]["w"].zero_()
+    original["loops"]["steps"].append(4)
+    original["state_dict"]["new"] = 1
+    assert equal(copied, content())
+
+
+def test_training_goes_on_while_one_is_written_and_the_next_waits(tmp_path, monkeypatch):
+    gate, written, saved = threading.Event(), [], torch.save
+
+    def slow(checkpoint, file):
+        assert gate.wait(10)
+        saved(checkpoint, file)
+        written.append(len(written))
+
+    monkeypatch.setattr(torch, "save", slow)
+    io, state, actions = CheckpointFiles(asynchronous=True), content(), []
+    io.save_checkpoint(state, tmp_path / "1.ckpt")
+    io.when_written(lambda: actions.append((tmp_path / "1.ckpt").is_file()))
+    state["state_dict"]["w"].zero_()  # the next step
+    assert not (tmp_path / "1.ckpt").exists()
+    assert (written, actions) == ([], [])
+    threading.Timer(0.2, gate.set).start()
+    io.save_checkpoint(state, tmp_path / "2.ckpt")
+    assert actions == [True]
+    io.wait()
+    assert written == [0, 1]
+    assert equal(torch.load(tmp_path / "1.ckpt", weights_only=True), content())
+    assert torch.load(tmp_path / "2.ckpt", weights_only=True)["state_dict"]["w"].abs().sum() == 0
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process can grow beyond 100 kB."""
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_failure_names_the_file_and_leaves_the_old_one(tmp_path, small_files, asynchronous):
+    io, path = CheckpointFiles(asynchronous), tmp_path / "a.ckpt"
+    io.save_checkpoint(content(), path)
+    io.wait()
+    before = path.read_bytes()
+    with pytest.raises(OSError, match=r"a\.ckpt") as caught:
+        (io.save_checkpoint({"w": torch.zeros(100_000)}, path), io.wait())
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["a.ckpt"]
+    io.wait()  # said once
+    io.save_checkpoint(content(), path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EDQUOT])
+@pytest.mark.parametrize("where", ["write", "flush"])
+def test_whatever_fails_is_named(tmp_path, monkeypatch, number, where):
+    def fail(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    if where == "write":
+        monkeypatch.setattr(checkpoint_io._Stream, "flush", fail)
+        monkeypatch.setattr(torch, "save", lambda checkpoint, stream: stream.flush())
+    else:
+        monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match=r"a\.ckpt") as caught:
+        CheckpointFiles().save_checkpoint(content(), tmp_path / "a.ckpt")
+    assert caught.value.errno == number
+    assert names(tmp_path) == []
