@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.merge import DEFAULTS, Config, merge
-from lit_gen.cli.config.options import take, take_named
+from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
 from lit_gen.cli.launch import run_dir
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect, whole_number

@@ -14,10 +14,10 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli.config import facts, own_code, short_names  # noqa: F401
+from lit_gen.cli.config import own_code, short_names  # noqa: F401
 from lit_gen.cli.config.changes import refuse_changes
 from lit_gen.cli.config.explain import explain
-from lit_gen.cli.config.parser import Parser
+from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.launch import closing, run_dir, slurm
 from lit_gen.cli.launch.assemble import Assembled
@@ -153,8 +153,8 @@ class LitGenCLI(LightningCLI):
 
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, for which it answers what the config leaves open."""
-        self.datamodule = facts.instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
-        self.config_init = facts.instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
+        self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import torch.distributed
 
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.merge import Config
-from lit_gen.cli.config.options import take
+from lit_gen.cli.config.files import Config, take
 from lit_gen.core.errors import UserError
 from lit_gen.runs import checkpoints, directory, slurm
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.cli import errors
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.options import take
+from lit_gen.cli.config.files import take
 from lit_gen.cli.launch import run_dir
 from lit_gen.cli.launch.assemble import assemble
 from lit_gen.cli.launch.lightning import LitGenCLI
