@@ -27,6 +27,7 @@ _ASSIGNMENT = re.compile(
 _OPTION = re.compile(rf"--{_SECRET}")
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")
 HIDDEN = "REDACTED"
+RECORD = "run.yaml"
 
 
 def describe_environment(run: Path, arguments: list[str]) -> None:
@@ -46,7 +47,7 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
         "commit": (_git("rev-parse", "HEAD") or "").strip() or None,
         "uncommitted": name if diff else None,
         "host": platform.node(),
-        "job": slurm.identity(),
+        "job": _job(),
         "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ} or None,
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -55,10 +56,18 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
             **{name: _version(name) for name in ("lit-gen", "torchvision", "lightning", "numpy")},
         },
     }
-    with (run / "run.yaml").open("a", encoding="utf-8") as file:
+    with (run / RECORD).open("a", encoding="utf-8") as file:
         yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
     if diff:
         (run / name).write_text(diff, encoding="utf-8")
+
+
+def began_before_requeue(run: Path) -> bool:
+    """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
+    if not slurm.restarted() or not (run / RECORD).is_file():
+        return False
+    *_, last = yaml.safe_load_all((run / RECORD).read_text(encoding="utf-8"))
+    return bool(last.get("job") == _job())
 
 
 def _uncommitted(runs: Path) -> str:
@@ -104,6 +113,12 @@ def _redacted_words(words: list[str]) -> list[str]:
     """A command line whose secrets are redacted, also those that follow their option as a word of their own."""
     after = [False, *(_OPTION.fullmatch(word) is not None for word in words)]
     return [HIDDEN if follows else redacted(word) for word, follows in zip(words, after, strict=False)]
+
+
+def _job() -> dict[str, str] | None:
+    """What a run belongs to: the job, and the trial where it is one of a sweep's; None outside jobs."""
+    names = ("SLURM_JOB_ID", "WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else ("SLURM_JOB_ID",)
+    return {name: os.environ[name] for name in names if name in os.environ} or None
 
 
 def _git(*arguments: str, accept: tuple[int, ...] = (0,)) -> str | None:

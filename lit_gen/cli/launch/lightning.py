@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -20,7 +20,6 @@ from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.launch import closing, run_dir, slurm
-from lit_gen.cli.launch.assemble import Assembled
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect
@@ -30,6 +29,9 @@ from lit_gen.loggers.wandb import WeightsAndBiases
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.runs import checkpoints, directory, record
 from lit_gen.runs import slurm as cluster
+
+if TYPE_CHECKING:
+    from lit_gen.cli.commands.train import Assembled
 
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
 
@@ -43,7 +45,7 @@ class LitGenCLI(LightningCLI):
         command_line: what was typed, for the record.
     """
 
-    def __init__(self, command: str, assembled: Assembled, command_line: list[str]) -> None:
+    def __init__(self, command: str, assembled: "Assembled", command_line: list[str]) -> None:
         self.command, self.command_line = command, command_line
         self.given, self.options = assembled.config, assembled.options
         self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
