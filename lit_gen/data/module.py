@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from lightning import LightningDataModule
 
-from lit_gen.core.files import cache_folder
+from lit_gen.core.cache import cache_folder
 
 
 class TrainBatches(Protocol):

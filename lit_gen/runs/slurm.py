@@ -110,8 +110,7 @@ def port(environment: Mapping[str, str] = os.environ) -> int:
 
 def needs_srun(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this is the batch script's own process: one of tasks that nobody started, deaf to ``--signal``."""
-    waiting = _place(environment) == "batch" and "TORCHELASTIC_RUN_ID" not in environment
-    return waiting and shutil.which("srun") is not None
+    return _place(environment) == "batch" and "TORCHELASTIC_RUN_ID" not in environment and bool(shutil.which("srun"))
 
 
 def through_srun(arguments: list[str]) -> list[str]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lit_gen.core.cache import cached, read_npz
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cached, read_npz
 from lit_gen.core.images import quantize
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified

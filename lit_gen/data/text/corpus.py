@@ -8,8 +8,8 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+from lit_gen.core.cache import cache_folder, cached, writing
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.core.files import cache_folder, cached, writing
 from lit_gen.data.text import token_file
 from lit_gen.data.text.encoding import encode, shards
 from lit_gen.data.text.splits import Part

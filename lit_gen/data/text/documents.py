@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.core.files import cached
 from lit_gen.data.text.grammar import ENGLISH
 from lit_gen.data.text.readers import read_json_lines, read_parquet, read_text, reading
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError, note
-from lit_gen.core.files import cached
 from lit_gen.data.text.documents import Scan, Source, scan
 from lit_gen.protocols.data import Split
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support.texts import TEXT, damage, encode, put
 
+from lit_gen.core.cache import cache_folder
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cache_folder
 from lit_gen.data.text import encoding
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.tokenizers.plain import CharTokenizer
