@@ -145,7 +145,8 @@ def from_first(make: Callable[[], T]) -> T:
     """
     if world_size() == 1:
         return make()
-    value, failure = None, None
+    value: Any = None
+    failure = None
     if rank() == 0:
         try:
             value = make()
@@ -153,7 +154,8 @@ def from_first(make: Callable[[], T]) -> T:
             failure = error
     value, told = broadcast((value, _told(failure)))
     _raise(failure, told)
-    return value  # type: ignore[return-value]
+    made: T = value
+    return made
 
 
 def together(make: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ which rank computes it, and how many follow each other, changes no bit of a feat
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,9 @@ def exact_math(where: torch.device) -> Iterator[None]:
     On a CPU on one thread: on some the last bits of a matrix product depend on the number of threads, and a rank of
     several has fewer than a process of its own.
     """
-    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
-    units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn  # whose annotations lack its parts
+    mkldnn: Any = torch.backends.mkldnn
+    units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
     before = [unit.fp32_precision for unit in units]
     chosen = cudnn.benchmark, cudnn.deterministic
     with (

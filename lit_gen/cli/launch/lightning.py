@@ -21,6 +21,7 @@ from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_othe
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.launch import closing, run_dir, slurm
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
+from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect
 from lit_gen.data.module import DataModule
@@ -190,7 +191,7 @@ class LitGenCLI(LightningCLI):
                 directory.write_config(self.run_dir, self.dump)
                 run_dir.note_trial(self.run_dir)
             else:  # options may still be refused when the data are loaded
-                self.trainer.callbacks.append(closing.WriteConfig(self.run_dir, self.dump))  # type: ignore[attr-defined]
+                callbacks_of(self.trainer).append(closing.WriteConfig(self.run_dir, self.dump))
             closing.which_text(self.datamodule)
         self.first_step = self.checkpoint_step
         if self.requeued and self.trainer.is_global_zero:
