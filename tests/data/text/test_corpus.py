@@ -31,8 +31,8 @@ def test_a_text_is_encoded_once(tmp_path, monkeypatch, tokenizer):
         return {p: p.stat().st_mtime_ns for p in cache_folder().rglob("*") if p.is_file()}, data
 
     before, first = files()
-    monkeypatch.setattr("lit_gen.data.text.corpus.encode", lambda *a, **k: pytest.fail("encoded again"))
-    monkeypatch.setattr("lit_gen.data.text.corpus.train_bpe", lambda *a, **k: pytest.fail("learned again"))
+    monkeypatch.setattr("lit_gen.data.text.splits.encode", lambda *a, **k: pytest.fail("encoded again"))
+    monkeypatch.setattr("lit_gen.data.text.tokenizers.train_bpe", lambda *a, **k: pytest.fail("learned again"))
     monkeypatch.setattr("lit_gen.data.text.documents._read", lambda *a, **k: pytest.fail("read again"))
     after, second = files()
     assert before == after
