@@ -3,7 +3,7 @@
 Lightning declares neither `datamodule` nor `callbacks` of its trainer.
 """
 
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -34,8 +34,7 @@ def data_of(trainer: object) -> DataModule:
 
 def callbacks_of(trainer: object) -> list[Any]:
     """The trainer's callbacks, the list itself."""
-    found: list[Any] = getattr(trainer, "callbacks", [])
-    return found
+    return cast("list[Any]", getattr(trainer, "callbacks", []))
 
 
 def answering(data: Any) -> DataModule:
