@@ -12,7 +12,7 @@ import tokenizers
 import yaml
 
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.merge import DEFAULTS, merge
+from lit_gen.cli.config.files import DEFAULTS, merge
 from lit_gen.data.images import archives, cifar
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 from lit_gen.data.text.grammar import ENGLISH

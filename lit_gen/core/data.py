@@ -1,6 +1,9 @@
-"""The data module of a trainer, and which contract of `protocols.data` it keeps: the one place that probes it."""
+"""A trainer's data module, and which contract of `protocols.data` it keeps: the one place that probes it.
 
-from typing import Any, TypeGuard
+Lightning declares neither `datamodule` nor `callbacks` of its trainer.
+"""
+
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -27,6 +30,11 @@ class Unknown:
 def data_of(trainer: object) -> DataModule:
     """The trainer's data module, or in its place one that answers nothing."""
     return answering(getattr(trainer, "datamodule", None))
+
+
+def callbacks_of(trainer: object) -> list[Any]:
+    """The trainer's callbacks, the list itself."""
+    return cast("list[Any]", getattr(trainer, "callbacks", []))
 
 
 def answering(data: Any) -> DataModule:

@@ -38,13 +38,12 @@ def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Ten
     Returns:
         The averaged extras (k,).
     """
-    world = world_size()
-    if world == 1:
+    if world_size() == 1:
         return extras
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.reshape(-1).float() for g in gradients] + [extras.float()])
     dist.all_reduce(flat)
-    flat /= world
+    flat /= world_size()
     offset = 0
     for g in gradients:
         g.copy_(flat[offset : offset + g.numel()].view(g.shape))
@@ -83,10 +82,9 @@ def mean_over_ranks(x: Tensor) -> Tensor:
 
 def gather(values: list[float]) -> list[float]:
     """Every rank's values in one list, on every rank. Their `math.fsum` is the same in any order."""
-    world = world_size()
-    if world == 1:
+    if world_size() == 1:
         return values
-    gathered: list[list[float]] = [[] for _ in range(world)]
+    gathered: list[list[float]] = [[] for _ in range(world_size())]
     dist.all_gather_object(gathered, values)
     return [value for rank in gathered for value in rank]
 
@@ -131,11 +129,10 @@ def gather_blocks(blocks: Tensor, where: torch.device) -> Tensor | None:
     Returns:
         (k * world, b, ...) on the CPU.
     """
-    world = world_size()
-    if world == 1:
+    if world_size() == 1:
         return blocks.cpu()
     mine = blocks.to(where).contiguous()
-    gathered = [torch.empty_like(mine) for _ in range(world)] if rank() == 0 else None
+    gathered = [torch.empty_like(mine) for _ in range(world_size())] if rank() == 0 else None
     dist.gather(mine, gathered)
     return torch.stack(gathered, dim=1).flatten(0, 1).cpu() if gathered is not None else None
 
@@ -148,7 +145,8 @@ def from_first(make: Callable[[], T]) -> T:
     """
     if world_size() == 1:
         return make()
-    value, failure = None, None
+    value: Any = None
+    failure = None
     if rank() == 0:
         try:
             value = make()
@@ -156,7 +154,8 @@ def from_first(make: Callable[[], T]) -> T:
             failure = error
     value, told = broadcast((value, _told(failure)))
     _raise(failure, told)
-    return value  # type: ignore[return-value]
+    made: T = value
+    return made
 
 
 def together(make: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Files: how one is written whole or not at all, the cache folder, hashes, archives of arrays."""
+"""How a file is written whole or not at all."""
 
 import contextlib
 import errno
@@ -7,20 +7,11 @@ import hashlib
 import os
 import secrets
 import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from lit_gen.core.errors import UserError
 
 PARTIAL = ".partial"  # the end of a file's name while it is written
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-# ---- whole files
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -109,90 +100,3 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-# ---- the cache folder
-
-
-def cache_folder() -> Path:
-    """Where downloads and decoded sets are kept: ``LIT_GEN_CACHE``, else ``~/.cache/lit_gen``."""
-    chosen = os.environ.get("LIT_GEN_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "lit_gen"
-
-
-def cached(name: str, write: Callable[[Path], None]) -> Path:
-    """The file ``name`` of the cache folder, made by ``write(path)`` if it is absent; never left half-written.
-
-    Raises:
-        UserError: if the cache folder cannot be written.
-    """
-    path = cache_folder() / name
-    with writing():
-        if path.is_file():
-            return path
-    with contextlib.ExitStack() as stack:
-        with writing():
-            partial = stack.enter_context(whole(path))
-            partial.touch()  # before minutes are spent on what cannot be kept
-        with writing(full=True):
-            write(partial)
-        with writing():
-            stack.close()
-    return path
-
-
-@contextlib.contextmanager
-def writing(full: bool = False) -> Iterator[None]:
-    """Turn what the system says of a cache folder that cannot be written into a sentence that names it.
-
-    Args:
-        full: translate only the errors of a full disk; others may come from the source that is being read.
-
-    Raises:
-        UserError: with the reason.
-    """
-    try:
-        yield
-    except OSError as error:
-        if full and error.errno not in FULL:
-            raise
-        raise UserError(
-            f"the cache folder {cache_folder()} cannot be written ({error.strerror or error}); set LIT_GEN_CACHE to "
-            f"one that can"
-        ) from None
-
-
-def offline() -> bool:
-    """Whether ``LIT_GEN_OFFLINE=1`` forbids any connection."""
-    return os.environ.get("LIT_GEN_OFFLINE", "0") not in ("", "0")
-
-
-# ---- contents
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz``; no code of the file is ever run.
-
-    Raises:
-        UserError: if it is truncated or holds something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is truncated or is no .npz of arrays ({error})") from None
-
-
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_of_tensors(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -1,10 +1,18 @@
-"""Modes for the time of a computation: evaluation mode, and the same arithmetic on every device."""
+"""The same numbers everywhere: evaluation mode, the same arithmetic on every device, features in blocks of 64.
+
+A network's output is bit-equal only for equal batch shapes. So every block has the same shape, the last one padded, and
+which rank computes it, and how many follow each other, changes no bit of a feature.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from lit_gen.core.randomness import BLOCK
+from lit_gen.protocols.images import FeatureExtractor, Features
 
 
 @contextmanager
@@ -37,8 +45,9 @@ def exact_math(where: torch.device) -> Iterator[None]:
     On a CPU on one thread: on some the last bits of a matrix product depend on the number of threads, and a rank of
     several has fewer than a process of its own.
     """
-    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
-    units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn  # whose annotations lack its parts
+    mkldnn: Any = torch.backends.mkldnn
+    units = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
     before = [unit.fp32_precision for unit in units]
     chosen = cudnn.benchmark, cudnn.deterministic
     with (
@@ -56,3 +65,17 @@ def exact_math(where: torch.device) -> Iterator[None]:
             cudnn.benchmark, cudnn.deterministic = chosen
             for unit, precision in zip(units, before, strict=True):
                 unit.fp32_precision = precision
+
+
+def place(extractor: object, where: torch.device) -> None:
+    """Move an extractor that is a module to a device."""
+    if isinstance(extractor, nn.Module):
+        extractor.to(where)
+
+
+def extract_block(extractor: FeatureExtractor, images: Tensor) -> Features:
+    """Features of at most 64 uint8 images (b, C, H, W): those of a whole block, whose other rows are black."""
+    padding = images.new_zeros(BLOCK - len(images), *images.shape[1:])
+    # a copy in plain order: a generator's channels_last strides would choose another algorithm, and other last bits
+    made = extractor(torch.cat([images, padding]).clone(memory_format=torch.contiguous_format))
+    return Features(made.features[: len(images)], None if made.logits is None else made.logits[: len(images)])

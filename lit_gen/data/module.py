@@ -3,28 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lightning import LightningDataModule
 
-from lit_gen.core.files import cache_folder
-
-
-class TrainBatches(Protocol):
-    """A loader of training batches that knows where it is."""
-
-    def state_dict(self) -> dict[str, int]:
-        """Its position, and how many items a step takes."""
-        ...
-
-    def resume(self, state: dict[str, int], allow_changes: bool) -> None:
-        """Continue at ``state``.
-
-        Raises:
-            UserError: if a step took another number of items, unless that is allowed.
-        """
-        ...
-
+from lit_gen.core.cache import cache_folder
+from lit_gen.protocols.data import TrainBatches
 
 Loader = TypeVar("Loader", bound=TrainBatches)
 

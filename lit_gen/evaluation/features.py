@@ -1,4 +1,4 @@
-"""From images to features: in the blocks of `lit_gen.core.extraction`, in float32, and no random state moves."""
+"""From images to features: in the blocks of `lit_gen.core.modes`, in float32, and no random state moves."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lit_gen.core.extraction import extract_block, place
-from lit_gen.core.modes import exact_math
+from lit_gen.core.modes import exact_math, extract_block, place
 from lit_gen.core.randomness import BLOCK
 from lit_gen.metrics.frechet import Gaussian
 from lit_gen.protocols.images import FeatureExtractor, Features

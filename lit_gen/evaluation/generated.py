@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lit_gen.core import distributed
-from lit_gen.core.extraction import extract_block, place
 from lit_gen.core.images import quantize
+from lit_gen.core.modes import extract_block, place
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.features import Extracted
 from lit_gen.metrics.frechet import Gaussian, Moments

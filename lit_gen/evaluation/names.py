@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lit_gen.core.files import hash_of_file
+from lit_gen.core.cache import hash_of_file
 from lit_gen.evaluation.comparison import METRICS
 from lit_gen.evaluation.extractors.base import INCEPTION, PUBLISHED
 from lit_gen.evaluation.extractors.lenet import SHIPPED

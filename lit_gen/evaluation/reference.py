@@ -14,8 +14,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lit_gen.core import randomness
+from lit_gen.core.cache import cache_folder, read_npz
 from lit_gen.core.errors import UserError, note, under
-from lit_gen.core.files import cache_folder, read_npz, write_whole
+from lit_gen.core.files import write_whole
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.features import Extracted, extract
 from lit_gen.metrics.frechet import Gaussian

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lit_gen.loggers import wandb_files
 from lit_gen.loggers.wandb_failures import Messages, first_line, reason_of, unreachable
-from lit_gen.runs.record import without_login
+from lit_gen.runs.redaction import without_login
 
 QUIET: dict[str, Any] = {
     "silent": True,

@@ -96,6 +96,7 @@ def records(path: Path) -> Iterator[tuple[Any, int]]:
     """The whole records of a ``.wandb`` file, each with the position after it."""
     from wandb.proto import wandb_internal_pb2
 
+    messages: Any = wandb_internal_pb2  # makes its classes when it is imported
     data = path.read_bytes()
     if not data.startswith(MAGIC):
         return
@@ -112,7 +113,7 @@ def records(path: Path) -> Iterator[tuple[Any, int]]:
             return
         parts += data[at - length : at]
         if kind in LAST_PART:
-            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # made when it is imported
+            record = messages.Record()
             record.ParseFromString(parts)
             yield record, at
             parts = b""

@@ -103,3 +103,19 @@ class TextSets(DataModule, Protocol):
     def entropy(self, split: Split) -> float | None:
         """The least bits per byte that any model can reach on a split on average; None where nobody knows."""
         ...
+
+
+class TrainBatches(Protocol):
+    """A loader of training batches that knows where it is."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Its position, and how many items a step takes."""
+        ...
+
+    def resume(self, state: dict[str, int], allow_changes: bool) -> None:
+        """Continue at ``state``.
+
+        Raises:
+            UserError: if a step took another number of items, unless that is allowed.
+        """
+        ...

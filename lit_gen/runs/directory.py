@@ -9,20 +9,19 @@ uncommitted.diff  what the commit does not say    metrics.csv    one row per log
 import contextlib
 import os
 import re
+import secrets
 import time
 from pathlib import Path
 
-import yaml
 from lightning import Trainer
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
-from lit_gen.runs import slurm
+from lit_gen.runs import record, slurm
 
 SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
 
 CONFIG = "config.yaml"
-RECORD = "run.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it launches under this name
@@ -58,7 +57,7 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
                 # the other ranks find what the first has just made, a requeued job what it left
                 if (
                     slurm.rank() == 0
-                    and not began_before_requeue(path)
+                    and not record.began_before_requeue(path)
                     and ((path / CONFIG).exists() or checkpoints(path))
                 ):
                     raise UserError(
@@ -71,14 +70,6 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
     raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
 
 
-def began_before_requeue(run: Path) -> bool:
-    """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
-    if not slurm.restarted() or not (run / RECORD).is_file():
-        return False
-    *_, last = yaml.safe_load_all((run / RECORD).read_text(encoding="utf-8"))
-    return bool(last.get("job") == slurm.identity())
-
-
 def remove_if_empty(path: str | None) -> None:
     """Remove a run directory in which nothing was written: a mistake on the command line leaves no trace."""
     if path and Path(path).is_dir() and not any(Path(path).iterdir()):
@@ -89,7 +80,7 @@ def remove_if_empty(path: str | None) -> None:
 
 def check_writable(path: Path) -> None:
     """Write and remove a small file, so that a full or read-only disk is found before the first step."""
-    probe = path / f".writable-{slurm.rank()}"
+    probe = path / f".writable-{secrets.token_hex(8)}"  # ranks have one each
     probe.write_bytes(b"\0" * 4096)
     probe.unlink()
 

@@ -13,31 +13,21 @@ import torch
 import yaml
 
 from lit_gen.runs import slurm
+from lit_gen.runs.redaction import redacted, redacted_words
 
 _SLURM = ("SLURM_RESTART_COUNT", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
-_SMALL = r"(?i:(?:[\w.-]*[_.-])?(?:(?:api|access|auth)[_-]?(?:key|token)|secret|password))"
-_SECRET = rf"(?:[\w.-]*(?:KEY|TOKEN|SECRET|PASSWORD)|{_SMALL})"
-_QUOTED = r"\"(?:\\.|[^\"\\])*\"|'[^']*'"
-_ASSIGNMENT = re.compile(
-    rf"(?<![\w.-])({_SECRET}[\"']?\]?(?:"
-    rf"[:+?]?=(?![=\s])|:-|"  # of a shell: one word
-    rf"(\s*(?:[:+?]?=(?!=)|:(?=[\s\"']))\s*)))"  # of YAML and the like: what is quoted, or the rest of the line
-    rf"(?(2)({_QUOTED}|\S.*)|((?:{_QUOTED}|\$\([^)]*\)|[^\s\"']|[\"'])+))"
-)
-_OPTION = re.compile(rf"--{_SECRET}")
-_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")
-HIDDEN = "REDACTED"
+RECORD = "run.yaml"
 
 
 def describe_environment(run: Path, arguments: list[str]) -> None:
     """Append one document to ``run.yaml`` per start, and write what the commit does not say beside it.
 
-    Neither holds a secret that `redacted` knows: run directories are passed on.
+    Neither holds a secret that `lit_gen.runs.redaction` knows: run directories are passed on.
     """
     starts = 1 + sum(1 for _ in run.glob("uncommitted*.diff"))
     diff = _uncommitted(run.parent.parent)
     name = f"uncommitted-{starts}.diff" if starts > 1 else "uncommitted.diff"
-    arguments = _redacted_words(arguments)
+    arguments = redacted_words(arguments)
     document = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": shlex.join(["lit-gen", *arguments]),
@@ -46,7 +36,7 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
         "commit": (_git("rev-parse", "HEAD") or "").strip() or None,
         "uncommitted": name if diff else None,
         "host": platform.node(),
-        "job": slurm.identity(),
+        "job": _job(),
         "slurm": {name: os.environ[name] for name in _SLURM if name in os.environ} or None,
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -55,16 +45,24 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
             **{name: _version(name) for name in ("lit-gen", "torchvision", "lightning", "numpy")},
         },
     }
-    with (run / "run.yaml").open("a", encoding="utf-8") as file:
+    with (run / RECORD).open("a", encoding="utf-8") as file:
         yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
     if diff:
         (run / name).write_text(diff, encoding="utf-8")
 
 
+def began_before_requeue(run: Path) -> bool:
+    """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
+    if not slurm.restarted() or not (run / RECORD).is_file():
+        return False
+    *_, last = yaml.safe_load_all((run / RECORD).read_text(encoding="utf-8"))
+    return bool(last.get("job") == _job())
+
+
 def _uncommitted(runs: Path) -> str:
     """A patch of the working folder against its commit, new source files included, those of the runs left out.
 
-    Its secrets are redacted, see `redacted`; where one stood in the commit too, that part of the patch does not apply.
+    Its secrets are redacted; where one stood in the commit too, that part of the patch does not apply.
     """
     plain = ("diff", "--binary", "--no-color", "--no-ext-diff")
     patch = _git(*plain, "HEAD")
@@ -79,31 +77,10 @@ def _uncommitted(runs: Path) -> str:
     return "".join(part if "\nGIT binary patch\n" in part else redacted(part) for part in parts)
 
 
-def redacted(text: str) -> str:
-    """Text without the values of KEY, TOKEN, SECRET and PASSWORD, and without logins in addresses.
-
-    A name that ends so, and ``api_key``, ``access_token``, ``secret``, ``password`` in small letters too, loses what is
-    assigned to it on its line: ``export WANDB_API_KEY=...``, ``api_key: ...``, ``os.environ["HF_TOKEN"] = "..."``. A
-    value on a line of its own, or under another name, is not known for one.
-    """
-
-    def hide(match: re.Match[str]) -> str:
-        value = match[3] or match[4]
-        quote = value[0] if value[0] in "\"'" else ""
-        return f"{match[1]}{quote}{HIDDEN}{quote}"
-
-    return without_login(_ASSIGNMENT.sub(hide, text))
-
-
-def without_login(text: str) -> str:
-    """Text with ``http://host`` for ``http://name:password@host``."""
-    return _LOGIN.sub("", text)
-
-
-def _redacted_words(words: list[str]) -> list[str]:
-    """A command line whose secrets are redacted, also those that follow their option as a word of their own."""
-    after = [False, *(_OPTION.fullmatch(word) is not None for word in words)]
-    return [HIDDEN if follows else redacted(word) for word, follows in zip(words, after, strict=False)]
+def _job() -> dict[str, str] | None:
+    """What a run belongs to: the job, and the trial where it is one of a sweep's; None outside jobs."""
+    names = ("SLURM_JOB_ID", "WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else ("SLURM_JOB_ID",)
+    return {name: os.environ[name] for name in names if name in os.environ} or None
 
 
 def _git(*arguments: str, accept: tuple[int, ...] = (0,)) -> str | None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from lit_gen.core.errors import UserError
 
@@ -50,7 +51,7 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
     Raises:
         UserError: if the nodes have unequal numbers of tasks, or are of several kinds.
     """
-    if not _in_step(environment):
+    if _place(environment) != "step":
         return None
     if int(environment.get("SLURM_HET_SIZE") or 1) > 1:
         raise UserError(
@@ -74,7 +75,7 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
     """This process's number among those that SLURM, torchrun or lightning started, before they know each other."""
-    among = _in_step(environment) and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+    among = _place(environment) == "step" and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1"
     by_slurm = environment["SLURM_PROCID"] if among else None
     return int(environment.get("RANK") or by_slurm or environment.get("LOCAL_RANK") or 0)
 
@@ -84,18 +85,12 @@ def job_name(environment: Mapping[str, str] = os.environ) -> str | None:
 
     It is the same after a requeue, where the job's steps are the same.
     """
-    if not (_in_step(environment) or _in_batch_script(environment)):
-        return None  # a shell inside a job, in which any number of runs may be started by hand
+    if (place := _place(environment)) is None:
+        return None
     job = environment.get("SLURM_ARRAY_JOB_ID") or environment["SLURM_JOB_ID"]
     task = environment.get("SLURM_ARRAY_TASK_ID")
-    number = environment["SLURM_STEP_ID"] if _in_step(environment) else "0"
+    number = environment["SLURM_STEP_ID"] if place == "step" else "0"
     return f"slurm-{job}" + (f"_{task}" if task else "") + (f".{number}" if number != "0" else "")
-
-
-def identity(environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
-    """What a run belongs to: the job, and the trial where it is one of a sweep's; None outside jobs."""
-    names = ("SLURM_JOB_ID", "WANDB_RUN_ID") if "WANDB_SWEEP_ID" in environment else ("SLURM_JOB_ID",)
-    return {name: environment[name] for name in names if name in environment} or None
 
 
 def restarted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -115,8 +110,7 @@ def port(environment: Mapping[str, str] = os.environ) -> int:
 
 def needs_srun(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this is the batch script's own process: one of tasks that nobody started, deaf to ``--signal``."""
-    by_torchrun = "TORCHELASTIC_RUN_ID" in environment
-    return _in_batch_script(environment) and not by_torchrun and shutil.which("srun") is not None
+    return _place(environment) == "batch" and "TORCHELASTIC_RUN_ID" not in environment and bool(shutil.which("srun"))
 
 
 def through_srun(arguments: list[str]) -> list[str]:
@@ -142,16 +136,17 @@ def requeue(environment: Mapping[str, str] = os.environ) -> str | None:
     return None if result.returncode == 0 else re.sub(r"^scontrol: error: ", "", told) or "scontrol failed"
 
 
-def _in_step(environment: Mapping[str, str]) -> bool:
+def _place(environment: Mapping[str, str]) -> Literal["step", "batch"] | None:
+    """Whether this is a task of a step or the batch script; None outside jobs, and in a job's shell.
+
+    In such a shell any number of runs may be started by hand.
+    """
+    if "SLURM_JOB_ID" not in environment or _by_hand(environment):
+        return None
     number = environment.get("SLURM_STEP_ID", "")
-    inside = "SLURM_JOB_ID" in environment and number.isdigit() and int(number) < _SPECIAL
-    return inside and not _by_hand(environment)
-
-
-def _in_batch_script(environment: Mapping[str, str]) -> bool:
-    inside = "SLURM_JOB_ID" in environment and "SLURM_PROCID" in environment  # which salloc does not set
-    shell = environment.get("SLURM_STEP_ID") == _SHELL
-    return inside and not shell and not _by_hand(environment) and not _in_step(environment)
+    if number.isdigit() and int(number) < _SPECIAL:
+        return "step"
+    return "batch" if "SLURM_PROCID" in environment and number != _SHELL else None  # salloc does not set it
 
 
 def _by_hand(environment: Mapping[str, str]) -> bool:

@@ -3,7 +3,7 @@
 import torch
 from support.extractors import pictures
 
-from lit_gen.core.extraction import extract_block
+from lit_gen.core.modes import extract_block
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.features import extract
 

@@ -16,8 +16,8 @@ from PIL import Image
 from support import wandb_checks as checks
 from support.cli import TINY
 
+from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.launch.assemble import assemble
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core.errors import UserError

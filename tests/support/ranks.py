@@ -13,9 +13,8 @@ import torch.multiprocessing as mp
 
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.core.extraction import extract_block
 from lit_gen.core.images import quantize
-from lit_gen.core.modes import exact_math
+from lit_gen.core.modes import exact_math, extract_block
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.evaluation.comparison import compare
 from lit_gen.evaluation.extractors.load import load_extractor

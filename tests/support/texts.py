@@ -3,7 +3,7 @@
 import numpy as np
 
 from lit_gen.data.text import encoding, token_file
-from lit_gen.data.text.documents import find
+from lit_gen.data.text.sources import find
 from lit_gen.data.text.windows import TokenStream
 
 TEXT = "".join(f"Line {i} of a text that is not very long, with café no. {i * i % 97}.\n" for i in range(200))

@@ -10,8 +10,8 @@ from lit_gen.callbacks.evaluators.images import ImageEvaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError, under
-from lit_gen.core.extraction import place
 from lit_gen.core.images import quantize
+from lit_gen.core.modes import place
 from lit_gen.evaluation.extractors.lenet import SHIPPED
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.generated import Drawing

@@ -14,8 +14,8 @@ from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.cli.launch.run_dir import of_checkpoint
 from lit_gen.core import images as pictures
+from lit_gen.core.cache import read_npz
 from lit_gen.core.errors import UserError, nearest, under
-from lit_gen.core.files import read_npz
 from lit_gen.core.options import at_least
 from lit_gen.data.images.cifar import CIFAR10
 from lit_gen.data.images.folder import read_images

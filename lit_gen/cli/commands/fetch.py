@@ -9,8 +9,7 @@ from lightning import LightningDataModule
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.explain import explain
-from lit_gen.cli.config.merge import Config, merge
-from lit_gen.cli.config.options import take
+from lit_gen.cli.config.files import Config, merge, take
 from lit_gen.cli.config.parser import Parser
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core.errors import UserError

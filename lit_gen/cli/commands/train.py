@@ -1,13 +1,19 @@
-"""``fit``, ``validate``, ``test`` and ``predict``: one run of LightningCLI and its exit code."""
+"""``fit``, ``validate``, ``test`` and ``predict``: from the command line to a configuration, a run and an exit code."""
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 
-from lit_gen.cli.launch import slurm
-from lit_gen.cli.launch.assemble import assemble
+from lit_gen.cli.config import files as configs
+from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
+from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect, whole_number
 from lit_gen.runs import directory
+from lit_gen.runs import slurm as cluster
 
 
 def run(arguments: list[str]) -> int:
@@ -25,3 +31,57 @@ def run(arguments: list[str]) -> int:
     del cli
     distributed.leave()
     return code
+
+
+@dataclass
+class Assembled:
+    """A command line, taken apart.
+
+    Attributes:
+        config: the config files and the options of named lists, merged.
+        options: what is left for the parser.
+        stem: the default of ``--run_name``.
+        resumed: the run directory to continue, or None.
+        requeued: SLURM started the same command line again; what it says was decided at the first start.
+    """
+
+    config: Config
+    options: list[str]
+    stem: str
+    resumed: Path | None
+    requeued: bool = False
+
+
+def assemble(command: str, arguments: list[str]) -> Assembled:
+    """Take ``--resume``, ``--config``, ``--repeats`` and the options of named lists out of the arguments.
+
+    Raises:
+        UserError: for an option of another command, a missing file or broken YAML.
+    """
+    resume, rest = take(arguments, "--resume")
+    files, rest = take(rest, "--config")
+    repeats, rest = take(rest, "--repeats")
+    named, rest = take_named(rest)
+    saved = None
+    config = DEFAULTS
+    if resume:
+        if command != "fit":
+            raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
+        saved = directory.find(Path(resume[-1]))
+        config = run_dir.read_config(saved / directory.CONFIG)
+    elif command != "fit" and not files:
+        config = merge(config, run_dir.config_beside(rest))
+    for file in files:
+        config = merge(config, configs.read(configs.resolve(file)))
+    for options in named:
+        config = merge(config, options)
+    if repeats:
+        expect(repeats[-1].isdigit(), "--repeats", repeats[-1], whole_number(1))
+        config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
+    stem = Path(files[0]).stem if files else "run"
+    if command == "fit" and saved is None and cluster.restarted():
+        left = slurm.left_by_requeue(config, rest, stem)
+        if left is not None and directory.checkpoints(left):
+            # a config file may have been edited since: the run goes on with what it began with
+            return Assembled(run_dir.read_config(left / directory.CONFIG), [], stem, left, requeued=True)
+    return Assembled(config, rest, stem, saved)

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_gen
-from lit_gen.cli.config.merge import Config
+from lit_gen.cli.config.files import Config
 from lit_gen.cli.config.short_names import known_classes
 from lit_gen.core.errors import nearest
 from lit_gen.training.hparams import constructor_arguments

@@ -1,15 +1,16 @@
 """A user's own files beside the config: imported early, so that an error in one is told by file and line."""
 
 import importlib
+import json
 import re
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lit_gen.core.errors import UserError
 
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
+"""A dotted name in JSON that is no key."""
 
 
 def import_own(config: Any, options: list[str]) -> None:
@@ -18,21 +19,10 @@ def import_own(config: Any, options: list[str]) -> None:
     Raises:
         UserError: if an import fails; says which file, which line and why.
     """
-    values = [part for option in options for part in option.split("=")]
-    for name in sorted({*_strings(config), *values}):
-        if _DOTTED.fullmatch(name) and _is_own(name):
+    words = [part for option in options for part in option.split("=")]
+    for name in sorted(set(_VALUE.findall(json.dumps([config, words], default=str, ensure_ascii=False)))):
+        if _is_own(name):
             _import(name.rpartition(".")[0])
-
-
-def _strings(config: Any) -> Iterator[str]:
-    if isinstance(config, dict):
-        for value in config.values():
-            yield from _strings(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _strings(value)
-    elif isinstance(config, str):
-        yield config
 
 
 def _is_own(name: str) -> bool:

@@ -1,16 +1,28 @@
-"""The argument parser: whole option names only, and errors that are raised."""
+"""The argument parser, and what it leaves open to the data: ``shape``, ``num_classes``, ``vocab_size``.
 
+A network may leave open, in the config, what the data module's `facts` can answer: a constructor's parameter without a
+default, or with the default None, is filled by its name, whatever the network is called and wherever in the model it
+stands. So no config says the shape of an image, and a network of another set is the same line.
+"""
+
+import importlib
+import inspect
 import re
 from argparse import SUPPRESS
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
 
-from lit_gen.cli.config.facts import is_network
-from lit_gen.cli.config.merge import Config
+from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
+from lit_gen.data.module import DataModule
+from lit_gen.runs import checkpoints
+from lit_gen.training.hparams import constructor_arguments
 
 
 class Parser(LightningArgumentParser):
@@ -26,9 +38,9 @@ class Parser(LightningArgumentParser):
         raise UserError(message) from ex
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a class's arguments; a network may leave open what the data answer, see `lit_gen.cli.config.facts`."""
+        """Add a class's arguments; a network may leave open what the data answer."""
         added: list[str] = super().add_class_arguments(theclass, *args, **kwargs)
-        for action in self._actions if is_network(theclass) else []:
+        for action in self._actions if _is_network(theclass) else []:
             if action.required:
                 action.required, action.default = False, SUPPRESS
                 action.help = " ".join(filter(None, [action.help, "(needed, unless the data answer it)"]))
@@ -65,22 +77,104 @@ class Parser(LightningArgumentParser):
             raise
 
 
+def instantiate_data(
+    parser: ArgumentParser, config: Namespace, command: str, checkpoint: Path | None
+) -> LightningDataModule:
+    """Instantiate the data module, which takes over what a checkpoint says of its data.
+
+    Args:
+        parser: LightningCLI's.
+        config: of the data module.
+        command: the subcommand whose configuration it is.
+        checkpoint: of the model that will meet these data, or None.
+    """
+    chosen = Namespace(subcommand=command, **{command: Namespace(data=config)})
+    data: LightningDataModule = parser.instantiate(chosen, instantiate_groups=False)[command].data
+    if checkpoint is not None and isinstance(data, DataModule):
+        data.adopt(checkpoints.read(checkpoint))
+    return data
+
+
+def instantiate_others(parser: ArgumentParser, config: Namespace, command: str, data: LightningDataModule) -> Namespace:
+    """Instantiate everything but the data module; ``config`` is changed to hold what the data answered.
+
+    Raises:
+        UserError: as `fill`.
+    """
+    fill(config[command].model, datasets.answering(data).facts(), type(data).__name__)
+    others = config.clone()
+    del others[command]["data"]
+    made: Namespace = parser.instantiate(others)
+    return made
+
+
+def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
+    """Fill in what the networks of a model's configuration leave open.
+
+    Args:
+        model: class path and arguments, changed in place.
+        facts: what the data answer, by parameter name; None where they have no such thing.
+        data: the name of the data module's class, for the messages.
+
+    Raises:
+        UserError: if a network needs what is neither configured nor known to the data.
+    """
+    for where, chosen in _classes(model, "model"):
+        if not _is_network(network := _class(chosen.class_path)):
+            continue
+        arguments = chosen.get("init_args") or Namespace()
+        for name, parameter in constructor_arguments(network).items():
+            required = parameter.default is parameter.empty
+            if arguments.get(name) is not None or not (required or parameter.default is None):
+                continue
+            if facts.get(name) is not None:
+                plain = isinstance(facts[name], tuple) and parameter.annotation is parameter.empty
+                arguments[name] = list(facts[name]) if plain else facts[name]  # YAML has no tuples without a type
+            elif required and name not in arguments:
+                raise UserError(_missing(where, network.__name__, name, facts, data))
+        chosen["init_args"] = arguments
+
+
+def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data: str) -> str:
+    if name not in facts:
+        known = f"knows {', '.join(facts)}" if facts else "has no facts()"
+        needs = f"{network} needs it, but the config leaves it open and {data} {known}"
+        return f"{where}.{name}: {needs}; say it, or choose another network or data set"
+    lacks = "no labels; choose a labelled set or" if name == "num_classes" else f"none ({data}); choose"
+    return f"{where}: {network} needs {name}, but the data set has {lacks} another network"
+
+
 def _at(mistake: str, class_type: type, given: dict[str, Any], config: Namespace) -> str:
     """A mistake with the option where it is: a schedule cannot say what it is the schedule of."""
     path = f"{class_type.__module__}.{class_type.__qualname__}"
-    chosen = _chosen(config.clone(with_meta=False).as_dict())
-    where = next((name for name, found, arguments in chosen if (found, arguments) == (path, given)), None)
-    if where is None:
-        return mistake
-    option = where.partition(".")[2]  # without the command
-    return re.sub(r"^model\.schedules?:", lambda _: f"{option}:", mistake)
+    for where, chosen in _classes(config.clone(with_meta=False), ""):
+        arguments = chosen.get("init_args") or Namespace()
+        if (chosen.class_path, arguments.as_dict()) == (path, given):
+            option = where.removeprefix(".").partition(".")[2]  # without the command
+            said = re.match(r"model\.schedules?:", mistake)
+            return f"{option}:{mistake[said.end() :]}" if said else mistake
+    return mistake
 
 
-def _chosen(config: Config, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Where a configuration chooses a class: the option's dotted name, the class's path, the arguments."""
-    for key, value in config.items():
-        if isinstance(value, dict):
-            inner = value.get("init_args") or {} if "class_path" in value else value
-            if "class_path" in value:
-                yield f"{prefix}{key}", value["class_path"], inner
-            yield from _chosen(inner, f"{prefix}{key}.")
+def _classes(config: Any, where: str) -> Iterator[tuple[str, Namespace]]:
+    """Where a configuration chooses a class, at any depth: the option's dotted name, the class's path and arguments."""
+    if isinstance(config, Namespace) and isinstance(config.get("class_path"), str):
+        yield where, config
+        yield from _classes(config.get("init_args"), where)
+    elif isinstance(config, Namespace | dict):
+        for key in list(config if isinstance(config, dict) else vars(config)):
+            yield from _classes(config[key], f"{where}.{key}")
+    elif isinstance(config, list | tuple):
+        for element in config:
+            path = element.get("class_path") if isinstance(element, Namespace) else None
+            yield from _classes(element, f"{where}.{path.rpartition('.')[2]}" if isinstance(path, str) else where)
+
+
+def _is_network(found: object) -> bool:
+    """Whether ``found`` is a class of networks: the parser lets those leave arguments open."""
+    return inspect.isclass(found) and issubclass(found, nn.Module) and not issubclass(found, LightningModule)
+
+
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)

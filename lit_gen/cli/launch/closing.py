@@ -17,7 +17,7 @@ C = TypeVar("C")
 
 def callback(trainer: Trainer, kind: type[C]) -> C:
     """The callback of that kind, which every run has."""
-    found: C = next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+    found: C = next(c for c in datasets.callbacks_of(trainer) if isinstance(c, kind))
     return found
 
 
@@ -60,14 +60,14 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
         print(f"nothing was left to train: {last}")
     if samples.latest is not None:
         print(f"samples   {samples.latest}")
-    print(tables(trainer.callbacks), end="")  # type: ignore[attr-defined]
+    print(tables(datasets.callbacks_of(trainer)), end="")
     if progress.rate:
         print(f"{f'{progress.unit}/s':9} {progress.rate:,.0f}")
 
 
 def numbers(checkpoint: Path | None, trainer: Trainer) -> None:
     """What ``validate`` and ``test`` measured."""
-    print(f"from {checkpoint}, on {type(trainer.datamodule).__name__}")  # type: ignore[attr-defined]
+    print(f"from {checkpoint}, on {datasets.kind_of(datasets.data_of(trainer))}")
     if not trainer.callback_metrics:
         print("nothing was measured: this data set has no such split, or the model no metric for it")
     for name, value in sorted(trainer.callback_metrics.items()):

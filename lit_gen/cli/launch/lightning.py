@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,14 +14,14 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli.config import facts, own_code, short_names  # noqa: F401
+from lit_gen.cli.config import own_code, short_names  # noqa: F401
 from lit_gen.cli.config.changes import refuse_changes
 from lit_gen.cli.config.explain import explain
-from lit_gen.cli.config.parser import Parser
+from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.launch import closing, run_dir, slurm
-from lit_gen.cli.launch.assemble import Assembled
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
+from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect
 from lit_gen.data.module import DataModule
@@ -30,6 +30,9 @@ from lit_gen.loggers.wandb import WeightsAndBiases
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.runs import checkpoints, directory, record
 from lit_gen.runs import slurm as cluster
+
+if TYPE_CHECKING:
+    from lit_gen.cli.commands.train import Assembled
 
 RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
 
@@ -43,7 +46,7 @@ class LitGenCLI(LightningCLI):
         command_line: what was typed, for the record.
     """
 
-    def __init__(self, command: str, assembled: Assembled, command_line: list[str]) -> None:
+    def __init__(self, command: str, assembled: "Assembled", command_line: list[str]) -> None:
         self.command, self.command_line = command, command_line
         self.given, self.options = assembled.config, assembled.options
         self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
@@ -153,8 +156,8 @@ class LitGenCLI(LightningCLI):
 
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, for which it answers what the config leaves open."""
-        self.datamodule = facts.instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
-        self.config_init = facts.instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
+        self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:
@@ -188,7 +191,7 @@ class LitGenCLI(LightningCLI):
                 directory.write_config(self.run_dir, self.dump)
                 run_dir.note_trial(self.run_dir)
             else:  # options may still be refused when the data are loaded
-                self.trainer.callbacks.append(closing.WriteConfig(self.run_dir, self.dump))  # type: ignore[attr-defined]
+                callbacks_of(self.trainer).append(closing.WriteConfig(self.run_dir, self.dump))
             closing.which_text(self.datamodule)
         self.first_step = self.checkpoint_step
         if self.requeued and self.trainer.is_global_zero:

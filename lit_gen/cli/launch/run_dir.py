@@ -8,8 +8,7 @@ from typing import Any
 import torch.distributed
 
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.merge import Config
-from lit_gen.cli.config.options import take
+from lit_gen.cli.config.files import Config, as_list, take
 from lit_gen.core.errors import UserError
 from lit_gen.runs import checkpoints, directory, slurm
 
@@ -35,25 +34,6 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
         path = _agreed(lambda: directory.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id))
     os.environ[directory.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
     return path
-
-
-def left_by_requeue(config: Config, options: list[str], stem: str) -> Path | None:
-    """The directory of the same job's run from before SLURM put it back into the queue; None where there is none.
-
-    Args:
-        config: the merged config files.
-        options: the rest of the command line.
-        stem: the default of ``run_name``.
-    """
-
-    def chosen(option: str, default: str | None) -> str | None:
-        values, _ = take(options, f"--{option}")
-        value = values[-1] if values else config.get(option)
-        return default if value in (None, "null") else str(value)
-
-    identifier = chosen("run_id", directory.given_id())
-    path = Path(chosen("run_root", "runs") or ".") / (chosen("run_name", stem) or stem) / (identifier or "")
-    return path if identifier and (path / directory.CONFIG).is_file() and directory.began_before_requeue(path) else None
 
 
 def note_trial(path: Path) -> None:
@@ -133,15 +113,8 @@ def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:
     trainer.default_root_dir = str(path)
     if not keep_loggers:
         trainer.logger = False
-    for element in [*listed(trainer.logger), *listed(trainer.callbacks)]:
+    for element in [*as_list(trainer.logger), *as_list(trainer.callbacks)]:
         arguments = element.get("init_args", {})
         for name, value in list(arguments.items()):
             if isinstance(value, str):
                 arguments[name] = value.replace("{run_dir}", str(path))
-
-
-def listed(value: Any) -> list[Any]:
-    """The elements of an option that may be a list, one element, or none."""
-    if value is None or isinstance(value, bool):
-        return []
-    return list(value) if isinstance(value, list) else [value]

@@ -11,9 +11,10 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from lit_gen.cli.config.files import Config, take
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.runs import signals, slurm
+from lit_gen.runs import directory, record, signals, slurm
 
 
 class Srun(ClusterEnvironment):
@@ -100,9 +101,9 @@ def place(trainer: Any) -> list[ClusterEnvironment]:
     Raises:
         UserError: if the options say otherwise than SLURM.
     """
-    step = slurm.step()
     if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_JOB_ID" not in os.environ:
         return []
+    step = slurm.step()
     if step is None or step.tasks == 1:
         waiting = os.environ.get("SLURM_NTASKS", "1")
         if step is None and waiting != "1":
@@ -136,6 +137,25 @@ def _see_devices(accelerator: str, step: slurm.Step) -> None:
             f"trainer.devices: SLURM starts {step.tasks_per_node} tasks on each node, but a task sees {gpus} GPU; ask "
             f"for --gpus-per-node={step.tasks_per_node} without --gpus-per-task or --gpu-bind"
         )
+
+
+def left_by_requeue(config: Config, options: list[str], stem: str) -> Path | None:
+    """The directory of the same job's run from before SLURM put it back into the queue; None where there is none.
+
+    Args:
+        config: the merged config files.
+        options: the rest of the command line.
+        stem: the default of ``run_name``.
+    """
+
+    def chosen(option: str, default: str | None) -> str | None:
+        values, _ = take(options, f"--{option}")
+        value = values[-1] if values else config.get(option)
+        return default if value in (None, "null") else str(value)
+
+    identifier = chosen("run_id", directory.given_id())
+    path = Path(chosen("run_root", "runs") or ".") / (chosen("run_name", stem) or stem) / (identifier or "")
+    return path if identifier and (path / directory.CONFIG).is_file() and record.began_before_requeue(path) else None
 
 
 def end(code: int, requeue: bool, run: Path, step: int) -> None:

@@ -11,10 +11,10 @@ from lightning.pytorch import Callback
 
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.cli import errors
+from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.options import take
+from lit_gen.cli.config.files import as_list, take
 from lit_gen.cli.launch import run_dir
-from lit_gen.cli.launch.assemble import assemble
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.sweep.file import EXAMPLE, OWN, Sweep
 from lit_gen.core import randomness
@@ -130,7 +130,7 @@ class Built(LitGenCLI):
         """As `LitGenCLI`, without what writes."""
         self._check_values()
         self.checkpoint = None
-        elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in run_dir.listed(self.chosen.trainer.logger)}
+        elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in as_list(self.chosen.trainer.logger)}
         self.loggers = list(elements)
         self.modes = {name: e.get("init_args", {}).get("mode") for name, e in elements.items()}
         run_dir.fill_in(self.chosen.trainer, Path("runs"), keep_loggers=False)
@@ -138,7 +138,7 @@ class Built(LitGenCLI):
     def instantiate_classes(self) -> None:
         """Model, data and callbacks; then the optimizers, which check their rates."""
         self.instantiate_parts()
-        self.callbacks = run_dir.listed(self.config_init["fit"].trainer.callbacks)
+        self.callbacks = as_list(self.config_init["fit"].trainer.callbacks)
         if hasattr(self.model, "announced"):  # one of ours, which needs no trainer for it
             self.model.configure_optimizers()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets.utils import download_url
 
+from lit_gen.core.cache import cache_folder, offline
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cache_folder, offline, whole
+from lit_gen.core.files import whole
 
 
 def md5(path: Path) -> str:

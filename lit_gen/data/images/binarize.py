@@ -9,7 +9,6 @@ numbers of another.
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,11 +20,6 @@ from lit_gen.core.errors import UserError, nearest
 
 Kind = Literal["grey", "threshold", "static-seed", "static", "dynamic"]
 EXPECTED = "grey, threshold, static-seedN with a number N, static or dynamic is expected"
-FOLDER = "binarized_mnist"
-URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
-PIXELS = 28 * 28
-ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}
-"""Images of each file of the published binarization."""
 
 
 class Binarization(NamedTuple):
@@ -53,7 +47,7 @@ def parse(name: str) -> Binarization:
 
 def threshold(images: Tensor) -> Tensor:
     """White where a level is at least half of white: uint8 (N, C, H, W) to the levels 0 and 255."""
-    return _levels(images >= 128)  # 127.5 is half of 255
+    return levels(images >= 128)  # 127.5 is half of 255
 
 
 def draw(images: Tensor, generator: np.random.Generator) -> Tensor:
@@ -66,7 +60,7 @@ def draw(images: Tensor, generator: np.random.Generator) -> Tensor:
 
 def white(images: Tensor, drawn: Tensor) -> Tensor:
     """Levels uint8 (N, C, H, W) against draws from 0..254 of the same shape, on the same device, to 0 and 255."""
-    return _levels(drawn < images)  # of 255 equally likely draws, as many as the level are below it
+    return levels(drawn < images)  # of 255 equally likely draws, as many as the level are below it
 
 
 def draw_once(images: Tensor, seed: int, part: str, rows: Tensor) -> Tensor:
@@ -91,54 +85,6 @@ def sha256(images: Tensor) -> str:
     return hashlib.sha256(bits.tobytes()).hexdigest()
 
 
-def _levels(bits: Tensor) -> Tensor:
+def levels(bits: Tensor) -> Tensor:
+    """True and False to the levels 255 and 0."""
     return bits.to(torch.uint8) * 255
-
-
-# ---- the published files
-
-
-def published_files(root: Path) -> list[Path]:
-    """The three files of the published binarization, under ``root``.
-
-    Raises:
-        UserError: for the first one that is missing; says where it comes from and what it holds.
-    """
-    paths = [_file(root, part) for part in ROWS]
-    for path, rows in zip(paths, ROWS.values(), strict=True):
-        if not path.is_file():
-            raise UserError(
-                f"data.binarize: static needs {path}, which does not exist; {path.name} from {URL} is expected there "
-                f"({rows:,} rows of {PIXELS} values 0 or 1), or static-seed0 for a binarization that needs no files"
-            )
-    return paths
-
-
-def read_published(root: Path, split: str) -> Tensor:
-    """The published binary images of a split (train, val or test): uint8 (N, 1, 28, 28), 0 and 255, without labels.
-
-    Raises:
-        UserError: if the file holds anything but its number of rows of 784 values 0 or 1; names the line.
-    """
-    published_files(root)
-    part = "valid" if split == "val" else split
-    path, rows = _file(root, part), []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            values = line.split()
-            if len(values) != PIXELS:
-                raise UserError(f"{path}, line {number}: {len(values)} values were found, {PIXELS} are expected")
-            if other := set(values) - {b"0", b"1"}:
-                raise UserError(
-                    f"{path}, line {number}: {min(other).decode(errors='replace')!r:.20} was found, 0 or 1 is expected"
-                )
-            rows.append(np.frombuffer(b"".join(values), np.uint8))
-    if len(rows) != ROWS[part]:
-        raise UserError(
-            f"{path}: {len(rows):,} rows were found, {ROWS[part]:,} are expected; fetch it again from {URL}"
-        )
-    return _levels(torch.from_numpy(np.stack(rows) == ord("1"))).view(-1, 1, 28, 28)
-
-
-def _file(root: Path, part: str) -> Path:
-    return root / FOLDER / f"binarized_mnist_{part}.amat"

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cached
 from lit_gen.core.options import at_least
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified

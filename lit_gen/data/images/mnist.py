@@ -16,6 +16,7 @@ from torch import Tensor
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least
 from lit_gen.data.images import binarize as binarization
+from lit_gen.data.images import published
 from lit_gen.data.images.archives import ensure, read_idx
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
@@ -97,7 +98,7 @@ class IdxImages(ImageData):
     def files(self) -> list[Path]:
         """The four archives, or the three files of the published binarization."""
         if self._binarization.kind == "static":
-            return binarization.published_files(self.root)
+            return published.published_files(self.root)
         return [self._file(name) for name in self.checksums]
 
     def prepare_data(self) -> None:
@@ -108,7 +109,7 @@ class IdxImages(ImageData):
         """Read a split, with the pixels that it is measured on."""
         kind, seed = self._binarization
         if kind == "static":
-            return ImageSet(binarization.read_published(self.root, split))
+            return ImageSet(published.read_published(self.root, split))
         grey, part, rows = self.grey(split)
         if kind == "grey":
             return grey

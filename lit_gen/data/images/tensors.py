@@ -1,5 +1,6 @@
 """Any torch data set of images, or an ``.npz`` file, through one uint8 cache."""
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lit_gen.core.cache import cached, read_npz
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cached, read_npz
 from lit_gen.core.images import quantize
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
@@ -103,7 +104,9 @@ def _as_uint8(image: Any) -> Tensor:
 
 def _read_dataset(dataset: Dataset[Any]) -> dict[str, np.ndarray]:
     images, labels = [], []
-    for i in range(len(dataset)):  # type: ignore[arg-type]
+    if not isinstance(dataset, Sized):
+        raise UserError(f"data.source: {type(dataset).__name__} has no length, a data set with an index is expected")
+    for i in range(len(dataset)):
         image, label = _image_and_label(dataset[i])
         images.append(_as_uint8(image).numpy())
         if images[-1].shape != images[0].shape:
@@ -117,6 +120,6 @@ def _read_dataset(dataset: Dataset[Any]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_npz(arrays: dict[str, np.ndarray], path: Path) -> None:
+def _write_npz(arrays: dict[str, Any], path: Path) -> None:
     with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)

@@ -10,9 +10,10 @@ from typing import Any
 from lit_gen.core.errors import UserError, under
 from lit_gen.core.options import at_least, expect
 from lit_gen.data.module import DataModule, micro_batches, place
-from lit_gen.data.text import corpus
+from lit_gen.data.text import splits, tokenizers
 from lit_gen.data.text.crops import TrainCrops
-from lit_gen.data.text.documents import Source, find
+from lit_gen.data.text.documents import Source
+from lit_gen.data.text.sources import find
 from lit_gen.data.text.splits import Part, plan, whole
 from lit_gen.data.text.token_file import TokenFile
 from lit_gen.data.text.windows import TokenStream, WindowLoader
@@ -72,7 +73,7 @@ class TextCorpus(DataModule):
         at_least(1, "data.", grammar_characters=grammar_characters, workers=workers)
         at_least(256, "data.", bpe_vocab_size=bpe_vocab_size)  # the bytes
         expect(0 <= val_fraction < 1, "data.val_fraction", val_fraction, "a number from 0 to below 1")
-        corpus.check_tokenizer(tokenizer, self.root)
+        tokenizers.check_tokenizer(tokenizer, self.root)
         self.tokenizer_spec, self.bpe_vocab_size = tokenizer, bpe_vocab_size
         self.block_size, self.batch_size, self.val_fraction = block_size, batch_size, val_fraction
         self.workers = workers or min(8, os.cpu_count() or 1)
@@ -95,7 +96,7 @@ class TextCorpus(DataModule):
             return self._adopted[0]
         parts = self._plan[0]
         alphabet = "".join(part.scan.alphabet for part in parts.values())  # of all splits, as the benchmarks do
-        return corpus.build_tokenizer(self.tokenizer_spec, parts["train"], alphabet, self.bpe_vocab_size, self.root)
+        return tokenizers.build_tokenizer(self.tokenizer_spec, parts["train"], alphabet, self.bpe_vocab_size, self.root)
 
     @property
     def vocab_size(self) -> int:
@@ -148,7 +149,7 @@ class TextCorpus(DataModule):
             UserError: if the tokenizer is damaged, or another one than ``tokenizer`` says.
         """
         assert not self._streams, "the text was encoded already"
-        self._adopted = corpus.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
+        self._adopted = tokenizers.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
         for known in ("tokenizer", "_plan"):
             self.__dict__.pop(known, None)
 
@@ -167,7 +168,7 @@ class TextCorpus(DataModule):
             part, before = self._part(split), None
             if part.begin and not part.source.documents:  # the held-out end goes on where the training part stops
                 before = int(self._tokens("train")[1].checked(slice(-1, None))[0])
-            self._streams[split] = corpus.stream(part, self._tokens(split)[1], self.tokenizer, before)
+            self._streams[split] = splits.stream(part, self._tokens(split)[1], self.tokenizer, before)
         return self._streams[split]
 
     @functools.cached_property
@@ -194,7 +195,7 @@ class TextCorpus(DataModule):
     def _tokens(self, split: Split) -> tuple[Path, TokenFile]:
         part = self._part(split)
         with under(f"data.path, {part.source.name}: " if part.source is self._source else f"{part.source.name}: "):
-            return corpus.tokens(part, self.tokenizer, self.workers)
+            return splits.tokens(part, self.tokenizer, self.workers)
 
     # ---- what models, callbacks and lightning ask
 

@@ -1,4 +1,8 @@
-"""Which part of which text is for training, for validation and for test."""
+"""Which part of which text is for training, for validation and for test, and the tokens of a part.
+
+The token files lie under ``text/`` of the cache folder and are named by what they were made from: the text's SHA-256,
+the part of it, the tokenizer's SHA-256. A changed file or option makes other names, never a stale result.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +11,14 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_gen.core.cache import cache_folder, cached, writing
 from lit_gen.core.errors import UserError, note
-from lit_gen.core.files import cached
+from lit_gen.data.text import token_file
 from lit_gen.data.text.documents import Scan, Source, scan
+from lit_gen.data.text.encoding import encode
+from lit_gen.data.text.windows import TokenStream
 from lit_gen.protocols.data import Split
+from lit_gen.tokenizers.stored import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,46 @@ def plan(text: Part, val: Source | None, test: Source | None, held_out: float) -
     if test is not None:
         _check_unseen("data.test_path", parts["train"], parts["test"])
     return parts, rule
+
+
+def tokens(part: Part, tokenizer: TextTokenizer, workers: int) -> tuple[Path, token_file.TokenFile]:
+    """The token file of a part: opened, or made first.
+
+    Raises:
+        UserError: if the tokenizer cannot encode the text, the text has changed since it was scanned, the cache folder
+            cannot be written, or the file is damaged.
+    """
+    expected = token_file.Header(
+        tokenizer.vocab_size, tokenizer.name, tokenizer.sha256, part.scan.sha256, (part.begin, part.end)
+    )
+    path = cache_folder() / "text" / part.scan.sha256[:16] / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}.tokens"
+    sizes = {"characters": part.characters, "begin": part.before, "workers": workers}
+    with writing():
+        if not path.is_file():
+            texts, documents = part.texts(), part.source.documents
+            encode(texts, documents, tokenizer, path, expected, **sizes, check=part.check_unchanged)
+    return path, token_file.load(path, expected)
+
+
+def stream(part: Part, file: token_file.TokenFile, tokenizer: TextTokenizer, before: int | None) -> TokenStream:
+    """The tokens of a part, with what precedes them.
+
+    Args:
+        part: the part.
+        file: its tokens.
+        tokenizer: what made them.
+        before: the token before it in a text without end, if there is one.
+
+    Raises:
+        UserError: if no token of it has another one before it.
+    """
+    end = tokenizer.end_of_text if part.source.documents else None
+    counts = file.header.text_bytes, file.header.characters, file.header.documents
+    prefix = end if part.source.documents else before
+    found = TokenStream(file.tokens, prefix, *counts, end, tokenizer.vocab_size, file.path)
+    if not found.targets:
+        raise UserError(f"data: a split of {part.source.name} has {len(found)} tokens, at least 2 are expected")
+    return found
 
 
 def _repeated(train: Part, held: Part) -> np.ndarray:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
+from lit_gen.core.cache import hash_of_file, offline
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import hash_of_file, offline
 from lit_gen.evaluation.extractors.base import INCEPTION, PUBLISHED, check_images
 from lit_gen.protocols.images import Features
 

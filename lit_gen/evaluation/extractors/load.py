@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.cache import hash_of_file, hash_of_tensors
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.core.files import hash_of_file, hash_of_tensors
 from lit_gen.evaluation.extractors.base import INCEPTION, check_images
 from lit_gen.evaluation.extractors.lenet import SHIPPED, load_lenet
 from lit_gen.protocols.images import FeatureExtractor, Features

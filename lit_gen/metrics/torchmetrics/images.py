@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_gen.core.extraction import extract_block, place
-from lit_gen.core.modes import exact_math
+from lit_gen.core.modes import exact_math, extract_block, place
 from lit_gen.core.randomness import BLOCK
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance

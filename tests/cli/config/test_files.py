@@ -1,4 +1,4 @@
-"""Finding and reading config files."""
+"""Finding and reading config files, and options that are taken out of the command line before the parser."""
 
 import pytest
 
@@ -37,3 +37,14 @@ def test_broken_yaml_names_file_and_line(tmp_path, content, told):
 def test_dotted_keys_are_expanded(tmp_path):
     (tmp_path / "x.yaml").write_text("trainer.max_steps: 5\ntrainer: {devices: 2}", encoding="utf-8")
     assert configs.read(tmp_path / "x.yaml") == {"trainer": {"max_steps": 5, "devices": 2}}
+
+
+def test_an_option_without_its_value():
+    for given in (["--config"], ["-c"]):
+        with pytest.raises(UserError, match="--config: a value is expected after it"):
+            configs.take(given, "--config")
+
+
+def test_options_are_taken_in_both_forms_and_the_rest_is_left():
+    arguments = ["-c", "a.yaml", "--data.root", "x", "--config=b.yaml", "--config.c=1"]
+    assert configs.take(arguments, "--config") == (["a.yaml", "b.yaml"], ["--data.root", "x", "--config.c=1"])

@@ -4,8 +4,7 @@ import functools
 
 import pytest
 
-from lit_gen.cli.config.merge import merge
-from lit_gen.cli.config.options import take_named
+from lit_gen.cli.config.files import merge, take_named
 from lit_gen.core.errors import UserError
 
 BASE = {

@@ -8,7 +8,7 @@ from support.slurm_variables import (
     within,  # noqa: F401  a fixture
 )
 
-from lit_gen.cli.launch import assemble
+from lit_gen.cli.commands import train
 
 
 def job(within, restarts):
@@ -60,12 +60,12 @@ def left(path, **belongs):
 def test_only_the_jobs_own_run_is_continued(within, tmp_path):
     job(within, 1)
     left(tmp_path / "runs/a/slurm-7", SLURM_JOB_ID="7")
-    found = assemble.assemble("fit", ["--config=gan.yaml", "--run_name=a", "--trainer.max_steps=9"])
+    found = train.assemble("fit", ["--config=gan.yaml", "--run_name=a", "--trainer.max_steps=9"])
     assert found.requeued
     assert str(found.resumed) == "runs/a/slurm-7"
     assert (found.config, found.options) == ({"seed_everything": 3}, [])
     for other in (["--run_name=b"], ["--run_name=a", "--run_id=x"], ["--run_name=a", "--run_root=elsewhere"]):
-        assert not assemble.assemble("fit", ["--config=gan.yaml", *other]).requeued
+        assert not train.assemble("fit", ["--config=gan.yaml", *other]).requeued
 
 
 @pytest.mark.parametrize("belongs", [{"SLURM_JOB_ID": "6"}, {"SLURM_JOB_ID": "7", "WANDB_RUN_ID": "first"}])
@@ -74,7 +74,7 @@ def test_another_jobs_or_trials_run_is_never_continued(lit_gen, within, tmp_path
     job(within, 1)
     within({"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "second"})
     left(tmp_path / "runs/a/best", **belongs)
-    assert not assemble.assemble("fit", ["--config=gan.yaml", "--run_name=a", "--run_id=best"]).requeued
+    assert not train.assemble("fit", ["--config=gan.yaml", "--run_name=a", "--run_id=best"]).requeued
     code, _, err = lit_gen("fit", *TINY, "--trainer.max_steps=2", "--run_name=a", "--run_id=best")
     assert code == 2
     assert "already holds a run" in err

@@ -10,7 +10,7 @@ from support.image_files import small_mnist  # noqa: F401  a fixture
 
 from lit_gen.core.data import label_counts
 from lit_gen.core.errors import UserError
-from lit_gen.data.images import binarize, mnist
+from lit_gen.data.images import binarize, mnist, published
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 
@@ -214,9 +214,9 @@ def test_on_the_device_it_is_drawn_anew_as_well(tmp_path):
 def small_files(tmp_path, monkeypatch):
     """The three files in their form, with few rows."""
     rng, arrays = np.random.default_rng(0), {}
-    monkeypatch.setattr(binarize, "ROWS", {"train": 30, "valid": 10, "test": 12})
+    monkeypatch.setattr(published, "ROWS", {"train": 30, "valid": 10, "test": 12})
     (tmp_path / "binarized_mnist").mkdir()
-    for part, rows in binarize.ROWS.items():
+    for part, rows in published.ROWS.items():
         arrays[part] = rng.integers(0, 2, (rows, 784))
         np.savetxt(tmp_path / "binarized_mnist" / f"binarized_mnist_{part}.amat", arrays[part], fmt="%d")
     return tmp_path, arrays
@@ -240,7 +240,7 @@ def test_the_published_files_are_read_as_they_are(small_files):
 
 
 def test_the_published_sizes():
-    assert binarize.ROWS == {"train": 50_000, "valid": 10_000, "test": 10_000}
+    assert published.ROWS == {"train": 50_000, "valid": 10_000, "test": 10_000}
 
 
 def test_a_missing_file_says_where_it_comes_from_and_what_it_holds(tmp_path):

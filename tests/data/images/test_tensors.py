@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.tensors import TensorSet
@@ -66,6 +66,15 @@ def test_npz_refused(tmp_path, content, told):
     path.write_bytes(content) if isinstance(content, bytes) else np.savez(path, **content)
     with pytest.raises(UserError, match=told):
         TensorSet(str(path))
+
+
+def test_a_data_set_without_a_length_is_refused():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(UserError, match=r"data.source: Endless has no length, a data set with an index is expected"):
+        TensorSet(Endless())
 
 
 def test_missing_npz():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support.texts import TEXT, damage, encode, put
 
+from lit_gen.core.cache import cache_folder
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import cache_folder
 from lit_gen.data.text import encoding
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.tokenizers.plain import CharTokenizer
@@ -31,8 +31,8 @@ def test_a_text_is_encoded_once(tmp_path, monkeypatch, tokenizer):
         return {p: p.stat().st_mtime_ns for p in cache_folder().rglob("*") if p.is_file()}, data
 
     before, first = files()
-    monkeypatch.setattr("lit_gen.data.text.corpus.encode", lambda *a, **k: pytest.fail("encoded again"))
-    monkeypatch.setattr("lit_gen.data.text.corpus.train_bpe", lambda *a, **k: pytest.fail("learned again"))
+    monkeypatch.setattr("lit_gen.data.text.splits.encode", lambda *a, **k: pytest.fail("encoded again"))
+    monkeypatch.setattr("lit_gen.data.text.tokenizers.train_bpe", lambda *a, **k: pytest.fail("learned again"))
     monkeypatch.setattr("lit_gen.data.text.documents._read", lambda *a, **k: pytest.fail("read again"))
     after, second = files()
     assert before == after

@@ -10,8 +10,9 @@ import pytest
 from support.texts import put, read
 
 from lit_gen.core.errors import UserError
-from lit_gen.data.text.documents import find, scan
+from lit_gen.data.text.documents import scan
 from lit_gen.data.text.module import TextCorpus
+from lit_gen.data.text.sources import find
 
 
 def test_a_text_file_is_one_text_as_it_stands(tmp_path):

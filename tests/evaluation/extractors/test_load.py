@@ -7,8 +7,8 @@ import torch
 from support.extractors import Small, pictures
 from torch import nn
 
+from lit_gen.core.cache import hash_of_tensors
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import hash_of_tensors
 from lit_gen.evaluation.extractors.base import INCEPTION, check_shape
 from lit_gen.evaluation.extractors.lenet import SHIPPED
 from lit_gen.evaluation.extractors.load import Wrapped, load_extractor

@@ -1,19 +1,13 @@
-"""From a part of a corpus to its tokens: which tokenizer it gets, and the cached token files.
-
-Everything lies under ``text/`` of the cache folder and is named by what it was made from: the text's SHA-256, the part
-of it, the tokenizer's SHA-256. A changed file or option makes other names, never a stale result.
-"""
+"""Which tokenizer a text gets: the configured one, one that is learned once, or a checkpoint's."""
 
 import importlib.metadata
 import json
 from pathlib import Path
 
+from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.core.files import cache_folder, cached, writing
-from lit_gen.data.text import token_file
-from lit_gen.data.text.encoding import encode, shards
+from lit_gen.data.text.encoding import shards
 from lit_gen.data.text.splits import Part
-from lit_gen.data.text.windows import TokenStream
 from lit_gen.tokenizers.bpe import BpeTokenizer, read_bpe, train_bpe
 from lit_gen.tokenizers.plain import ByteTokenizer, CharTokenizer
 from lit_gen.tokenizers.stored import TextTokenizer, from_json
@@ -108,46 +102,6 @@ def _learned(train: Part, vocab_size: int) -> TextTokenizer:
         raise UserError(f"{path}: {error}; delete it, then run the command again") from None
     assert isinstance(tokenizer, BpeTokenizer)
     return tokenizer
-
-
-def tokens(part: Part, tokenizer: TextTokenizer, workers: int) -> tuple[Path, token_file.TokenFile]:
-    """The token file of a part: opened, or made first.
-
-    Raises:
-        UserError: if the tokenizer cannot encode the text, the text has changed since it was scanned, the cache folder
-            cannot be written, or the file is damaged.
-    """
-    expected = token_file.Header(
-        tokenizer.vocab_size, tokenizer.name, tokenizer.sha256, part.scan.sha256, (part.begin, part.end)
-    )
-    path = cache_folder() / "text" / part.scan.sha256[:16] / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}.tokens"
-    sizes = {"characters": part.characters, "begin": part.before, "workers": workers}
-    with writing():
-        if not path.is_file():
-            texts, documents = part.texts(), part.source.documents
-            encode(texts, documents, tokenizer, path, expected, **sizes, check=part.check_unchanged)
-    return path, token_file.load(path, expected)
-
-
-def stream(part: Part, file: token_file.TokenFile, tokenizer: TextTokenizer, before: int | None) -> TokenStream:
-    """The tokens of a part, with what precedes them.
-
-    Args:
-        part: the part.
-        file: its tokens.
-        tokenizer: what made them.
-        before: the token before it in a text without end, if there is one.
-
-    Raises:
-        UserError: if no token of it has another one before it.
-    """
-    end = tokenizer.end_of_text if part.source.documents else None
-    counts = file.header.text_bytes, file.header.characters, file.header.documents
-    prefix = end if part.source.documents else before
-    found = TokenStream(file.tokens, prefix, *counts, end, tokenizer.vocab_size, file.path)
-    if not found.targets:
-        raise UserError(f"data: a split of {part.source.name} has {len(found)} tokens, at least 2 are expected")
-    return found
 
 
 def _file(spec: str, root: Path) -> Path | None:

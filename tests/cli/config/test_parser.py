@@ -11,7 +11,7 @@ from support.autoencoder.module import Expand, Squeeze
 from torch import nn
 
 import lit_gen as package
-from lit_gen.cli.config import facts, short_names
+from lit_gen.cli.config import parser, short_names
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.mnist import MNIST
@@ -72,18 +72,18 @@ def test_a_number_in_the_config_stays(lit_gen, tmp_path, family):
 
 
 def spec(network, **arguments):
-    return facts.Namespace(
-        class_path=f"{network.__module__}.{network.__name__}", init_args=facts.Namespace(**arguments)
+    return parser.Namespace(
+        class_path=f"{network.__module__}.{network.__name__}", init_args=parser.Namespace(**arguments)
     )
 
 
 def test_only_what_is_left_open_is_filled():
     narrow, first, second = spec(Squeeze), spec(Expand, code=3), spec(Expand, length=5)
-    model = facts.Namespace(
+    model = parser.Namespace(
         class_path="support.autoencoder.module.Autoencoder",
-        init_args=facts.Namespace(narrow=narrow, parts=[first, {"nested": second}]),
+        init_args=parser.Namespace(narrow=narrow, parts=[first, {"nested": second}]),
     )
-    facts.fill(model, {"length": 7, "code": 9, "other": 1}, "Waves")
+    parser.fill(model, {"length": 7, "code": 9, "other": 1}, "Waves")
     assert narrow.init_args.as_dict() == {"length": 7}, "code has a default"
     assert first.init_args.as_dict() == {"code": 3, "length": 7}
     assert second.init_args.as_dict() == {"length": 5}
@@ -94,18 +94,18 @@ def test_what_nobody_knows_is_refused():
         UserError,
         match=r"^model\.length: Squeeze needs it, but the config leaves it open and Waves knows width; say it",
     ):
-        facts.fill(spec(Squeeze), {"width": 3}, "Waves")
+        parser.fill(spec(Squeeze), {"width": 3}, "Waves")
     with pytest.raises(UserError, match=r"^model: Squeeze needs length, but the data set has none \(Waves\); choose"):
-        facts.fill(spec(Squeeze), {"length": None}, "Waves")
+        parser.fill(spec(Squeeze), {"length": None}, "Waves")
 
 
 def test_the_element_of_a_list_is_named():
-    model = facts.Namespace(class_path="support.autoencoder.module.Autoencoder")
-    model.init_args = facts.Namespace(parts=[spec(Squeeze)])
+    model = parser.Namespace(class_path="support.autoencoder.module.Autoencoder")
+    model.init_args = parser.Namespace(parts=[spec(Squeeze)])
     with pytest.raises(
         UserError, match=r"^model\.parts\.Squeeze\.length: .*and Plain has no facts\(\); say it, or choose"
     ):
-        facts.fill(model, {}, "Plain")
+        parser.fill(model, {}, "Plain")
 
 
 def test_an_argument_without_a_type_is_filled_with_what_a_config_can_hold():
@@ -114,8 +114,8 @@ def test_an_argument_without_a_type_is_filled_with_what_a_config_can_hold():
             super().__init__()
 
     sys.modules[__name__].Untyped = Untyped
-    chosen = facts.Namespace(class_path=f"{__name__}.Untyped", init_args=facts.Namespace())
-    facts.fill(chosen, {"length": (1, 2)}, "Waves")
+    chosen = parser.Namespace(class_path=f"{__name__}.Untyped", init_args=parser.Namespace())
+    parser.fill(chosen, {"length": (1, 2)}, "Waves")
     assert chosen.init_args.length == [1, 2]
 
 
