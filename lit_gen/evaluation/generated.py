@@ -11,6 +11,7 @@ from lit_gen.core.extraction import extract_block, place
 from lit_gen.core.images import quantize
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.features import Extracted
+from lit_gen.evaluation.names import weights_used
 from lit_gen.metrics.frechet import Gaussian, Moments
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator, Weights
 
@@ -46,8 +47,7 @@ class Drawing:
     @property
     def weights_used(self) -> str:
         """Which weights were drawn with, in words: a run may keep no moving average."""
-        missing = self.weights == "ema" and getattr(self.model, "ema_generator", self) is None
-        return "raw (the run keeps no average)" if missing else self.weights
+        return weights_used(self.model, self.weights)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The contracts of training."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -18,3 +18,16 @@ class Terms(NamedTuple):
     """Means over the batch that the log shows of its own step only."""
     signals: dict[str, Tensor]
     """What steers a controller, such as ADA's; never logged."""
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A callback that says which numbers it logs: what it logs, the module leaves to it."""
+
+    def announced(self, data: Any) -> list[str]:
+        """Public names of the numbers, without the split, from options alone.
+
+        Args:
+            data: the data module.
+        """
+        ...

@@ -29,6 +29,8 @@ COUNT = 301  # neither whole blocks nor a multiple of any world size
 
 
 class Model(Sampler):
+    averaged = False
+
     def __init__(self, seed=0):
         torch.manual_seed(seed)
         self.generator, self.ema_generator, self.seed = mlp.Generator((1, 28, 28), 8, 64), None, 5
