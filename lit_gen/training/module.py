@@ -69,7 +69,14 @@ class TrainingModule(LightningModule):
                     raise
 
     def on_fit_start(self) -> None:
-        """Prepare for training; a family that overrides this calls it first."""
+        """Prepare for training; a family that overrides this calls it first.
+
+        Raises:
+            UserError: for an average of weights that the strategy shards, or an argument that cannot be described.
+        """
+        kind = type(self.trainer.strategy).__name__
+        if self.averaged and kind.startswith(("FSDP", "ModelParallel", "DeepSpeed")):
+            raise UserError(f"model.ema: null is expected with {kind}, which shards the weights")
         if self.averaged:  # the averages are in evaluation mode on purpose
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         self._setters = {}

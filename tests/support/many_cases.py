@@ -108,7 +108,7 @@ def cycle(optimizer):
 def adversarial_vae(optimizer):
     """A VAE of grey digits with an adversarial term."""
     networks = vae_mlp.Encoder(SHAPE, 16), vae_mlp.Decoder(SHAPE, 16), GaussianBottleneck(4), Gaussian()
-    return AdversarialVAE(*networks, mlp.Discriminator(SHAPE, 16, 1), 10.0, optimizer)
+    return AdversarialVAE(*networks, mlp.Discriminator(SHAPE, 16, 1), 10.0, optimizer, ema=EMA(half_life=200.0))
 
 
 FAMILIES = {"cycle": cycle, "adversarial VAE": adversarial_vae}

@@ -9,7 +9,6 @@ from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.vae.bottleneck import Bottleneck
 from lit_gen.protocols.latents import Code
 
-
 PARTS = ("encoder", "decoder", "bottleneck", "likelihood")
 
 
@@ -19,9 +18,7 @@ class Parts(nn.Module):
     Called with standard normal noise, it draws: the means of p(x|z), z of the prior.
     """
 
-    def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, bottleneck: Bottleneck, likelihood: Likelihood
-    ) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, bottleneck: Bottleneck, likelihood: Likelihood) -> None:
         super().__init__()
         self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
 

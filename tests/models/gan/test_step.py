@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import warnings
 from typing import ClassVar
 
