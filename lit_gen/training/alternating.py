@@ -54,7 +54,7 @@ class Alternating(TrainingModule):
         Raises:
             UserError: if one cannot be made; names its option.
         """
-        self._players = dict(sorted(self.players().items(), key=lambda item: not item[1].counts))
+        self._players = self._ordered()
         made = []
         for name, player in self._players.items():
             try:
@@ -62,6 +62,15 @@ class Alternating(TrainingModule):
             except ValueError as error:
                 raise UserError(f"model.{name}_optimizer: {error}") from error
         return made
+
+    def _ordered(self) -> dict[str, Player]:
+        return dict(sorted(self.players().items(), key=lambda item: not item[1].counts))
+
+    def apply_schedules(self, step: int) -> None:
+        """See `TrainingModule`."""
+        super().apply_schedules(step)
+        if any("." not in name for name in self._scheduled):  # a number of the module: its players may have it too
+            self._players = self._ordered()
 
     def optimizer_names(self) -> list[str]:
         """Their options, in the same order."""

@@ -72,7 +72,9 @@ def half_life_of(samples):
 OPTIONS = {
     "decay": (EMA(0.6), None, lambda family: lambda step: min(0.6, (1 + step) / (10 + step))),
     "half-life": (EMA(half_life=100, ramp=0.5), None, lambda family: half_life_of(PER_STEP[family])),
-    "scheduled": (EMA(), {"ema.decay": Linear(0, 1, 10)}, lambda family: lambda step: min(step / 10, (1 + step) / (10 + step))),
+    "scheduled": (
+        EMA(), {"ema.decay": Linear(0, 1, 10)}, lambda family: lambda step: min(step / 10, (1 + step) / (10 + step)),
+    ),
 }  # fmt: skip
 
 
@@ -201,7 +203,7 @@ class Sharding:
 def test_sharded_weights_have_no_average():
     model, trainer = made("lm", ema=EMA())[0], Sharding()
     model.trainer = trainer
-    with pytest.raises(UserError, match="model.ema: null is expected with FSDPStrategy, which shards the weights"):
+    with pytest.raises(UserError, match=r"model.ema: null is expected with FSDPStrategy, which shards the weights"):
         model.on_fit_start()
 
 

@@ -81,7 +81,7 @@ class GAN(Alternating, Sampler):
         generator_clip: float | None = None,
         discriminator_clip: float | None = None,
         weight_clip: float | None = None,
-        ema: EMA | None = EMA(),  # noqa: B008, each module keeps a copy
+        ema: EMA | None = EMA(),
         generator_first: bool = False,
         reuse_fakes: bool = False,
         concatenate: bool = False,

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from support.gan import SGD, build, fit
 from torch import nn
 from torch.nn import functional as F
@@ -289,6 +290,22 @@ def test_clipping_bounds_each_networks_step(tmp_path):
     for side, bound in (("generator", 0.01), ("discriminator", 0.02)):
         moved = [b - a for a, b in zip(before[side], getattr(model, side).parameters(), strict=True)]
         assert torch.cat([m.flatten() for m in moved]).norm().item() == pytest.approx(0.1 * bound, rel=1e-3)
+
+
+def test_a_clip_may_be_scheduled(tmp_path):
+    lengths = []
+
+    class Note(Callback):
+        def on_train_batch_start(self, trainer, module, *args):
+            self.before = [p.detach().clone() for p in module.generator.parameters()]
+
+        def on_train_batch_end(self, trainer, module, *args):
+            moved = [b - a for a, b in zip(self.before, module.generator.parameters(), strict=True)]
+            lengths.append(torch.cat([m.flatten() for m in moved]).norm().item())
+
+    scheduled = {"generator_clip": schedules.Linear(0.01, 0.02, 2)}
+    fit(build(losses.wasserstein, generator_clip=1.0, schedules=scheduled), 3, tmp_path, [Note()])
+    assert lengths == pytest.approx([0.001, 0.0015, 0.002], rel=1e-3)
 
 
 def test_weights_stay_within_the_clip(tmp_path):
