@@ -122,9 +122,9 @@ class TrainingModule(LightningModule):
             return
         if samples is None:
             samples = datasets.data_of(self.trainer).per_step()[0] if self.ema.half_life is not None else 0
-        pairs = [(self.weighted(name, "ema"), getattr(self, name)) for name in self._averaged]
-        # as one module each, so that a weight that two networks share moves once
-        average, source = (nn.ModuleList(networks) for networks in zip(*pairs, strict=True))
+        moved, followed = ([self.weighted(name, weights) for name in self._averaged] for weights in ("ema", "raw"))
+        # several as one module, so that a weight that two of them share moves once
+        average, source = (each[0] if len(each) == 1 else nn.ModuleList(each) for each in (moved, followed))
         averages.update(average, source, self.ema.decay_of(step, samples))
 
     def train(self, mode: bool = True) -> Self:

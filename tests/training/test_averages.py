@@ -23,6 +23,7 @@ from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
 from lit_gen.models.vae.objectives import ELBO
 from lit_gen.training.ema import EMA
+from lit_gen.training.module import TrainingModule
 from lit_gen.training.schedules import Cosine, Linear
 
 ADAM = functools.partial(torch.optim.Adam, lr=3e-3)
@@ -192,6 +193,28 @@ def test_a_schedule_does_not_change_the_default_of_other_models(tmp_path):
     fit(model, data, 2, tmp_path)
     assert model.ema.decay == pytest.approx(0.025)
     assert option == EMA(0.5)
+
+
+class Tied(TrainingModule):
+    """Two networks with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (torch.nn.Linear(2, 2, bias=False) for _ in range(2))
+        self.second.weight = self.first.weight
+        self.keep_average(EMA(0.75), "first", "second")
+
+
+def test_a_weight_that_two_networks_share_moves_once():
+    model = Tied()
+    assert model.ema_first.weight is model.ema_second.weight
+    before = model.first.weight.detach().clone()
+    with torch.no_grad():
+        model.first.weight += 1
+    model.move_average(100)
+    assert torch.allclose(model.ema_second.weight, before + 0.25)
+    assert model.weighted("first", "ema") is model.ema_first
+    assert model.weighted("first", "raw") is model.first
 
 
 class Sharding:
