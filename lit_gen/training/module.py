@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Self
 
 from lightning import LightningModule
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from lit_gen.core import data as datasets
@@ -20,6 +21,8 @@ from lit_gen.training.ema import EMA
 from lit_gen.training.hparams import module_hparams
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule, setter
+
+SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 class TrainingModule(LightningModule):
@@ -74,9 +77,9 @@ class TrainingModule(LightningModule):
         Raises:
             UserError: for an average of weights that the strategy shards, or an argument that cannot be described.
         """
-        kind = type(self.trainer.strategy).__name__
-        if self.averaged and kind.startswith(("FSDP", "ModelParallel", "DeepSpeed")):
-            raise UserError(f"model.ema: null is expected with {kind}, which shards the weights")
+        if self.averaged and isinstance(self.trainer.strategy, SHARDING):
+            name = type(self.trainer.strategy).__name__
+            raise UserError(f"model.ema: null is expected with {name}, which shards the weights")
         if self.averaged:  # the averages are in evaluation mode on purpose
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         self._setters = {}
