@@ -11,10 +11,8 @@ import torch
 from lightning import LightningModule
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import RENAMED
 from lit_gen.runs import directory
-
-RENAMED = {"ema_decay": "ema.decay", "ema_half_life": "ema.half_life", "ema_ramp": "ema.ramp"}
-"""Options of a model by their names in earlier versions, and what they are called now."""
 
 
 def resolve(path: Path) -> Path:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.runs.checkpoints import RENAMED
+from lit_gen.core.options import RENAMED
 from lit_gen.training.hparams import constructor_arguments
 
 __all__ = ["Cosine", "Cyclical", "Linear", "Schedule", "WarmupStableDecay", "setter"]

@@ -12,7 +12,7 @@ import lit_gen
 from lit_gen.cli.config.merge import Config
 from lit_gen.cli.config.short_names import known_classes
 from lit_gen.core.errors import nearest
-from lit_gen.runs.checkpoints import RENAMED
+from lit_gen.core.options import RENAMED
 from lit_gen.training.hparams import constructor_arguments
 
 
