@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 from lit_gen.core.errors import UserError, nearest
 
+RENAMED = {"ema_decay": "ema.decay", "ema_half_life": "ema.half_life", "ema_ramp": "ema.ramp"}
+"""Options of a model by their names in earlier versions, and what they are called now."""
+
 
 def expect(good: bool, option: str, found: object, expected: str, hint: str = "") -> None:
     """Refuse an option's value unless it is ``good``.

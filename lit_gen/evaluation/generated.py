@@ -11,6 +11,7 @@ from lit_gen.core.images import quantize
 from lit_gen.core.modes import extract_block, place
 from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.features import Extracted
+from lit_gen.evaluation.names import weights_used
 from lit_gen.metrics.frechet import Gaussian, Moments
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator, Weights
 
@@ -50,7 +51,7 @@ class Drawing:
     @property
     def weights_used(self) -> str:
         """Which weights were drawn with, in words: a run may keep no moving average."""
-        return self.weights if self.weights == "raw" or self.model.averaged else "raw (the run keeps no average)"
+        return weights_used(self.model, self.weights)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -36,10 +36,20 @@ class Encoded:
         seed: names the noise.
         purpose: names it too.
         where: the model's device.
+        weights: the model's, see `LatentVariableModel`.
     """
 
-    def __init__(self, model: LatentVariableModel, data: Images, seed: int, purpose: str, where: torch.device) -> None:
+    def __init__(
+        self,
+        model: LatentVariableModel,
+        data: Images,
+        seed: int,
+        purpose: str,
+        where: torch.device,
+        weights: Weights = "ema",
+    ) -> None:
         self.model, self.data, self.seed, self.purpose, self.where = model, data, seed, purpose, where
+        self.weights = weights
 
     def images(self, rows: Tensor) -> Tensor:
         """Images (n, C, H, W) in [-1, 1] of rows int64 (n,), on the device."""
@@ -55,18 +65,20 @@ class Encoded:
         """What the model makes of at most 64 rows: of a whole block, which the last row fills up."""
         filled = _filled(rows.cpu())
         noise = randomness.latents(self.seed, filled, self.model.latent_dim, self.purpose).to(self.where)
-        code = self.model.encode(self.images(filled), noise, self.labels(filled))
+        code = self.model.encode(self.images(filled), noise, self.labels(filled), self.weights)
         n = len(rows)
         return Code(code.z[:n], code.nats[:n], {name: value[:n] for name, value in code.info.items()})
 
 
-def decode(model: LatentVariableModel, z: Tensor, labels: Tensor | None, where: torch.device) -> Tensor:
+def decode(
+    model: LatentVariableModel, z: Tensor, labels: Tensor | None, where: torch.device, weights: Weights = "ema"
+) -> Tensor:
     """Means of p(x|z), (n, C, H, W): latents (n, latent_dim) and labels (n,), in whole blocks of 64."""
     means = []
     for first in range(0, len(z), BLOCK):
         rows = _filled(torch.arange(first, min(first + BLOCK, len(z))))
         given = None if labels is None else labels[rows.to(labels.device)].to(where)
-        means.append(model.decode(z[rows.to(z.device)].to(where), given).mean[: len(z) - first])
+        means.append(model.decode(z[rows.to(z.device)].to(where), given, weights).mean[: len(z) - first])
     return torch.cat(means)
 
 
@@ -85,9 +97,8 @@ class Reconstructions:
         rows: int64 (n,), image i is row i of these; indices beyond n are image n - 1 (padding of the last blocks).
     """
 
-    averaged = False  # what is drawn is drawn with the weights of the model
-
     def __init__(self, encoded: Encoded, rows: Tensor) -> None:
+        self.averaged = getattr(encoded.model, "averaged", False)
         self.encoded, self.rows, self.seed = encoded, rows, encoded.seed
 
     def sample(self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema") -> Tensor:
@@ -96,7 +107,7 @@ class Reconstructions:
         for part in indices.cpu().split(BLOCK):
             rows = self.rows[part.clamp_max(len(self.rows) - 1)]
             z = self.encoded.block(rows).z
-            images.append(decode(self.encoded.model, z, self.encoded.labels(rows), self.encoded.where))
+            images.append(decode(self.encoded.model, z, self.encoded.labels(rows), self.encoded.where, weights))
         return torch.cat(images)
 
     def drawing_record(self) -> dict[str, Any]:
@@ -169,11 +180,10 @@ class MixtureSampler:
         where: the model's device.
     """
 
-    averaged = False  # as for `Reconstructions`
-
     def __init__(
         self, model: LatentVariableModel, mixture: Mixture, seed: int, counts: Tensor | None, where: torch.device
     ) -> None:
+        self.averaged = getattr(model, "averaged", False)
         self.model, self.mixture, self.seed, self.where = model, mixture, seed, where
         self.num_classes = model.num_classes
         self.label_counts = torch.zeros(0) if counts is None else counts
@@ -193,7 +203,7 @@ class MixtureSampler:
         classes = None
         if self.num_classes is not None:
             classes = labels_of(self.seed, indices, self.label_counts) if labels is None else labels.cpu()
-        return decode(self.model, self.mixture.draw(self.seed, indices), classes, self.where)
+        return decode(self.model, self.mixture.draw(self.seed, indices), classes, self.where, weights)
 
     def drawing_record(self) -> dict[str, Any]:
         """See `lit_gen.protocols.images.ImageGenerator`."""

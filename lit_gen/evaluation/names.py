@@ -14,7 +14,7 @@ from lit_gen.evaluation.comparison import METRICS
 from lit_gen.evaluation.extractors.base import INCEPTION, PUBLISHED
 from lit_gen.evaluation.extractors.lenet import SHIPPED
 from lit_gen.evaluation.extractors.load import load_extractor
-from lit_gen.protocols.images import FeatureExtractor
+from lit_gen.protocols.images import FeatureExtractor, Weights
 
 
 @dataclasses.dataclass
@@ -102,3 +102,14 @@ def public_name(key: str, count: int, extractor: FeatureExtractor) -> str:
 def thousands(count: int) -> str:
     """5000 as 5k, 1500 as 1500."""
     return f"{count // 1000}k" if count % 1000 == 0 else str(count)
+
+
+def weights_used(model: object, weights: Weights) -> str:
+    """Which weights a number is of, in words: a run may keep no moving average."""
+    missing = weights == "ema" and not getattr(model, "averaged", True)
+    return "raw (the run keeps no average)" if missing else weights
+
+
+def suffix_of(weights: Weights) -> str:
+    """What a number's name ends with: nothing, or ``_raw`` where raw weights were asked for."""
+    return "_raw" if weights == "raw" else ""

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
+from lit_gen.protocols.images import Weights
+
 
 class TokenBatch(NamedTuple):
     """What a text loader yields."""
@@ -100,7 +102,7 @@ class CausalNetwork(Protocol):
 class TokenScorer(Protocol):
     """A module that says how likely each token is."""
 
-    def nll(self, tokens: Tensor) -> Tensor:
+    def nll(self, tokens: Tensor, weights: Weights = "ema") -> Tensor:
         """Nats of each of ``tokens[:, 1:]`` given those before it in its row: (B, T + 1) to float32 (B, T)."""
         ...
 
@@ -124,6 +126,7 @@ class TextGenerator(Protocol):
         stop: Sequence[str] = (),
         seed: int | None = None,
         on_text: Callable[[int, str], None] | None = None,
+        weights: Weights = "ema",
     ) -> list[list[str]]:
         """Continue each prompt ``n`` times; what is written depends on the prompt, not on the other prompts."""
         ...

@@ -1,6 +1,6 @@
 """The contracts of training, and of what is trained."""
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -36,4 +36,17 @@ class Exportable(Protocol):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The network with the averaged or the raw weights."""
+        ...
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A callback that says which numbers it logs: what it logs, the module leaves to it."""
+
+    def announced(self, data: Any) -> list[str]:
+        """Public names of the numbers, without the split, from options alone.
+
+        Args:
+            data: the data module.
+        """
         ...

@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import RENAMED
 from lit_gen.runs import directory
 
 
@@ -54,20 +55,31 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def refuse_old_paths(content: Any, file: Path) -> None:
-    """Refuse what an earlier version wrote, where it names a module of ours that has moved.
+    """Refuse what an earlier version wrote, where it names a module of ours that has moved, or an option.
 
     Args:
         content: strings, lists and dictionaries of ``file``.
         file: names it in the message.
 
     Raises:
-        UserError: with the first old path.
+        UserError: with the first old name.
     """
+    if old := next((name for name in _options(content) if name in RENAMED), None):
+        raise UserError(f"{file} was written by an earlier lit_gen: it names {old}, which is {RENAMED[old]} now")
     package = str(Path(__file__).parents[1])
     modules = {found.name: found.ispkg for found in pkgutil.walk_packages([package], "lit_gen.")}
     for path in _dotted_paths(content):
         if modules.get(path.rpartition(".")[0], True) and path not in modules:  # a package of ours holds modules only
             raise UserError(f"{file} was written by an earlier lit_gen: it names {path}, which is not there any more")
+
+
+def _options(content: Any) -> Iterator[str]:
+    """The options of every class of ours in ``content``, and the numbers that they schedule."""
+    for value in content.values() if isinstance(content, dict) else ():
+        yield from _options(value)
+    if isinstance(content, dict) and str(content.get("_class_path", content.get("class_path"))).startswith("lit_gen."):
+        given = content.get("init_args") or content
+        yield from (*given, *(given.get("schedules") or ()))
 
 
 def _dotted_paths(content: Any) -> Iterator[str]:

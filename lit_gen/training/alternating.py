@@ -9,7 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from lit_gen.core import distributed
+from lit_gen.core import distributed, randomness
 from lit_gen.core.errors import UserError
 from lit_gen.protocols.training import Terms
 from lit_gen.training.module import TrainingModule
@@ -32,7 +32,12 @@ class Alternating(TrainingModule):
 
     One lightning batch is one step is one update of the player that counts, so that `trainer.global_step`,
     ``max_steps``, checkpoint names and the log all count the same.
+
+    Attributes:
+        seed: names what the networks draw for themselves, such as dropout.
     """
+
+    seed: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class Alternating(TrainingModule):
         Raises:
             UserError: if one cannot be made; names its option.
         """
-        self._players = dict(sorted(self.players().items(), key=lambda item: not item[1].counts))
+        self._players = self._ordered()
         made = []
         for name, player in self._players.items():
             try:
@@ -57,6 +62,19 @@ class Alternating(TrainingModule):
             except ValueError as error:
                 raise UserError(f"model.{name}_optimizer: {error}") from error
         return made
+
+    def _ordered(self) -> dict[str, Player]:
+        return dict(sorted(self.players().items(), key=lambda item: not item[1].counts))
+
+    def apply_schedules(self, step: int) -> None:
+        """See `TrainingModule`."""
+        super().apply_schedules(step)
+        if any("." not in name for name in self._scheduled):  # a number of the module: its players may have it too
+            self._players = self._ordered()
+
+    def optimizer_names(self) -> list[str]:
+        """Their options, in the same order."""
+        return [f"{name}_optimizer" for name in self._players or self.players()]
 
     def optimizers_by_player(self) -> dict[str, LightningOptimizer]:
         """Lightning's optimizers; only the updates of the player that counts are counted as steps."""
@@ -66,6 +84,13 @@ class Alternating(TrainingModule):
             if not self._players[name].counts:  # lightning installs its counting hooks anew for every batch
                 optimizer._on_before_step = optimizer._on_after_step = lambda: None
         return found
+
+    def start_step(self) -> int:
+        """Seed torch's generators and set the scheduled numbers; returns the step, from 0."""
+        step: int = self.trainer.global_step
+        randomness.seed_global(self.seed, step, self.global_rank, self.device)
+        self.apply_schedules(step)
+        return step
 
     def update(
         self, player: str, terms: Callable[[int], Terms], update: int, step: int, micro_batches: int = 1
@@ -106,24 +131,36 @@ class Alternating(TrainingModule):
         self.monitor.add(step, list(values), mean[: len(values)])
         return Terms(found.total, values, watched, signals)
 
-    def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict) -> None:
-        """Stop a run whose terms went wrong, and write the log entry where one is due.
+    def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict, samples: int | None = None) -> None:
+        """Move the averages, stop a run whose terms went wrong, and write the log entry where one is due.
 
         Terms are looked at at once on a CPU; elsewhere at the next log entry, so that no step waits for the device.
 
         Args:
             step: which step this is, from 1.
             extra: further scalars of the entry, without their ``train/``.
+            samples: of the step, over all ranks, as an average's half-life counts; None for what the data count.
 
         Raises:
             NonFiniteLossError: if a term was NaN or infinite.
         """
+        self.move_average(step - 1, samples)
         detailed = self.detailed(step)
         if (detailed or self.device.type == "cpu") and (failure := self.monitor.failure()):
             self.stop_non_finite(f"{self.blamed(failure[1])} became NaN or infinite at step {failure[0]}")
         if detailed:
-            values = self.monitor.means(gathered=False) | extra()  # each rank was given the same values
+            values = self.monitor.means(gathered=False)  # each rank was given the same values
+            values |= extra() | self._scheduled
             self.log_scalars({f"train/{name}": value for name, value in values.items()})
+
+    def announced(self, limit_val_batches: float | None = None) -> list[str]:
+        """Names of what is logged, split included; a module adds its ``extra`` and those of its validation.
+
+        Args:
+            limit_val_batches: the trainer's option; 0 for no validation.
+        """
+        norms = [f"{name}_gradient_norm" for name, player in self.players().items()]
+        return [f"train/{name}" for name in (*self.monitor.names, *norms, *(self.schedules or ()))]
 
     def blamed(self, term: str) -> str:
         """What the message of a run that is stopped calls a term."""

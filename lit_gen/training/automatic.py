@@ -1,6 +1,7 @@
 """Steps of one optimizer, which lightning drives: the training of VAEs and language models."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,6 +35,16 @@ class Automatic(TrainingModule):
 
     # ---- what a module calls
 
+    def keep_schedules(self, schedules: Mapping[str, Schedule] | None) -> None:
+        """See `TrainingModule`.
+
+        Raises:
+            UserError: for two schedules of the learning rate too.
+        """
+        if self.schedule is not None and "optimizer.lr" in (schedules or ()):
+            raise UserError("model.schedules: optimizer.lr has a schedule already, model.schedule; one is expected")
+        super().keep_schedules(schedules)
+
     def create_optimizer(self, optimizer: Any, parameters: Any) -> torch.optim.Optimizer:
         """Create the optimizer and remember its learning rates.
 
@@ -57,6 +68,8 @@ class Automatic(TrainingModule):
         step, accumulate, world = trainer.global_step, trainer.accumulate_grad_batches, trainer.world_size
         micro = batch_idx % accumulate
         randomness.seed_global(self.seed, step * accumulate + micro, self.global_rank, self.device)
+        if micro == 0:
+            self.apply_schedules(step)
         if self.schedule is not None:
             factor = self.schedule(step)
             for group, rate in zip(self._optimizer().param_groups, self._rates, strict=True):
@@ -84,7 +97,7 @@ class Automatic(TrainingModule):
         Args:
             limit_val_batches: the trainer's option; 0 for no validation.
         """
-        return [f"train/{name}" for name in (*self.monitor.names, "gradient_norm", "lr")]
+        return [f"train/{name}" for name in (*self.monitor.names, "gradient_norm", "lr", *(self.schedules or ()))]
 
     # ---- what lightning calls
 
@@ -104,11 +117,12 @@ class Automatic(TrainingModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note the gradient's norm, before it is clipped, where a log entry follows."""
         if self.detailed(self.trainer.global_step + 1):
-            self._norm = gradient_norm(self.parameters())
+            self._norm = gradient_norm(self.parameters())  # averages have no gradients
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One update; then the log entry, if it is due."""
+        """One update, of the averages too; then the log entry, if it is due."""
         super().optimizer_step(*args, **kwargs)
+        self.move_average(self.trainer.global_step)
         step = self.trainer.global_step + 1  # lightning counts it when this returns
         if not self.detailed(step):
             return
@@ -117,7 +131,7 @@ class Automatic(TrainingModule):
             if not math.isfinite(value):
                 self.stop_non_finite(f"the {name} became NaN or infinite at step {step}")
         values = means | self.extra_scalars(step)
-        values |= {"gradient_norm": float(self._norm), "lr": self._optimizer().param_groups[0]["lr"]}
+        values |= {"gradient_norm": float(self._norm), "lr": self._optimizer().param_groups[0]["lr"]} | self._scheduled
         self.log_scalars({f"train/{name}": value for name, value in values.items()}, step)
 
     def _optimizer(self) -> Any:

@@ -1,17 +1,28 @@
-"""Base of every family's module: its arguments, its log entries, the stop of a run whose numbers went wrong."""
+"""Base of every family's module: arguments, averaged weights, scheduled numbers, log entries, the non-finite stop."""
 
-import types
+import copy
+import inspect
 import warnings
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Self
 
 from lightning import LightningModule
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import nn
 
+from lit_gen.core import data as datasets
 from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.options import within
 from lit_gen.loggers import publish
+from lit_gen.protocols.images import Weights
 from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.training import ema as averages
+from lit_gen.training.ema import EMA
 from lit_gen.training.hparams import module_hparams
 from lit_gen.training.monitor import Monitor
+from lit_gen.training.schedules import Schedule, setter
+
+SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 class TrainingModule(LightningModule):
@@ -22,17 +33,28 @@ class TrainingModule(LightningModule):
     Attributes:
         monitor: of the loss terms; set by the constructor.
         described: the arguments of a module built in Python, in the words of the command line.
+        ema: how averaged weights follow the trained ones; None where none are kept.
+        schedules: numbers that change over the steps, by dotted name.
     """
 
     monitor: Monitor
     described: dict[str, Any] | None = None
+    ema: EMA | None = None
+    schedules: Mapping[str, Schedule] | None = None
+    _averaged: tuple[str, ...] = ()  # names of the networks of which averages are kept
 
-    def keep_arguments(self, frame: types.FrameType | None) -> None:
-        """Keep what the command line instantiated this module with; call it in the constructor with its frame."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
+        self._scheduled: dict[str, float] = {}  # their values at this step
+
+    def keep_arguments(self) -> None:
+        """Keep what the command line instantiated this module with; call it in the constructor."""
+        frame = inspect.currentframe()
         with warnings.catch_warnings():
             # Lightning advises to ignore the networks; a checkpoint of the command line could then not be loaded.
             warnings.filterwarnings("ignore", message=".*is already saved during checkpointing.*")
-            self.save_hyperparameters(logger=False, frame=frame)
+            self.save_hyperparameters(logger=False, frame=None if frame is None else frame.f_back)
         if "_instantiator" not in self.hparams:
             self.hparams.clear()  # built in Python: objects, which no checkpoint can hold; see on_save_checkpoint
 
@@ -48,6 +70,113 @@ class TrainingModule(LightningModule):
             except UserError:
                 if self.described is None:  # else it was loaded from a checkpoint, which did describe it
                     raise
+
+    def on_fit_start(self) -> None:
+        """Prepare for training; a family that overrides this calls it first.
+
+        Raises:
+            UserError: for an average of weights that the strategy shards, or an argument that cannot be described.
+        """
+        if self.averaged and isinstance(self.trainer.strategy, SHARDING):
+            name = type(self.trainer.strategy).__name__
+            raise UserError(f"model.ema: null is expected with {name}, which shards the weights")
+        if self.averaged:  # the averages are in evaluation mode on purpose
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        self._setters = {}
+        self.describe()  # now: schedules will change what it describes
+
+    # ---- averaged weights
+
+    def keep_average(self, ema: EMA | None, *names: str) -> None:
+        """Keep a moving average of each of this module's networks ``names``; call it in the constructor, after them.
+
+        The average of ``generator`` is the submodule ``ema_generator``: frozen, always in evaluation mode, and in the
+        checkpoint. It moves once per step.
+
+        Args:
+            ema: how; None for no average, ``ema_generator`` is then None.
+            names: attributes of this module: all that draws or is evaluated.
+        """
+        self.ema = copy.copy(ema)  # of its own: its numbers may be scheduled
+        self._averaged = names if ema is not None else ()
+        copies = copy.deepcopy({name: getattr(self, name) for name in self._averaged})  # shared parts stay shared
+        for name in names:
+            average: nn.Module | None = copies.get(name)
+            self.register_module(f"ema_{name}", None if average is None else average.eval().requires_grad_(False))
+
+    @property
+    def averaged(self) -> bool:
+        """Whether an average is kept: whether ``weights`` "ema" and "raw" differ."""
+        return bool(self._averaged)
+
+    def weighted(self, name: str, weights: Weights) -> nn.Module:
+        """The network ``name`` with averaged or raw weights; raw ones too where no average is kept."""
+        network: nn.Module = getattr(self, f"ema_{name}" if weights == "ema" and name in self._averaged else name)
+        return network
+
+    def move_average(self, step: int, samples: int | None = None) -> None:
+        """Move the averages after step ``step`` (from 0).
+
+        Args:
+            step: which, as the decay's warm-up counts.
+            samples: of a step, over all ranks, as a half-life counts; None for what the data count.
+        """
+        if self.ema is None:
+            return
+        if samples is None:
+            samples = datasets.data_of(self.trainer).per_step()[0] if self.ema.half_life is not None else 0
+        moved, followed = ([self.weighted(name, weights) for name in self._averaged] for weights in ("ema", "raw"))
+        # several as one module, so that a weight that two of them share moves once
+        average, source = (each[0] if len(each) == 1 else nn.ModuleList(each) for each in (moved, followed))
+        averages.update(average, source, self.ema.decay_of(step, samples))
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode of everything but the averages."""
+        super().train(mode)
+        for name in self._averaged:
+            self.weighted(name, "ema").eval()
+        return self
+
+    # ---- scheduled numbers
+
+    def keep_schedules(self, schedules: Mapping[str, Schedule] | None) -> None:
+        """Keep the schedules; call it at the end of the constructor.
+
+        Raises:
+            UserError: for a name of no number, as far as optimizers need not be known, or a decay out of range.
+        """
+        self.schedules = schedules
+        for name, schedule in (schedules or {}).items():
+            optimizers = dict.fromkeys(self.optimizer_names(), self)
+            if name.partition(".")[0] not in optimizers:
+                setter(name, {"": self, **optimizers, **self.schedulable()})
+            if name == "ema.decay":
+                within("[0, 1]", f"model.schedules.{name}.", start=schedule.start, end=schedule.end)
+
+    def schedulable(self) -> dict[str, Any]:
+        """What the name of a scheduled number may begin with, beside optimizers; a family adds its own parts."""
+        return {"ema": self.ema}
+
+    def optimizer_names(self) -> list[str]:
+        """The options of the optimizers, without ``model.``, in the order of the optimizers."""
+        return ["optimizer"]
+
+    def apply_schedules(self, step: int) -> None:
+        """Set the scheduled numbers for step ``step`` (from 0).
+
+        Raises:
+            UserError: for a name of no number.
+        """
+        if not self.schedules:
+            return
+        if not self._setters:
+            made: Any = self.optimizers(use_pl_optimizer=False)
+            made = dict(zip(self.optimizer_names(), made if isinstance(made, list) else [made], strict=True))
+            targets = {"": self, **made, **self.schedulable()}
+            self._setters = {name: setter(name, targets) for name in self.schedules}
+        self._scheduled = {name: schedule(step) for name, schedule in self.schedules.items()}
+        for name, value in self._scheduled.items():
+            self._setters[name](value)
 
     # ---- the log
 

@@ -3,19 +3,23 @@
 In a config, by the dotted name of what they set::
 
     schedules:
-      generator_optimizer.lr: {class_path: lit_gen.training.schedules.Linear, init_args: {start: 2.0e-4, end: 0, steps:
-      100000}} regularizers.R1.gamma: {class_path: lit_gen.training.schedules.Cosine, init_args: {start: 0.05, end:
-      0.005, steps: 50000}}
+      generator_optimizer.lr:
+        class_path: lit_gen.training.schedules.Linear
+        init_args: {start: 2.0e-4, end: 0, steps: 100000}
+      regularizers.R1.gamma:
+        class_path: lit_gen.training.schedules.Cosine
+        init_args: {start: 0.05, end: 0.005, steps: 50000}
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.options import RENAMED
 from lit_gen.training.hparams import constructor_arguments
 
 __all__ = ["Cosine", "Cyclical", "Linear", "Schedule", "WarmupStableDecay", "setter"]
@@ -144,12 +148,12 @@ def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:
 
     Args:
         name: ``generator_optimizer.lr``, ``discriminator_optimizer.beta2``, ``regularizers.R1.gamma``, ``augment.p``,
-            ``ema_half_life``: first one of ``targets``, then attributes, keys or, of an optimizer, the entry of every
+            ``ema.half_life``: first one of ``targets``, then attributes, keys or, of an optimizer, the entry of every
             parameter group.
         targets: what may be named first.
 
     Raises:
-        UserError: if there is no such number; says the nearest name.
+        UserError: if there is no such number, where the nearest name is told, or if it has a schedule already.
     """
     first, *inner, last = name.split(".") if "." in name else ["", name]
     owner = _child(targets, first, name) if first else targets[""]
@@ -157,10 +161,14 @@ def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:
         owner = _child(owner, part, name)
     if isinstance(owner, torch.optim.Optimizer):
         return lambda value: _put_in_groups(owner, last, value, name)
-    known = [k for k, p in constructor_arguments(type(owner)).items() if p.annotation in (float, float | None)]
+    arguments = constructor_arguments(type(owner)).items()
+    known = [k for k, p in arguments if float in (p.annotation, *get_args(p.annotation))]
+    if isinstance(getattr(owner, last, None), Schedule):
+        raise UserError(f"model.schedules: {name} has a schedule already, model.{name}; one is expected")
     before = owner._buffers.get(last) if isinstance(owner, nn.Module) else None
     if before is None and (last not in known or getattr(owner, last, None) is None):
-        raise UserError(f"model.schedules: {name} is no number that can be set{nearest(last, known)}")
+        hint = f"; it is {RENAMED[name]} now" if name in RENAMED else nearest(last, known)
+        raise UserError(f"model.schedules: {name} is no number that can be set{hint}")
     if before is None:
         return lambda value: setattr(owner, last, value)
 

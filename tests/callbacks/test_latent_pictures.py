@@ -99,7 +99,7 @@ def test_traversals_show_the_most_active_latents_from_minus_to_plus_three(tmp_pa
     class Shuffled(Linear):
         """Latents 5 and 1 say most."""
 
-        def encode(self, images, noise, labels=None):
+        def encode(self, images, noise, labels=None, weights="ema"):
             code = super().encode(images, noise, labels)
             return code._replace(info={**code.info, "kl": code.info["kl"] * 0 + torch.tensor([1, 8, 2, 3, 4, 9.0])})
 
@@ -116,12 +116,12 @@ def test_traversals_show_the_most_active_latents_from_minus_to_plus_three(tmp_pa
 
 def test_without_a_kl_the_variance_of_the_means_tells_and_a_prior_of_its_own_scales(tmp_path):
     class Other(Linear):
-        def encode(self, images, noise, labels=None):
+        def encode(self, images, noise, labels=None, weights="ema"):
             code = super().encode(images, noise, labels)
             mean = code.info["mean"] * torch.tensor([0.1, 3, 1, 2])
             return code._replace(z=mean, info={"mean": mean})
 
-        def prior(self, noise):
+        def prior(self, noise, weights="ema"):
             return 5 + 2 * noise
 
     model = Other(4)

@@ -13,7 +13,10 @@ from support.cli import TINY
 BAD_OPTIONS = {
     "unknown option": (["--trainer.max_stepz=5"], "trainer.max_stepz is no option; did you mean 'trainer.max_steps'?"),
     "abbreviated option": (["--trainer.max_step=5"], r"did you mean 'trainer.max_steps'?"),
-    "unknown option of the model": (["--model.ema_decya=1"], "is no option of GAN; did you mean 'ema_decay'?"),
+    "unknown option of the model": (["--model.n_critik=1"], "is no option of GAN; did you mean 'n_critic'?"),
+    "option of an earlier version": (["--model.ema_decay=0.9"], "model.ema_decay is model.ema.decay now"),
+    "decay out of range": (["--model.ema.decay=2"], "model.ema.decay: 2.0 was found, a number in [0, 1) is expected"),
+    "unknown option of the average": (["--model.ema.decya=1"], "model.ema.decya is no option"),
     "unknown option of a network": (
         ["--model.generator.widht=5"],
         "model.generator.widht is no option of Generator; did you mean 'width'?",

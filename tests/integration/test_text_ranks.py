@@ -15,7 +15,8 @@ FIT = (
     "fit", "--config=gpt.yaml", "--trainer.logger.TensorBoardLogger=false", "--trainer.max_steps=12",
     "--trainer.log_every_n_steps=5", "--trainer.callbacks.Perplexity.every=6", "--data.path=grammar",
     "--data.grammar_characters=30001", "--data.block_size=16", "--model.network.n_layer=1",
-    "--model.network.n_embd=16", "--model.network.n_head=2", "--samples.enabled=false", "--run_name=r",
+    "--model.network.n_embd=16", "--model.network.n_head=2", "--model.ema.half_life=2000",
+    "--samples.enabled=false", "--run_name=r",
 )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def test_two_ranks_with_half_the_batch_equal_one():
     run(*FIT, sgd, "--data.batch_size=4", "--run_id=2", world=2)
     one, two = weights(1), weights(2)
     assert one.keys() == two.keys()
+    assert any(name.startswith("ema_network.") for name in one)
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], rtol=1e-5, atol=1e-6, msg=name)
     assert values(2, "*12-val-*") == pytest.approx(values(1, "*12-val-*"), rel=1e-5)

@@ -19,7 +19,8 @@ FIT = (
     "--model.encoder=lit_gen.models.vae.mlp.Encoder", "--model.encoder.width=16",
     "--model.decoder=lit_gen.models.vae.mlp.Decoder", "--model.decoder.width=16", "--model.bottleneck.latent_dim=3",
     "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 1.0e-4}}",
-    "--samples.enabled=false", "--run_name=r",
+    "--model.ema={half_life: 100}", "--model.schedules={ema.half_life: {class_path: Linear, init_args: "
+    "{start: 50, end: 100, steps: 8}}}", "--samples.enabled=false", "--run_name=r",
 )  # fmt: skip
 CASES = {
     "free bits": ["--model.objective={class_path: ELBO, init_args: {free_bits: 0.5}}"],
@@ -55,6 +56,7 @@ def test_two_ranks_with_half_the_batch_equal_one(case):
     fit(*FIT, *CASES[case], "--data.batch_size=8", "--run_id=2", world=2)
     one, two = (torch.load(f"runs/r/{i}/checkpoints/step=00000008.ckpt")["state_dict"] for i in (1, 2))
     assert one.keys() == two.keys()
+    assert any(name.startswith("ema_decoder.") for name in one)
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], rtol=1e-4, atol=1e-6, msg=name)
     assert values(2, "*8-val-*") == pytest.approx(values(1, "*8-val-*"), rel=1e-4)

@@ -4,8 +4,6 @@ Each makes what the other's discriminator cannot tell from its data, and both to
 al., 2017, https://arxiv.org/abs/1703.10593, with N(0, I) as one of the two domains).
 """
 
-import inspect
-
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
@@ -16,6 +14,7 @@ from lit_gen.models.adversarial.game import Fakes, Game
 from lit_gen.models.adversarial.losses import least_squares
 from lit_gen.protocols.training import Terms
 from lit_gen.training.alternating import Alternating, Player
+from lit_gen.training.ema import EMA
 from lit_gen.training.monitor import Monitor
 from support.gan import ADAM
 
@@ -25,17 +24,18 @@ class Cycle(Alternating, Sampler):
 
     def __init__(
         self, generator: nn.Module, inverse: nn.Module, discriminator: nn.Module, code_discriminator: nn.Module,
-        weight: float = 10.0, optimizer: OptimizerCallable = ADAM, seed: int = 0,
+        weight: float = 10.0, optimizer: OptimizerCallable = ADAM, ema: EMA | None = EMA(), seed: int = 0,
     ):  # fmt: skip
         super().__init__()
-        self.keep_arguments(inspect.currentframe())
+        self.keep_arguments()
         self.generator, self.inverse, self.weight, self.seed = generator, inverse, weight, seed
         self.discriminator, self.code_discriminator, self.optimizer = discriminator, code_discriminator, optimizer
         self.games = Game(discriminator, least_squares), Game(code_discriminator, least_squares, prefix="code_")
         self.monitor = Monitor([n for game in self.games for side in game.names.values() for n in side] + ["cycle"])
+        self.keep_average(ema, "generator", "inverse")
 
     def drawer(self, weights="ema"):
-        return one_pass(self.generator)
+        return one_pass(self.weighted("generator", weights))
 
     def players(self):
         networks = {"generators": (self.generator, self.inverse)}
@@ -43,11 +43,8 @@ class Cycle(Alternating, Sampler):
         parameters = {name: [p for n in some for p in n.parameters()] for name, some in networks.items()}
         return {name: Player(p, self.optimizer, counts=name == "generators") for name, p in parameters.items()}
 
-    def on_fit_start(self):
-        self.describe()
-
     def training_step(self, batch, batch_idx):
-        step, real = self.trainer.global_step, batch.images
+        step, real = self.start_step(), batch.images
         draws = Draws(self.seed, step, self.global_rank, self.trainer.world_size)
         z = draws.rows("latents", real.device).normal(len(real), self.generator.latent_dim)
         codes = z[:, :, None, None]

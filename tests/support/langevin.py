@@ -1,7 +1,5 @@
 """A "model" outside the package that iterates: ten steps of Langevin dynamics on the score of a Gaussian."""
 
-import inspect
-
 import torch
 from torch import nn
 
@@ -28,7 +26,7 @@ class Langevin(Automatic, Sampler):
 
     def __init__(self, score: Score, seed: int = 0):
         super().__init__()
-        self.keep_arguments(inspect.currentframe())
+        self.keep_arguments()
         self.score, self.seed, self.schedule, self.monitor = score, seed, None, Monitor(["loss"])
 
     def drawer(self, weights="ema", steps: int = 10, size: float = 0.004):

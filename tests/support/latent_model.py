@@ -48,7 +48,7 @@ class Linear(LightningModule):
         self.weight, self.dropout = nn.Parameter(torch.zeros(())), nn.Dropout(0.9)
         self.calls = []
 
-    def encode(self, images, noise, labels=None):
+    def encode(self, images, noise, labels=None, weights="ema"):
         assert not self.training
         assert not torch.is_grad_enabled()
         self.calls.append(("encode", len(images), labels))
@@ -57,17 +57,17 @@ class Linear(LightningModule):
         kl = 0.5 * (log_variance.exp() + mean**2 - 1 - log_variance)
         return Code(z, kl.sum(1), {"mean": mean, "log_variance": log_variance, "kl": kl})
 
-    def prior(self, noise):
+    def prior(self, noise, weights="ema"):
         return noise
 
-    def decode(self, z, labels=None):
+    def decode(self, z, labels=None, weights="ema"):
         self.calls.append(("decode", len(z), labels))
         images = self.center + (z * self.scale) @ self.axes
         if self.num_classes is not None:
             images = images + labels[:, None] / 10
         return Around(images.view(-1, 1, 28, 28))
 
-    def log_weights(self, images, noise, labels=None):
+    def log_weights(self, images, noise, labels=None, weights="ema"):
         raise NotImplementedError
 
     def bits_per_dim(self, nats, dimensions):

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 class Refusing(LinearGaussian):
     """Refuses on the last rank alone."""
 
-    def log_weights(self, images, noise, labels=None):
+    def log_weights(self, images, noise, labels=None, weights="ema"):
         if distributed.rank() == distributed.world_size() - 1:
             raise UserError("not these")
         return super().log_weights(images, noise, labels)
 
-    def encode(self, images, noise, labels=None):
+    def encode(self, images, noise, labels=None, weights="ema"):
         if distributed.rank() == distributed.world_size() - 1:
             raise UserError("not these")
         return super().encode(images, noise, labels)

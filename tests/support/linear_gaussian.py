@@ -54,7 +54,7 @@ class LinearGaussian(LightningModule):
         mean = (x.flatten(1).double() - self.mean_of(x, labels)) @ self.w / self.sigma**2 * variance
         return mean + self.shift, (variance * self.scale).expand_as(mean)
 
-    def encode(self, images, noise, labels=None):
+    def encode(self, images, noise, labels=None, weights="ema"):
         assert not self.training
         self.shapes.append(tuple(images.shape))
         mean, variance = self.posterior(images, labels)
@@ -63,13 +63,13 @@ class LinearGaussian(LightningModule):
         known = {"kl": kl, "mean": mean, "log_variance": variance.log()}
         return Code(z, kl.sum(1), {name: known[name] for name in self.info})
 
-    def prior(self, noise):
+    def prior(self, noise, weights="ema"):
         return noise
 
-    def decode(self, z, labels=None):
+    def decode(self, z, labels=None, weights="ema"):
         return Pixels((z @ self.w.T + self.mean_of(z, labels)).unflatten(1, (1, SIDE, SIDE)), self.sigma)
 
-    def log_weights(self, images, noise, labels=None):
+    def log_weights(self, images, noise, labels=None, weights="ema"):
         assert not self.training
         if self.bad == "no density":
             raise UserError("model.bottleneck: no density")

@@ -19,6 +19,7 @@ from lit_gen.models.gan.module import GAN
 from lit_gen.models.likelihoods.gaussian import Gaussian
 from lit_gen.models.vae import mlp as vae_mlp
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
+from lit_gen.training.ema import EMA
 from support.adversarial_vae import AdversarialVAE
 from support.cycle import Cycle
 from support.inverse import Inverse
@@ -68,7 +69,7 @@ CASES = {
         0.05,
     ),
     "clipping": (perceptrons, lambda: {"generator_clip": 0.1, "discriminator_clip": 0.1, "weight_clip": 0.05}, 0.05),
-    "reused fakes": (perceptrons, lambda: {"reuse_fakes": True, "ema_half_life": 300.0}, 0.05),
+    "reused fakes": (perceptrons, lambda: {"reuse_fakes": True, "ema": EMA(half_life=300.0)}, 0.05),
     "one pass": (perceptrons, lambda: {"concatenate": True, "generator_first": True}, 0.05),
     "DiffAugment": (perceptrons, lambda: {"augment": augment.DiffAugment()}, 0.05),
     "ADA": (perceptrons, lambda: {"augment": ada.ADA(speed_kimg=1.0, initial_p=0.3)}, 0.05),
@@ -76,7 +77,7 @@ CASES = {
     "spectral norm": (functools.partial(perceptrons, spectral_norm=True), dict, 0.05),
     "minibatch standard deviation": (
         functools.partial(convolutions, batch_norm=False, minibatch_std=True),
-        lambda: {"ema_decay": None, "sync_batch_norm": True}, 0.05,
+        lambda: {"ema": None, "sync_batch_norm": True}, 0.05,
     ),
     # batch norm multiplies rounding errors: at 0.05 they are 6e-7 after 5 steps and 3e-3 after 20
     "synchronized batch norm": (convolutions, lambda: {"sync_batch_norm": True}, 0.005),
@@ -107,7 +108,7 @@ def cycle(optimizer):
 def adversarial_vae(optimizer):
     """A VAE of grey digits with an adversarial term."""
     networks = vae_mlp.Encoder(SHAPE, 16), vae_mlp.Decoder(SHAPE, 16), GaussianBottleneck(4), Gaussian()
-    return AdversarialVAE(*networks, mlp.Discriminator(SHAPE, 16, 1), 10.0, optimizer)
+    return AdversarialVAE(*networks, mlp.Discriminator(SHAPE, 16, 1), 10.0, optimizer, ema=EMA(half_life=200.0))
 
 
 FAMILIES = {"cycle": cycle, "adversarial VAE": adversarial_vae}

@@ -81,7 +81,7 @@ def test_each_update_moves_its_player_only(tmp_path, monkeypatch):
     trainer = fit(model, digits(), 2, tmp_path)
     assert moved == [{"discriminator", "code_discriminator"}, {"generator", "inverse"}] * 2
     assert trainer.global_step == 2
-    assert all(p.requires_grad for p in model.parameters())
+    assert all(p.requires_grad for name in networks for p in getattr(model, name).parameters())
 
 
 def test_a_bad_term_stops_the_run_by_name(tmp_path):

@@ -5,6 +5,7 @@ from support.gan import build, fit
 from torch import nn
 
 from lit_gen.training import ema
+from lit_gen.training.ema import EMA
 
 
 def test_closed_form_for_a_constant_source():
@@ -13,7 +14,7 @@ def test_closed_form_for_a_constant_source():
     start = average.weight.detach().clone()
     factor = 1.0
     for step in range(50):
-        beta = ema.decay_at(0.9, step)
+        beta = ema.warmed_up(0.9, step)
         factor *= beta
         ema.update(average, source, beta)
     expected = source.weight + (start - source.weight) * factor
@@ -21,9 +22,9 @@ def test_closed_form_for_a_constant_source():
 
 
 def test_warm_up_reaches_the_decay():
-    assert ema.decay_at(0.999, 0) == pytest.approx(0.1)
-    assert ema.decay_at(0.999, 10**6) == 0.999
-    assert all(ema.decay_at(0.999, t) <= ema.decay_at(0.999, t + 1) for t in range(20_000))
+    assert ema.warmed_up(0.999, 0) == pytest.approx(0.1)
+    assert ema.warmed_up(0.999, 10**6) == 0.999
+    assert all(ema.warmed_up(0.999, t) <= ema.warmed_up(0.999, t + 1) for t in range(20_000))
 
 
 def test_buffers_are_copied_not_averaged():
@@ -58,7 +59,7 @@ def test_the_module_counts_generated_images(tmp_path, critics):
         def on_train_batch_end(self, trainer, module, *args):
             snapshots.append(module.generator.layers[0].bias.detach().clone())
 
-    model = build(ema_half_life=100.0, ema_ramp=0.5, accumulate=2, n_critic=critics)
+    model = build(ema=EMA(half_life=100.0, ramp=0.5), accumulate=2, n_critic=critics)
     average = model.ema_generator.layers[0].bias.clone()
     fit(model, 10, tmp_path, [Snap()])
     for step, weights in enumerate(snapshots):

@@ -42,14 +42,14 @@ class _LatentFID(FID):
     def encoded(self, trainer: Trainer, module: LightningModule, purpose: str) -> Encoded:
         """Them, through the encoder."""
         assert isinstance(module, LatentVariableModel)
-        return Encoded(module, self.encoded_split(trainer), seed_of(module), purpose, module.device)
+        return Encoded(module, self.encoded_split(trainer), seed_of(module), purpose, module.device, self.weights)
 
 
 class MixtureFID(_LatentFID):
     """`FID` of images whose latents come from a Gaussian mixture, fitted to those of training images.
 
     Named ``val/fd10k_lenet-mnist_gmm10``; see `lit_gen.evaluation.latent_sources.MixtureSampler`. The mixture is fitted
-    anew for each evaluation, and image i is decoded from the same draw each time. The model's weights are the raw ones.
+    anew for each evaluation, and image i is decoded from the same draw each time.
 
     Args:
         components: Gaussians of the mixture.
@@ -109,7 +109,7 @@ class ReconstructionFID(_LatentFID):
 
     Named ``val/fd1k_lenet-mnist_reconstructions``. They are compared with the training images by default; the floor
     beside it is then the distance of the very images that are reconstructed (with both splits). ``reference: val``
-    compares reconstructions with their originals. The model's weights are the raw ones.
+    compares reconstructions with their originals.
 
     Args:
         **fid: see `FID`; ``count`` is at most the number of held-out images, and ``repeats`` and ``per_class`` have no

@@ -13,9 +13,11 @@ from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, under
 from lit_gen.core.options import above
 from lit_gen.core.randomness import BLOCK, latents
+from lit_gen.evaluation.names import suffix_of
 from lit_gen.evaluation.result import Result
 from lit_gen.metrics.latents import THRESHOLD, kl_by_dimension, mutual_information, unit_variances
 from lit_gen.protocols.data import Split
+from lit_gen.protocols.images import Weights
 from lit_gen.protocols.latents import LatentVariableModel
 
 KNOWN = ("kl", "mean", "log_variance")
@@ -37,6 +39,7 @@ class LatentDiagnostics(LatentEvaluator):
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
         count: the first so many images of the split; null for all.
+        weights: the moving average, or the raw weights: ``val/active_units_raw``.
         threshold: variance above which a unit is active; another than 0.01 is part of the name.
 
     Raises:
@@ -49,16 +52,18 @@ class LatentDiagnostics(LatentEvaluator):
         every_epochs: int = 0,
         at_end: bool = True,
         count: int | None = None,
+        weights: Weights = "ema",
         threshold: float = THRESHOLD,
     ) -> None:
         other = "" if threshold == THRESHOLD else f"_threshold{threshold:g}"
-        super().__init__(f"latents{other.replace('_', '-')}", every, every_epochs, at_end, count)
+        super().__init__(f"latents{other.replace('_', '-')}", every, every_epochs, at_end, count, weights)
         above(0, f"{self.option}.", finite=True, threshold=threshold)
         self.threshold, self._active = threshold, f"active_units{other}"
 
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`; what the posterior does not know leaves out the numbers that need it."""
-        return [f"{n}{self.count_suffix}" for n in (self._active, "mutual_information", "kl_sum", "kl_max")]
+        suffix = self.count_suffix + suffix_of(self.weights)
+        return [f"{name}{suffix}" for name in (self._active, "mutual_information", "kl_sum", "kl_max")]
 
     def measure_block(self, module: LatentVariableModel, block: Block) -> dict[str, Tensor]:
         """A sample of each posterior and what is known of it, by name, each (64, latent_dim) on the CPU.
@@ -67,7 +72,7 @@ class LatentDiagnostics(LatentEvaluator):
             UserError: if nothing is known.
         """
         noise = latents(seed_of(module), block.indices, module.latent_dim, "posterior").to(block.images.device)
-        code = module.encode(block.images, noise, block.labels)
+        code = module.encode(block.images, noise, block.labels, self.weights)
         known = {name: code.info[name] for name in KNOWN if name in code.info}
         if not known:
             raise UserError(f"{self.option}: the model's posterior knows none of {', '.join(KNOWN)}")
@@ -116,7 +121,8 @@ class LatentDiagnostics(LatentEvaluator):
             "dimensions": by_dimension,
             **record,
         }
-        return Result({f"{name}{self.suffix}": v for name, v in values.items()}, {}, record, picture=picture)
+        suffix = self.suffix + suffix_of(self.weights)
+        return Result({f"{name}{suffix}": v for name, v in values.items()}, {}, record, picture=picture)
 
 
 def bar_chart(kl: Tensor) -> Tensor:

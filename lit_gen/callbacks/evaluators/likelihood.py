@@ -13,9 +13,11 @@ from lit_gen.core import distributed
 from lit_gen.core.errors import under
 from lit_gen.core.options import at_least
 from lit_gen.core.randomness import latents
+from lit_gen.evaluation.names import suffix_of
 from lit_gen.evaluation.result import Result
 from lit_gen.metrics.importance import ImportanceWeights, summarize
 from lit_gen.protocols.data import Split
+from lit_gen.protocols.images import Weights
 from lit_gen.protocols.latents import LatentVariableModel
 
 
@@ -39,6 +41,7 @@ class ImportanceNLL(LatentEvaluator):
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
         count: the first so many images of the split; null for all.
+        weights: the moving average, or the raw weights: ``val/nll_iw100_raw``.
         chunk: samples of an image that are decoded at once: 64 times as many images pass through the decoder.
 
     Raises:
@@ -52,23 +55,24 @@ class ImportanceNLL(LatentEvaluator):
         every_epochs: int = 0,
         at_end: bool = True,
         count: int | None = None,
+        weights: Weights = "ema",
         chunk: int = 10,
     ) -> None:
-        super().__init__(f"nll-iw{samples}", every, every_epochs, at_end, count)
+        super().__init__(f"nll-iw{samples}", every, every_epochs, at_end, count, weights)
         at_least(1, f"{self.option}.", samples=samples, chunk=chunk)
         self.samples, self.chunk = samples, min(chunk, samples)
 
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`; bits per dimension are of 8-bit images alone."""
-        name = f"iw{self.samples}{self.count_suffix}"
-        return [f"nll_{name}", f"bits_per_dim_{name}", f"nll_{name}_se", f"ess_{name}"]
+        name, raw = f"iw{self.samples}{self.count_suffix}", suffix_of(self.weights)
+        return [f"{n}{raw}" for n in (f"nll_{name}", f"bits_per_dim_{name}", f"nll_{name}_se", f"ess_{name}")]
 
     def measure_block(self, module: LatentVariableModel, block: Block) -> tuple[list[float], list[float]]:
         """Bounds and effective sample sizes of the block's images that count."""
         weights: ImportanceWeights | None = None
         for first in range(0, self.samples, self.chunk):
             noise = importance_noise(seed_of(module), block.indices, module.latent_dim, first, self.chunk)
-            log_weights = module.log_weights(block.images, noise.to(block.images.device), block.labels)
+            log_weights = module.log_weights(block.images, noise.to(block.images.device), block.labels, self.weights)
             some = ImportanceWeights.of(log_weights[:, : self.samples - first])
             weights = some if weights is None else weights.joined(some)
         assert weights is not None
@@ -94,7 +98,7 @@ class ImportanceNLL(LatentEvaluator):
             "least_effective_samples": found.least_effective_samples,
             **self.record(trainer, module, split),
         }
-        return Result(values, {}, record)
+        return Result({f"{n}{suffix_of(self.weights)}": value for n, value in values.items()}, {}, record)
 
 
 def importance_noise(seed: int, indices: Tensor, dim: int, first: int, samples: int) -> Tensor:

@@ -15,7 +15,7 @@ from lit_gen.core.modes import place
 from lit_gen.evaluation.extractors.lenet import SHIPPED
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.generated import Drawing
-from lit_gen.evaluation.names import extractor_named, thousands
+from lit_gen.evaluation.names import extractor_named, suffix_of, thousands
 from lit_gen.evaluation.result import Result, versions
 from lit_gen.metrics.modes import class_coverage, mixture_coverage, stacked_classes
 from lit_gen.protocols.data import Mixture
@@ -60,7 +60,7 @@ class Modes(ImageEvaluator):
 
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`."""
-        n, suffix = thousands(self.count), "_raw" if self.weights == "raw" else ""
+        n, suffix = thousands(self.count), suffix_of(self.weights)
         if isinstance(data, Mixture):
             return [f"{key}{n}{suffix}" for key in ("modes", "high_quality", "reverse_kl")]
         with under(f"{self.option}.classifier: "):
@@ -73,7 +73,7 @@ class Modes(ImageEvaluator):
         Raises:
             UserError: for data without modes that can be counted.
         """
-        self._suffix = "_raw" if self.weights == "raw" else ""
+        self._suffix = suffix_of(self.weights)
         self.title = f"modes-{thousands(self.count)}" + self._suffix.replace("_", "-")
         self._floors = None
         data = datasets.data_of(trainer)

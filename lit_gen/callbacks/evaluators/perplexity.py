@@ -12,8 +12,10 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least, expect
+from lit_gen.evaluation.names import suffix_of, weights_used
 from lit_gen.evaluation.result import Result, versions
 from lit_gen.protocols.data import Split
+from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, TokenScorer
 
 TOKENS_AT_ONCE = 8192  # of one block of windows, unless its batch size says otherwise
@@ -37,6 +39,7 @@ class Perplexity(Evaluator):
         context: tokens that a window holds; null for the data's block size.
         stride: tokens from one window to the next; null for disjoint windows.
         batch_size: windows in one forward pass; null for 8,192 tokens.
+        weights: the moving average, or the raw weights, which is said in the names: ``val/perplexity_raw``.
 
     Raises:
         UserError: for an option out of range.
@@ -50,10 +53,11 @@ class Perplexity(Evaluator):
         context: int | None = None,
         stride: int | None = None,
         batch_size: int | None = None,
+        weights: Weights = "ema",
     ) -> None:
         super().__init__(every, every_epochs, at_end)
         at_least(1, f"{self.option}.", context=context, stride=stride, batch_size=batch_size)
-        self.context, self.stride, self.batch_size = context, stride, batch_size
+        self.context, self.stride, self.batch_size, self.weights = context, stride, batch_size, weights
         self._window = (0, 0)
         self._suffix = ""
 
@@ -63,13 +67,13 @@ class Perplexity(Evaluator):
         return [f"{name}{suffix}" for name in ("loss", "perplexity", "bits_per_byte")]
 
     def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
-        """Context and stride, and what they put after the names."""
+        """Context and stride, and what they and the weights put after the names."""
         block_size = data.facts()["block_size"]
         context = self.context or block_size
         stride = self.stride or context
         standard = (context, stride) == (block_size, block_size)
         suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
-        return (context, stride), suffix
+        return (context, stride), suffix + suffix_of(self.weights)
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Settle context and stride, and the names that they give.
@@ -108,7 +112,7 @@ class Perplexity(Evaluator):
         rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)
         windows = data.windows(split, context, stride, rows)
         assert isinstance(module, TokenScorer)
-        nats, text_nats, count = score(module, windows, stream.end_of_text)
+        nats, text_nats, count = score(module, windows, stream.end_of_text, self.weights)
         if stream.prefix is None:  # nothing precedes the first token
             uniform = math.log(stream.vocab_size)
             nats, text_nats, count = nats + uniform, text_nats + uniform, count + 1
@@ -127,6 +131,7 @@ class Perplexity(Evaluator):
             "tokens": count,
             "text_bytes": stream.text_bytes,
             "nats": nats,
+            "weights": weights_used(module, self.weights),
             "reference": data.protocol,
             "versions": versions(),
         }
@@ -135,20 +140,23 @@ class Perplexity(Evaluator):
 
 
 @torch.no_grad()
-def score(module: TokenScorer, windows: Iterable[TokenBatch], end_of_text: int | None) -> tuple[float, float, int]:
+def score(
+    module: TokenScorer, windows: Iterable[TokenBatch], end_of_text: int | None, weights: Weights = "ema"
+) -> tuple[float, float, int]:
     """Sums over all ranks: nats of all scored tokens, nats of those that are text, and how many were scored.
 
     Args:
         module: says each token's nats.
         windows: this rank's, in blocks.
         end_of_text: the id that is no text.
+        weights: of the module.
 
     Returns:
         The sums, the same on every rank and for any number of ranks.
     """
     nats, text, count = [], [], 0
     for batch in windows:
-        each = module.nll(batch.tokens).cpu().double()
+        each = module.nll(batch.tokens, weights).cpu().double()
         scored = torch.ones(each.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
         is_text = scored if end_of_text is None else scored & (batch.tokens[:, 1:].cpu() != end_of_text)
         nats.append(float(each[scored].sum()))

@@ -15,9 +15,10 @@ from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
 from lit_gen.core.options import at_least
 from lit_gen.core.randomness import BLOCK
-from lit_gen.evaluation.names import thousands
+from lit_gen.evaluation.names import suffix_of, thousands, weights_used
 from lit_gen.evaluation.result import versions
 from lit_gen.protocols.data import Images, ImageSets, Split
+from lit_gen.protocols.images import Weights
 from lit_gen.protocols.latents import LatentVariableModel
 
 
@@ -46,15 +47,18 @@ class LatentEvaluator(Evaluator):
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
         count: the first so many images of the split; null for all. Less than all is said in the names.
+        weights: the moving average, or the raw weights, which is said in the names.
 
     Raises:
         UserError: for a number out of range.
     """
 
-    def __init__(self, name: str, every: int, every_epochs: int, at_end: bool, count: int | None) -> None:
+    def __init__(
+        self, name: str, every: int, every_epochs: int, at_end: bool, count: int | None, weights: Weights
+    ) -> None:
         super().__init__(every, every_epochs, at_end)
         at_least(2, f"{self.option}.", count=count)
-        self.name, self.count = name, count
+        self.name, self.count, self.weights = name, count, weights
         self.suffix = ""
 
     def measure_block(self, module: LatentVariableModel, block: Block) -> Any:
@@ -87,7 +91,7 @@ class LatentEvaluator(Evaluator):
         refuse_without_labels(self.option, data, module, images)
         whole = self.count is None or self.count == len(images)
         self.suffix = "" if whole else self.count_suffix
-        self.title = self.name + self.suffix.replace("_", "-")
+        self.title = (self.name + self.suffix + suffix_of(self.weights)).replace("_", "-")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try the first block: what the model cannot do, and memory that does not suffice, shows now."""
@@ -138,6 +142,7 @@ class LatentEvaluator(Evaluator):
             "labels": getattr(module, "num_classes", None) is not None,
             "latent_dim": module.latent_dim,
             "seed": seed_of(module),
+            "weights": weights_used(module, self.weights),
             "block": BLOCK,
             "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
             "reference": reference | dict(data.protocol),

@@ -8,7 +8,7 @@ from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.opened import load
 
-IMAGES = ("start", "weights", "labels", "interpolate")
+IMAGES = ("start", "labels", "interpolate")
 TEXTS = ("prompt", "prompts", "max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed", "format")
 
 
@@ -32,9 +32,9 @@ def _parser() -> ArgumentParser:
         help="images at a time, in whole blocks of 64, or prompts at a time (default 64); nothing depends on it",
     )
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
+    parser.add_argument("--weights", choices=["ema", "raw"], help="which weights (default ema)")
     images = parser.add_argument_group("images: numbered PNGs, and a grid beside their folder")
     images.add_argument("--start", type=int, help="index of the first image (default 0)")
-    images.add_argument("--weights", choices=["ema", "raw"], help="which weights (default ema)")
     images.add_argument(
         "--labels",
         metavar="0,1,2",

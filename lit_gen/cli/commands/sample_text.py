@@ -108,7 +108,7 @@ def _texts(
     model: Any = opened.model
     assert isinstance(model, TextGenerator)
     count, size = options.n or 1, options.batch_size or AT_ONCE
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed")
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed", "weights")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
     begun = False

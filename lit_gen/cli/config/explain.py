@@ -12,6 +12,7 @@ import lit_gen
 from lit_gen.cli.config.files import Config
 from lit_gen.cli.config.short_names import known_classes
 from lit_gen.core.errors import nearest
+from lit_gen.core.options import RENAMED
 from lit_gen.training.hparams import constructor_arguments
 
 
@@ -52,6 +53,8 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
 def _explain_value(message: str, key: str, configured: type | None) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         accepted = constructor_arguments(configured) if configured else []
+        if RENAMED.get(found[1], "").partition(".")[0] in accepted:
+            return f"{key}.{found[1]} is {key}.{RENAMED[found[1]]} now"
         owner = f" of {configured.__name__}" if configured else ""
         return f"{key}.{found[1]} is no option{owner}{nearest(found[1], accepted)}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):

@@ -51,6 +51,16 @@ def threshold(loss: Loss) -> float:
     return float(getattr(loss, "threshold", 0.0))
 
 
+def with_threshold(value: float) -> Callable[[Loss], Loss]:
+    """A decorator that gives a loss its own `threshold`."""
+
+    def give(loss: Loss) -> Loss:
+        vars(loss)["threshold"] = value
+        return loss
+
+    return give
+
+
 def minimax(real: Tensor, fake: Tensor) -> AdversarialLoss:
     """The original game, min_G max_D E log D(x) + E log(1 - D(G(z))); the generator's gradient saturates.
 
@@ -71,6 +81,7 @@ def non_saturating(real: Tensor, fake: Tensor) -> AdversarialLoss:
     )
 
 
+@with_threshold(0.5)  # its labels are 0 and 1
 def least_squares(real: Tensor, fake: Tensor) -> AdversarialLoss:
     """LSGAN with labels a = 0, b = c = 1: D minimises E (D(x) - 1)^2 / 2 + E D(G(z))^2 / 2.
 
@@ -80,9 +91,6 @@ def least_squares(real: Tensor, fake: Tensor) -> AdversarialLoss:
         discriminator=((real - 1).square().mean() + fake.square().mean()) / 2,
         generator=(fake - 1).square().mean() / 2,
     )
-
-
-least_squares.threshold = 0.5  # type: ignore[attr-defined]  # its labels are 0 and 1; see `threshold`
 
 
 def hinge(real: Tensor, fake: Tensor) -> AdversarialLoss:

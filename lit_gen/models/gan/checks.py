@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.options import above, expect, whole_number, within
+from lit_gen.core.options import above, expect, whole_number
 from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.checks import ignores_a_shift
 from lit_gen.models.adversarial.context import FunctionRegularizer, judge
@@ -23,15 +23,10 @@ def options(**given: Any) -> None:
     Raises:
         UserError: for the first that is out of range; names it.
     """
-    decay, half_life = given["ema_decay"], given["ema_half_life"]
-    within("[0, 1)", "model.", null=True, ema_decay=decay)
-    if decay is None and half_life is not None:
-        raise UserError("model.ema_half_life takes the place of a set ema_decay, but ema_decay is null: no average")
     for name in ("n_critic", "accumulate"):
         expect(isinstance(given[name], int) and given[name] >= 1, f"model.{name}", given[name], whole_number(1))
-    for name in ("ema_half_life", "generator_clip", "discriminator_clip", "weight_clip"):
+    for name in ("generator_clip", "discriminator_clip", "weight_clip"):
         above(0, "model.", null=True, **{name: given[name]})
-    within("[0, 1]", "model.", ema_ramp=given["ema_ramp"])
     if not isinstance(getattr(given["generator"], "latent_dim", None), int):
         raise UserError(f"model.generator: {type(given['generator']).__name__} has no whole number latent_dim")
     steered = isinstance(given["augment"], ADA) and given["augment"].target is not None

@@ -5,10 +5,6 @@ log axis all count it, from 1. The loss and the regularizers say what the two ne
 injected, and metrics and pictures live in callbacks: this file holds the step alone.
 """
 
-import copy
-import inspect
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
-from lit_gen.core import distributed, randomness
+from lit_gen.core import distributed
 from lit_gen.core.randomness import Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial import checks as game_checks
@@ -30,8 +26,8 @@ from lit_gen.models.gan import checks
 from lit_gen.models.nn import normalization
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported, Network, Terms
-from lit_gen.training import ema, schedules
 from lit_gen.training.alternating import Alternating, Player
+from lit_gen.training.ema import EMA
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
@@ -56,9 +52,8 @@ class GAN(Alternating, Sampler):
         generator_clip: greatest norm of the generator's gradient; null for no clipping.
         discriminator_clip: greatest norm of the discriminator's gradient; null for no clipping.
         weight_clip: the discriminator's weights are kept within plus and minus this, as in the first Wasserstein GAN.
-        ema_decay: decay of the generator's moving average, in [0, 1), which all samples and metrics use; null for none.
-        ema_half_life: in generated images; takes the place of ``ema_decay``.
-        ema_ramp: while the run is young, the half-life is at most this share of the images so far; 0 for no ramp.
+        ema: the generator's moving average, which all samples and metrics use, see `lit_gen.training.ema.EMA`; null for
+            none. Its half-life counts generated images.
         generator_first: update the generator before the discriminator.
         reuse_fakes: make the generator's images once per step, for both networks' updates: one forward pass saved.
         concatenate: judge real and generated images in one pass of the discriminator, which must have no batch norm.
@@ -86,9 +81,7 @@ class GAN(Alternating, Sampler):
         generator_clip: float | None = None,
         discriminator_clip: float | None = None,
         weight_clip: float | None = None,
-        ema_decay: float | None = 0.999,
-        ema_half_life: float | None = None,
-        ema_ramp: float = 0.05,
+        ema: EMA | None = EMA(),
         generator_first: bool = False,
         reuse_fakes: bool = False,
         concatenate: bool = False,
@@ -98,14 +91,13 @@ class GAN(Alternating, Sampler):
     ) -> None:
         super().__init__()
         checks.options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
-        self.keep_arguments(inspect.currentframe())
+        self.keep_arguments()
         self.generator, self.discriminator, self.loss = generator, discriminator, loss
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         made = game_checks.regularizers(regularizers or [])
-        self.regularizers, self.augment, self.schedules = nn.ModuleList(made), augment, schedules
+        self.regularizers, self.augment = nn.ModuleList(made), augment
         self.n_critic, self.accumulate = n_critic, accumulate
         self.generator_clip, self.discriminator_clip, self.weight_clip = generator_clip, discriminator_clip, weight_clip
-        self.ema_decay, self.ema_half_life, self.ema_ramp = ema_decay, ema_half_life, ema_ramp
         self.generator_first, self.reuse_fakes, self.concatenate = generator_first, reuse_fakes, concatenate
         self.sync_batch_norm, self.channels_last, self.seed = sync_batch_norm, channels_last, seed
         for network in (generator, discriminator):
@@ -113,13 +105,13 @@ class GAN(Alternating, Sampler):
                 normalization.synchronize(network)
             if channels_last:
                 network.to(memory_format=torch.channels_last)
-        self.ema_generator = None if ema_decay is None else copy.deepcopy(generator).eval().requires_grad_(False)
+        self.keep_average(ema, "generator")
         self._game = Game(discriminator, loss, made, augment, concatenate, self._laid_out)
         self._named = named(made)
         self.monitor = Monitor([name for side in NETWORKS for name in self._game.names[side]])
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self._held_out = HeldOut()
-        self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
+        self.keep_schedules(schedules)
 
     @property
     def batches_per_step(self) -> int:
@@ -139,22 +131,16 @@ class GAN(Alternating, Sampler):
             "discriminator": Player(discriminator, self.discriminator_optimizer or _adam, self.discriminator_clip),
         }
 
-    def train(self, mode: bool = True) -> "GAN":
-        """Switch the two networks; the moving average always stays in evaluation mode."""
-        super().train(mode)
-        if self.ema_generator is not None:
-            self.ema_generator.eval()
-        return self
+    def schedulable(self) -> dict[str, Any]:
+        """See `TrainingModule`."""
+        return super().schedulable() | {"augment": self.augment, "regularizers": self._named}
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
-        # some modules are in evaluation mode on purpose: the average's
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        super().on_fit_start()
         data = datasets.data_of(self.trainer)
         facts = data.facts()
         checks.precision(self.trainer.precision)
-        self._setters = {}
-        self.describe()  # now: schedules will change what it describes
         checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
             checks.labels(side, getattr(getattr(self, side), "num_classes", None), facts)
@@ -164,9 +150,7 @@ class GAN(Alternating, Sampler):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
-        step = self.trainer.global_step
-        randomness.seed_global(self.seed, step, self.global_rank, self.device)
-        scheduled = self._apply_schedules(step)
+        step = self.start_step()
         parts = self._micro_batches(batch)
         of_generator = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
         shared: list[Fakes] = []
@@ -183,8 +167,8 @@ class GAN(Alternating, Sampler):
         if not self.generator_first:
             seen |= self._update("generator", of_generator, step, step + 1, shared)
 
-        self._update_average(step, len(batch.images) // self.n_critic * self.trainer.world_size)
-        self.end_step(step + 1, lambda: self._scalars(seen, scheduled))
+        generated = len(batch.images) // self.n_critic * self.trainer.world_size
+        self.end_step(step + 1, lambda: self._scalars(seen), generated)
 
     def _update(
         self, side: Network, batches: list[ImageBatch], update: int, step: int, shared: list[Fakes]
@@ -229,31 +213,13 @@ class GAN(Alternating, Sampler):
         if self.augment is not None:
             self.augment.observe(signals["real_sign"], images, updates)
 
-    def _update_average(self, step: int, images: int) -> None:
-        """Move the average after update ``step`` (from 0) of the generator, made of ``images`` images on all ranks."""
-        if self.ema_generator is None or self.ema_decay is None:
-            return
-        decay = ema.decay_at(self.ema_decay, step)
-        if self.ema_half_life is not None:
-            decay = ema.decay_of_half_life(self.ema_half_life, self.ema_ramp, images, step * images)
-        ema.update(self.ema_generator, self.generator, decay)
-
-    def _apply_schedules(self, step: int) -> dict[str, float]:
-        if not self.schedules:
-            return {}
-        if not self._setters:
-            optimizers = {f"{side}_optimizer": o.optimizer for side, o in self.optimizers_by_player().items()}
-            targets = {"": self, **optimizers, "augment": self.augment, "regularizers": self._named}
-            self._setters = {name: schedules.setter(name, targets) for name in self.schedules}
-        values = {name: schedule(step) for name, schedule in self.schedules.items()}
-        for name, value in values.items():
-            self._setters[name](value)
-        return values
-
     def _micro_batches(self, batch: ImageBatch) -> list[ImageBatch]:
         checks.micro_batches(len(batch.images), self.batches_per_step)
-        columns = [None if c is None else c.chunk(self.batches_per_step) for c in batch]
-        return [ImageBatch(*(c and c[i] for c in columns)) for i in range(self.batches_per_step)]  # type: ignore[arg-type]
+        images, indices = batch.images.chunk(self.batches_per_step), batch.indices.chunk(self.batches_per_step)
+        if batch.labels is None:
+            return [ImageBatch(x, None, rows) for x, rows in zip(images, indices, strict=True)]
+        labels = batch.labels.chunk(self.batches_per_step)
+        return [ImageBatch(*each) for each in zip(images, labels, indices, strict=True)]
 
     def _draws(self, update: int, micro_batch: int) -> Draws:
         world = self.trainer.world_size
@@ -273,41 +239,29 @@ class GAN(Alternating, Sampler):
         """The network whose loss it is part of."""
         return f"the loss of the {next(side for side, names in self._game.names.items() if term in names)}"
 
-    def _scalars(self, seen: dict[str, Tensor], scheduled: dict[str, float]) -> dict[str, float]:
+    def _scalars(self, seen: dict[str, Tensor]) -> dict[str, float]:
         """What a log entry shows beside the means of the loss terms: this step's logits and gradient norms."""
         extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
         values = {name: float(value) for name, value in (seen | extra).items()}
-        return values | scheduled | {"images_seen": float(self.images_seen)}
+        return values | {"images_seen": float(self.images_seen)}
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
-        """Names of what is logged, split included.
-
-        Args:
-            limit_val_batches: the trainer's option; 0 for no validation.
-        """
-        norms = [f"{side}_gradient_norm" for side in NETWORKS]
+        """See `Alternating`."""
         judged = ["real_logit", "real_accuracy"]
         augmented = ["augment_p"] if isinstance(self.augment, ADA) else []
-        training = [*self.monitor.names, *norms, *judged, "fake_logit", "fake_accuracy", *augmented]
-        training += [*(self.schedules or ()), "images_seen"]
-        validated = [] if limit_val_batches == 0 else judged
-        return [f"train/{name}" for name in training] + [f"val/{name}" for name in validated]
+        training = [*judged, "fake_logit", "fake_accuracy", *augmented, "images_seen"]
+        validated = [] if limit_val_batches == 0 else [f"val/{name}" for name in judged]
+        return [*super().announced(limit_val_batches), *(f"train/{name}" for name in training), *validated]
 
     # ---- drawing
 
-    @property
-    def averaged(self) -> bool:
-        """Whether a moving average of the generator is kept."""
-        return self.ema_generator is not None
-
     def drawer(self, weights: Weights = "ema") -> Drawer:
         """One pass of the generator."""
-        return one_pass(self.exported(weights).network)
+        return one_pass(self.weighted("generator", weights))
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The generator."""
-        average = self.ema_generator if weights == "ema" else None
-        return Exported("generator", self.generator if average is None else average)
+        return Exported("generator", self.weighted("generator", weights))
 
     # ---- evaluation
 

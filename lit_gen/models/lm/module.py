@@ -5,7 +5,6 @@ one optimizer: `trainer.global_step` counts its updates, `trainer.accumulate_gra
 `trainer.gradient_clip_val` do what they say.
 """
 
-import inspect
 import math
 from typing import Any
 
@@ -17,12 +16,13 @@ from torch.nn import functional as F
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.models.lm.writing import Writer
+from lit_gen.models.lm.writing import Writer, evaluating
 from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
-from lit_gen.protocols.training import Exported
+from lit_gen.protocols.training import Announcing, Exported
 from lit_gen.tokenizers.stored import from_json
 from lit_gen.training.automatic import Automatic
+from lit_gen.training.ema import EMA
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import parameter_groups
 from lit_gen.training.schedules import Schedule
@@ -31,12 +31,19 @@ from lit_gen.training.schedules import Schedule
 class LanguageModel(Automatic, Writer):
     """A network that predicts each token from those before it, trained on the mean nats per token.
 
+    With ``ema`` all that is written, scored or validated has the averaged weights, unless raw ones are asked for;
+    ``train/`` always has the raw ones.
+
     Args:
         network: a `lit_gen.protocols.text.CausalNetwork`: `lit_gen.models.lm.transformer.Transformer`,
             `lit_gen.models.lm.lstm.LSTM` or your own.
         optimizer: makes the optimizer from the groups of `lit_gen.training.optimizers.parameter_groups`; its weight
             decay spares biases and norms. null: AdamW at 1e-3, betas 0.9 and 0.99, decay 0.1.
         schedule: factor of every group's learning rate as a function of the step; null for a constant rate.
+        schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``; an optimizer's are set
+            in each of its parameter groups.
+        ema: moving average of the network's weights, see `lit_gen.training.ema.EMA`; its half-life counts tokens. null
+            for none.
         compiled: compile the network's training pass, in place: checkpoints do not show it.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
 
@@ -49,6 +56,8 @@ class LanguageModel(Automatic, Writer):
         network: nn.Module,
         optimizer: OptimizerCallable | None = None,
         schedule: Schedule | None = None,
+        schedules: dict[str, Schedule] | None = None,
+        ema: EMA | None = None,
         compiled: bool = False,
         seed: int = 0,
     ) -> None:
@@ -60,13 +69,15 @@ class LanguageModel(Automatic, Writer):
                 f"model.network: {type(network).__name__} lacks block_size (a whole number or None) or "
                 f"new_cache(rows), which writing texts needs; see lit_gen.protocols.text.CausalNetwork"
             )
-        self.keep_arguments(inspect.currentframe())
+        self.keep_arguments()
         self.network, self.optimizer, self.schedule = network, optimizer, schedule
         self.monitor = Monitor(["loss"])
         self.compiled, self.seed = compiled, seed
         self.tokenizer: Tokenizer | None = None
         self._looked = False  # at the first batch of this fit
         self.corpus = ""  # SHA-256 of the text that this model was trained on
+        self.keep_average(ema, "network")
+        self.keep_schedules(schedules)
 
     # ---- training
 
@@ -76,7 +87,7 @@ class LanguageModel(Automatic, Writer):
 
     def on_fit_start(self) -> None:
         """Compare network and data before the first step: what does not fit is a user's mistake."""
-        self.describe()
+        super().on_fit_start()
         data = datasets.data_of(self.trainer)
         if datasets.has_text(data):
             tokenizer = data.tokenizer
@@ -96,7 +107,7 @@ class LanguageModel(Automatic, Writer):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The network."""
-        return Exported("network", self.network)
+        return Exported("network", self.weighted("network", weights))
 
     def _compare_tokenizer(self) -> None:
         """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
@@ -123,7 +134,7 @@ class LanguageModel(Automatic, Writer):
         self.start_micro_batch(batch_idx)
         if not self._looked:
             self._look_at(batch)
-        loss = self._nll(batch.tokens).mean()
+        loss = _nll(self.network, batch.tokens).mean()
         self.record_terms({"loss": loss})
         return loss
 
@@ -140,23 +151,23 @@ class LanguageModel(Automatic, Writer):
 
     # ---- scoring
 
-    def _nll(self, tokens: Tensor) -> Tensor:
-        """Nats of ``tokens[:, 1:]``: (B, T + 1) to float32 (B, T)."""
-        logits, targets = self.network(tokens[:, :-1]).float(), tokens[:, 1:]
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    def _network(self, weights: Weights) -> nn.Module:
+        return self.weighted("network", weights)
 
     @torch.no_grad()
-    def nll(self, tokens: Tensor) -> Tensor:
+    def nll(self, tokens: Tensor, weights: Weights = "ema") -> Tensor:
         """Nats of each of ``tokens[:, 1:]`` given those before it in its row, in evaluation mode.
 
         Args:
             tokens: int64 (B, T + 1).
+            weights: the moving average, or the raw weights; raw as well where the run keeps no average.
 
         Returns:
             float32 (B, T).
         """
-        with self.evaluating():
-            return self._nll(tokens)
+        network = self._network(weights)
+        with evaluating(network):
+            return _nll(network, tokens)
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Sums of nats and tokens, exact at any world size."""
@@ -173,7 +184,7 @@ class LanguageModel(Automatic, Writer):
         self._validated: list[tuple[float, int]] = []
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss``, unless the callback `Perplexity` does, which is exact in every respect.
+        """Log ``val/loss``, unless a callback does, as `Perplexity`, which is exact in every respect.
 
         It is the mean nats of the tokens that the loop was shown; ``val/loss_partial`` where that was not all of them.
         """
@@ -189,7 +200,9 @@ class LanguageModel(Automatic, Writer):
     def _log_loss(self, split: str, batches: list[int | float], loader: Any) -> None:
         nats = math.fsum(distributed.gather([n for n, _ in self._validated]))
         count = sum(distributed.gather([float(c) for _, c in self._validated]))
-        if not count or any(getattr(c, "title", None) == "perplexity" for c in self.trainer.callbacks):  # type: ignore[attr-defined]
+        trainer: Any = self.trainer
+        exact = [c for c in trainer.callbacks if isinstance(c, Announcing)]
+        if not count or any("loss" in callback.announced(datasets.data_of(trainer)) for callback in exact):
             return
         whole = sum(batches) >= len(loader)
         stream = getattr(loader, "stream", None)
@@ -211,6 +224,12 @@ class LanguageModel(Automatic, Writer):
         text = checkpoint.get("text")
         if text is not None:
             self.tokenizer, self.corpus = from_json(text["tokenizer"]), text["sha256"]
+
+
+def _nll(network: nn.Module, tokens: Tensor) -> Tensor:
+    """Nats of ``tokens[:, 1:]``: (B, T + 1) to float32 (B, T)."""
+    logits, targets = network(tokens[:, :-1]).float(), tokens[:, 1:]
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
 def _adamw(groups: Any) -> torch.optim.Optimizer:

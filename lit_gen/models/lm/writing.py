@@ -5,16 +5,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.options import at_least, expect, not_negative
 from lit_gen.models.lm import sampling
+from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import Tokenizer
 
 OnText = Callable[[int, str], None]
 KEPT = 8  # tokens that a piece of text is decoded after
 MOST_NEW = 10_000_000  # tokens; a row's draws are made at once
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, uncompiled: shapes change with every prompt."""
+    with evaluation_mode(network), torch.compiler.set_stance("force_eager"):
+        yield
 
 
 class Writer:
@@ -24,11 +33,9 @@ class Writer:
     tokenizer: Tokenizer | None
     seed: int
 
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Evaluation mode, uncompiled: shapes change with every prompt."""
-        with evaluation_mode(self.network), torch.compiler.set_stance("force_eager"):
-            yield
+    def _network(self, weights: Weights) -> Any:
+        """The network with these weights."""
+        raise NotImplementedError
 
     def write(
         self,
@@ -42,6 +49,7 @@ class Writer:
         stop: Sequence[str] = (),
         seed: int | None = None,
         on_text: OnText | None = None,
+        weights: Weights = "ema",
     ) -> list[list[str]]:
         """Continue each prompt ``n`` times.
 
@@ -59,6 +67,7 @@ class Writer:
             stop: strings, none empty.
             seed: names the draws; None for the run's seed.
             on_text: called with the row (``prompt * n + i``) and each new piece of its text.
+            weights: the moving average, or the raw weights; raw as well where the run keeps no average.
 
         Returns:
             For each prompt its continuations, without the prompt.
@@ -70,8 +79,9 @@ class Writer:
             raise UserError("this model was trained on tokens without a tokenizer, so that it can write no text")
         if isinstance(prompts, str):
             raise UserError("prompts: a string was found, a list of strings is expected")
-        if not callable(getattr(self.network, "new_cache", None)):
-            raise UserError(f"{type(self.network).__name__} has no new_cache, so that it can write no text")
+        network = self._network(weights)
+        if not callable(getattr(network, "new_cache", None)):
+            raise UserError(f"{type(network).__name__} has no new_cache, so that it can write no text")
         check_options(n, max_new_tokens, temperature, top_k, top_p, stop)
         starts = [self._start(prompt) for prompt in prompts]
         rows = [Row(self.tokenizer, stop, start) for start in starts for _ in range(n)]
@@ -83,9 +93,9 @@ class Writer:
                 on_text(row, piece)
             return rows[row].stopped
 
-        with self.evaluating():
+        with evaluating(network):
             sampling.generate(
-                self.network,
+                network,
                 [start for start in starts for _ in range(n)],
                 [f"{prompt}/{i}" for prompt in prompts for i in range(n)],
                 max_new_tokens=max_new_tokens,

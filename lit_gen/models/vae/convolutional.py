@@ -14,6 +14,7 @@ from lit_gen.models.nn.resolution import doublings
 from lit_gen.models.vae.layers import (
     ACTIVATIONS,
     Activation,
+    Buildable,
     Conditioning,
     check_options,
     initialize,
@@ -44,7 +45,7 @@ class Block(nn.Module):
         return out
 
 
-class _Network(nn.Module):
+class _Network(Buildable):
     """The constructor of encoder and decoder, which are one another's mirror image.
 
     Args:

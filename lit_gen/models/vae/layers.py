@@ -41,15 +41,25 @@ def connect(encoder: nn.Module, decoder: nn.Module, bottleneck: Bottleneck, like
             )
 
 
-def unbuilt(network: nn.Module, name: str, **sizes: int) -> bool:
+class Buildable(nn.Module):
+    """A network whose ``build`` makes its layers.
+
+    Attributes:
+        built: the sizes that they were made for; None before.
+    """
+
+    built: dict[str, int] | None = None
+
+
+def unbuilt(network: Buildable, name: str, **sizes: int) -> bool:
     """Whether ``network`` has no layers yet; notes the sizes that it is about to be built for.
 
     Raises:
         UserError: if it was built for other sizes.
     """
-    before = getattr(network, "built", None)
+    before = network.built
     if before is None:
-        network.built = sizes  # type: ignore[assignment]
+        network.built = sizes
     elif before != sizes:
         was, now = (", ".join(f"{k} {v}" for k, v in of.items()) for of in (before, sizes))
         raise UserError(f"model.{name}: a network built for {was} was found, {now} is expected")

@@ -16,6 +16,7 @@ from lit_gen.models.nn.conditioning import classes_of, one_hot_size, with_labels
 from lit_gen.models.vae.layers import (
     ACTIVATIONS,
     Activation,
+    Buildable,
     Conditioning,
     check_options,
     initialize,
@@ -34,7 +35,7 @@ def _stack(sizes: list[int], activation: Activation) -> nn.Sequential:
     return nn.Sequential(*layers[:-1]).apply(initialize)
 
 
-class _Network(nn.Module):
+class _Network(Buildable):
     """The constructor of encoder and decoder, which are one another's mirror image.
 
     Args:

@@ -4,8 +4,8 @@ The bound, the likelihood and all that concerns q(z|x) and p(z) are injected: th
 Optimization is lightning's own, with one optimizer: `trainer.global_step` counts its updates.
 """
 
-import inspect
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -16,16 +16,18 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
-from lit_gen.core.sampling import Sampler
+from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.vae.bottleneck import Bottleneck
 from lit_gen.models.vae.layers import connect
 from lit_gen.models.vae.objectives import ELBO, Objective, Terms, weigh
+from lit_gen.models.vae.parts import PARTS, Parts
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.latents import Code
 from lit_gen.protocols.training import Exported
 from lit_gen.training.automatic import Automatic
+from lit_gen.training.ema import EMA
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
@@ -36,7 +38,8 @@ class VAE(Automatic, Sampler):
     Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
     ``val/elbo``, ``val/rate`` and ``val/distortion`` are at beta = 1 whatever the objective weighs; the first is what a
     checkpoint should be chosen by, with ``mode: max``. ``val/bits_per_dim`` is of uint8 images alone; of binarized
-    digits it is bits per binary pixel. What it draws are the means of p(x|z).
+    digits it is bits per binary pixel. What it draws are the means of p(x|z). With ``ema`` all that is drawn, encoded
+    or validated has the averaged weights, unless raw ones are asked for; ``train/`` always has the raw ones.
 
     Args:
         encoder: images (B, C, H, W) to features (B, bottleneck.features); with ``num_classes`` it is given labels too.
@@ -46,6 +49,9 @@ class VAE(Automatic, Sampler):
         objective: what is minimized, from `lit_gen.models.vae.objectives`. null: the ELBO.
         optimizer: makes the optimizer from all parameters. null: Adam at 1e-3.
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
+        schedules: numbers that change over the steps, by name: ``objective.beta``, ``optimizer.lr``, ``ema.decay``.
+        ema: moving average of the four parts' weights, see `lit_gen.training.ema.EMA`; its half-life counts images.
+            null for none.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -61,10 +67,12 @@ class VAE(Automatic, Sampler):
         objective: Objective | None = None,
         optimizer: OptimizerCallable | None = None,
         schedule: Schedule | None = None,
+        schedules: dict[str, Schedule] | None = None,
+        ema: EMA | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.keep_arguments(inspect.currentframe())
+        self.keep_arguments()
         connect(encoder, decoder, bottleneck, likelihood)
         self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
         self.objective = ELBO() if objective is None else objective
@@ -72,9 +80,30 @@ class VAE(Automatic, Sampler):
         self.monitor = Monitor(["rate", "distortion", "loss", *self.objective.measured])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self.keep_average(ema, *PARTS)
         self._info: dict[str, float | Tensor] = {}
         self._held_out: list[tuple[float, float, int]] = []
         self._unseen = True  # whether training images may come that nobody has checked
+        self.keep_schedules(schedules)
+
+    def keep_schedules(self, schedules: Mapping[str, Schedule] | None) -> None:
+        """See `Automatic`.
+
+        Raises:
+            UserError: for a beta that the objective does not use, too.
+        """
+        if "objective.beta" in (schedules or ()) and getattr(self.objective, "capacity", None) is not None:
+            raise UserError("model.schedules: objective.beta has no effect beside model.objective.capacity; use gamma")
+        super().keep_schedules(schedules)
+
+    def schedulable(self) -> dict[str, Any]:
+        """See `TrainingModule`."""
+        return super().schedulable() | {"objective": self.objective}
+
+    def parts(self, weights: Weights) -> Parts:
+        """The four parts with averaged or raw weights."""
+        found: Any = (self.weighted(name, weights) for name in PARTS)
+        return Parts(*found)
 
     # ---- what callbacks ask: `lit_gen.protocols.latents.LatentVariableModel` and `ImageGenerator`
 
@@ -86,31 +115,26 @@ class VAE(Automatic, Sampler):
     @property
     def num_classes(self) -> int | None:
         """Classes of a conditional model; None for an unconditional one."""
-        return getattr(self.decoder, "num_classes", None) or getattr(self.encoder, "num_classes", None)
+        return self.parts("raw").num_classes
 
-    def encode_features(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Images (B, C, H, W) and labels (B,) to the encoder's features (B, F)."""
-        features: Tensor = _call(self.encoder, x, labels)
-        return features
-
-    def encode(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Code:
+    def encode(self, images: Tensor, noise: Tensor, labels: Tensor | None = None, weights: Weights = "ema") -> Code:
         """Images (B, C, H, W) and standard normal noise (B, latent_dim) to a sample of q(z|x)."""
-        code: Code = self.bottleneck(self.encode_features(images, labels), noise)
-        return code
+        return self.parts(weights).encode(images, noise, labels)
 
-    def prior(self, noise: Tensor) -> Tensor:
+    def prior(self, noise: Tensor, weights: Weights = "ema") -> Tensor:
         """Standard normal noise (B, latent_dim) to z of p(z)."""
-        return self.bottleneck.sample(noise)
+        return self.parts(weights).prior(noise)
 
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
+    def decode(self, z: Tensor, labels: Tensor | None = None, weights: Weights = "ema") -> Distribution:
         """Latents (B, latent_dim) and labels (B,) to p(x|z)."""
-        distribution: Distribution = self.likelihood(_call(self.decoder, z, labels))
-        return distribution
+        return self.parts(weights).decode(z, labels)
 
-    def log_weights(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_weights(
+        self, images: Tensor, noise: Tensor, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
         """Log p(x|z) + log p(z) - log q(z|x), (B, k), for noise (B, k, latent_dim)."""
         self._check_images(images)
-        return weigh(self, images, labels, noise).log_weights
+        return weigh(self.parts(weights), images, labels, noise).log_weights
 
     def bits_per_dim(self, nats: float, dimensions: int) -> float:
         """Bits per dimension of ``nats`` per 8-bit image of C * H * W dimensions."""
@@ -118,23 +142,21 @@ class VAE(Automatic, Sampler):
 
     def drawer(self, weights: Weights = "ema") -> Drawer:
         """The means of p(x|z), z of the prior."""
-        return Drawer(
-            lambda noise, asked, _: self.decode(self.prior(noise), asked.labels).mean, self.latent_dim, self.num_classes
-        )
+        return one_pass(self.parts(weights))
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The decoder."""
-        return Exported("decoder", self.decoder)
+        return Exported("decoder", self.weighted("decoder", weights))
 
     # ---- training
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.create_optimizer(self.optimizer or _adam, self.parameters())
+        return self.create_optimizer(self.optimizer or _adam, self.parts("raw").parameters())
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
-        self.describe()
+        super().on_fit_start()
         data = datasets.data_of(self.trainer)
         self.count_labels(data)
         shape, drawn = data.facts().get("shape"), self._try_decoder()
@@ -153,7 +175,7 @@ class VAE(Automatic, Sampler):
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
         rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
         noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
-        terms = self.objective(self, batch.images, batch.labels, noise, step)
+        terms = self.objective(self.parts("raw"), batch.images, batch.labels, noise, step)
         measured: dict[str, Any] = {name: terms.info[name] for name in self.objective.measured}
         means = {"rate": terms.rate.mean(), "distortion": terms.distortion.mean(), "loss": terms.loss}
         self.record_terms(means | measured)
@@ -205,7 +227,7 @@ class VAE(Automatic, Sampler):
             return
         self._check_images(batch.images)
         noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
-        terms: Terms = ELBO()(self, batch.images, batch.labels, noise[:, None], self.trainer.global_step)
+        terms: Terms = ELBO()(self.parts("ema"), batch.images, batch.labels, noise[:, None], self.trainer.global_step)
         distortion, rate = (x.cpu().double().sum().item() for x in (terms.distortion, terms.rate))
         self._held_out.append((distortion, rate, len(batch.images)))
 
@@ -247,10 +269,3 @@ class VAE(Automatic, Sampler):
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-3)
-
-
-def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
-    """A network without ``num_classes`` is not given the labels; each is given its own precision."""
-    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
-    x = x.to(dtype)
-    return network(x) if getattr(network, "num_classes", None) is None else network(x, labels)

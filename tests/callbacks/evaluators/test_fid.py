@@ -326,7 +326,7 @@ def test_a_generator_with_noise_of_its_own_draws_by_index():
         def forward(self, z, labels=None):
             return z.sum(1).view(-1, 1, 1, 1) + torch.randn(len(z), 1, 28, 28)
 
-    model = build(shape=SHAPE, ema_decay=None)
+    model = build(shape=SHAPE, ema=None)
     model.generator = Noisy()
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -401,7 +401,7 @@ def test_two_evaluations_of_one_name_are_refused(tmp_path):
 
 
 def test_what_is_recorded_of_a_run_without_an_average(tmp_path):
-    train(tmp_path, FID(Mean(), count=64, reference="val"), model=build(shape=SHAPE, ema_decay=None))
+    train(tmp_path, FID(Mean(), count=64, reference="val"), model=build(shape=SHAPE, ema=None))
     (record,) = records(tmp_path).values()
     assert record["protocol"]["weights"] == "raw (the run keeps no average)"
 
@@ -416,7 +416,7 @@ def test_a_model_that_draws_nan_is_named(tmp_path):
     fit(model, 1, tmp_path, data=digits())
     with torch.no_grad():
         model.ema_generator.layers[0].weight[:] = math.nan
-    model.ema_decay = None
+    model.ema = None
     with pytest.raises(UserError, match="NaN or infinity in 64 of 64 rows"):
         train(tmp_path, FID(Mean(), count=64, reference="val", floor=False), model=model)
 

@@ -108,11 +108,11 @@ def test_a_perfect_model_has_the_floor(tmp_path):
     class Perfect(Linear):
         latent_dim = 784
 
-        def encode(self, images, noise, labels=None):
+        def encode(self, images, noise, labels=None, weights="ema"):
             code = super().encode(images, noise[:, :4], labels)
             return code._replace(z=images.flatten(1))
 
-        def decode(self, z, labels=None):
+        def decode(self, z, labels=None, weights="ema"):
             class At:
                 mean = z.view(-1, 1, 28, 28)
 
@@ -156,11 +156,11 @@ def test_a_mixture_draws_better_than_a_prior_that_misses(tmp_path):
     """The model's latents stand off the prior: what a second sampler is for."""
 
     class Off(Linear):
-        def encode(self, images, noise, labels=None):
+        def encode(self, images, noise, labels=None, weights="ema"):
             code = super().encode(images, noise, labels)
             return code._replace(z=2 * code.z + 5)
 
-        def decode(self, z, labels=None):
+        def decode(self, z, labels=None, weights="ema"):
             return super().decode((z - 5) / 2, labels)
 
     prior, mixture = FID(Mean(), count=500), MixtureFID(extractor=Mean(), count=500)
@@ -216,7 +216,7 @@ def test_a_model_without_latents_is_named(tmp_path, kind):
 
 def test_latents_that_are_not_finite_are_named(tmp_path):
     class Broken(Linear):
-        def encode(self, images, noise, labels=None):
+        def encode(self, images, noise, labels=None, weights="ema"):
             code = super().encode(images, noise, labels)
             return code._replace(z=code.z * torch.nan)
 

@@ -134,7 +134,7 @@ def test_the_record_says_how_the_likelihood_came_about(tmp_path, monkeypatch):
 
 def test_points_have_no_bits_per_dimension(tmp_path):
     class Points(LinearGaussian):
-        def log_weights(self, images, noise, labels=None):
+        def log_weights(self, images, noise, labels=None, weights="ema"):
             return noise.sum(2)
 
     found = measure(Points(), Toy2D(size=400, batch_size=4), ImportanceNLL(1), tmp_path)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 GPT = (
@@ -78,6 +79,20 @@ def test_the_network_is_exported(lit_gen, run, tmp_path):
     code, _, err = lit_gen("export", run, "net.safetensors")
     assert code == 0, err
     assert "wte.weight" in load_file(tmp_path / "net.safetensors")
+
+
+def test_averaged_weights_write_and_are_exported_unless_raw_ones_are_asked_for(lit_gen, tmp_path):
+    code, _, err = lit_gen("fit", *GPT, "--model.ema.decay=0.99", "--trainer.max_steps=30", "--samples.enabled=false")
+    assert code == 0, err
+    options = ("sample", "runs/r/one", "--prompt", "the ", "--max_new_tokens", "80")
+    averaged, raw = (lit_gen(*options, "--weights", weights)[1] for weights in ("ema", "raw"))
+    assert averaged == lit_gen(*options)[1]
+    assert averaged != raw
+    assert lit_gen("export", "runs/r/one", "net.safetensors")[0] == 0
+    state = torch.load("runs/r/one/checkpoints/step=00000030.ckpt", weights_only=True)["state_dict"]
+    exported = load_file("net.safetensors")["wte.weight"]
+    assert torch.equal(exported, state["ema_network.wte.weight"])
+    assert not torch.equal(exported, state["network.wte.weight"])
 
 
 def test_a_prompt_with_unusual_line_ends_is_one_prompt(lit_gen, run, tmp_path):

@@ -110,11 +110,11 @@ def test_resume_after_a_kill_drops_what_is_logged_again(lit_gen, tmp_path):
 def test_resume_refuses_changes_by_name(lit_gen, tmp_path):
     assert fit_tiny(lit_gen)[0] == 0
     run = str(tmp_path / "runs/r/one")
-    code, _, err = lit_gen("fit", "--resume", run, "--model.ema_decay=0.5", "--trainer.max_steps=6")
+    code, _, err = lit_gen("fit", "--resume", run, "--model.ema.decay=0.5", "--trainer.max_steps=6")
     assert code == 2
-    assert "model.init_args.ema_decay is '0.5' but was '0.999'" in err
+    assert "model.init_args.ema.decay is '0.5' but was '0.999'" in err
     assert "max_steps" not in err
-    allowed = ("--allow_changes=true", "--model.ema_decay=0.5", "--trainer.max_steps=6", "--data.root=elsewhere")
+    allowed = ("--allow_changes=true", "--model.ema.decay=0.5", "--trainer.max_steps=6", "--data.root=elsewhere")
     assert lit_gen("fit", "--resume", run, *allowed)[0] == 0
 
 
@@ -206,10 +206,10 @@ def test_lightnings_own_checkpoint_callback_works_beside_ours(lit_gen, tmp_path)
 def test_a_checkpoint_never_overrides_the_command_line(lit_gen, tmp_path):
     assert fit_tiny(lit_gen)[0] == 0
     checkpoint = tmp_path / "runs/r/one/checkpoints/step=00000004.ckpt"
-    changed = ("--model.ema_decay=0.25", f"--ckpt_path={checkpoint}")
+    changed = ("--model.ema.decay=0.25", f"--ckpt_path={checkpoint}")
     assert fit_tiny(lit_gen, *changed, steps=6, identifier="two")[0] == 0
     hparams = torch.load(tmp_path / "runs/r/two/checkpoints/step=00000006.ckpt")["hyper_parameters"]
-    assert hparams["ema_decay"] == 0.25
+    assert hparams["ema"]["decay"] == 0.25
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])

@@ -19,6 +19,7 @@ from lit_gen.models.adversarial.losses import AdversarialLoss
 from lit_gen.models.gan import mlp
 from lit_gen.models.gan.module import GAN
 from lit_gen.training import schedules
+from lit_gen.training.ema import EMA
 
 
 class Watch(Callback):
@@ -93,7 +94,7 @@ def test_the_step_equals_a_hand_written_loop(tmp_path):
     """Ten lines of plain torch, with the same noise, give the same weights."""
     from lit_gen.core import randomness
 
-    model, data = build(ema_decay=0.9, seed=5), Toy2D(size=1000, batch_size=16)
+    model, data = build(ema=EMA(0.9), seed=5), Toy2D(size=1000, batch_size=16)
     torch.manual_seed(0)
     generator, discriminator = mlp.Generator((2, 1, 1), 3, width=8), mlp.Discriminator((2, 1, 1), width=8)
     average = [p.detach().clone() for p in generator.parameters()]
@@ -186,7 +187,7 @@ def test_a_checkpoint_with_bad_weights_is_never_written(tmp_path):
 
 
 def test_a_module_built_in_python_loads_from_its_checkpoint_alone_and_resumes(tmp_path):
-    options = {"optimizer": functools.partial(torch.optim.Adam, lr=1e-3), "seed": 3, "ema_decay": 0.5}
+    options = {"optimizer": functools.partial(torch.optim.Adam, lr=1e-3), "seed": 3, "ema": EMA(0.5)}
     model = build(losses.hinge, **options)
     fit(model, 6, tmp_path / "whole")
     again = lit_gen.load(tmp_path / "whole" / "checkpoints" / "step=00000006.ckpt")
@@ -204,16 +205,16 @@ def test_a_module_built_in_python_loads_from_its_checkpoint_alone_and_resumes(tm
 def test_a_checkpoint_holds_what_was_configured_not_what_a_schedule_made_of_it(tmp_path):
     terms = [penalties.R1(1.0), regularizers.Consistency(augment.Identity())]
     model = build(
-        regularizers=terms, augment=augment.InstanceNoise(0.05), ema_half_life=1e4, seed=3,
+        regularizers=terms, augment=augment.InstanceNoise(0.05), ema=EMA(half_life=1e4), seed=3,
         schedules={
-            "regularizers.R1.gamma": schedules.Linear(0.5, 0, 4), "ema_half_life": schedules.Linear(0, 1e4, 4),
+            "regularizers.R1.gamma": schedules.Linear(0.5, 0, 4), "ema.half_life": schedules.Linear(0, 1e4, 4),
             "augment.sigma": schedules.Linear(0.05, 0, 2),
         },
     )  # fmt: skip
     fit(model, 3, tmp_path)
-    assert (terms[0].gamma, model.ema_half_life) == (0.25, 5000.0)
+    assert (terms[0].gamma, model.ema.half_life) == (0.25, 5000.0)
     again = lit_gen.load(tmp_path / "checkpoints" / "step=00000003.ckpt").model
-    assert (again.regularizers[0].gamma, again.ema_half_life, again.augment.sigma) == (1.0, 1e4, 0.05)
+    assert (again.regularizers[0].gamma, again.ema.half_life, again.augment.sigma) == (1.0, 1e4, 0.05)
     assert isinstance(again.regularizers[1].transform, augment.Identity)
     assert again.schedules["augment.sigma"].steps == 2
 
@@ -243,14 +244,8 @@ def test_a_generator_of_another_shape_is_refused_before_the_first_step(tmp_path)
         fit(build(), 1, tmp_path, data=MNIST(embedded=True))
 
 
-@pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
-def test_bad_decay(decay):
-    with pytest.raises(UserError, match=r"model.ema_decay"):
-        build(ema_decay=decay)
-
-
 def test_without_average_samples_come_from_the_raw_weights(tmp_path):
-    model = build(ema_decay=None)
+    model = build(ema=None)
     fit(model, 2, tmp_path)
     assert model.ema_generator is None
     assert torch.equal(model.sample(torch.arange(2)), model.sample(torch.arange(2), weights="raw"))

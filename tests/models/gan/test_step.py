@@ -2,12 +2,14 @@
 
 import functools
 import math
+import re
 import warnings
 from typing import ClassVar
 
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from support.gan import SGD, build, fit
 from torch import nn
 from torch.nn import functional as F
@@ -24,6 +26,7 @@ from lit_gen.models.gan import dcgan, mlp
 from lit_gen.models.gan.module import GAN
 from lit_gen.protocols.images import ImageBatch
 from lit_gen.training import schedules
+from lit_gen.training.ema import EMA
 
 # ---- regularizers that look around; at the top level, where a checkpoint finds them
 
@@ -42,7 +45,7 @@ class Note(penalties.R1):
 
     def forward(self, context):
         group = Note.model.optimizers()[1].optimizer.param_groups[0]
-        Note.noted.append((self.gamma, group["lr"], group["betas"], Note.model.ema_half_life, Note.model.augment.sigma))
+        Note.noted.append((self.gamma, group["lr"], group["betas"], Note.model.ema.half_life, Note.model.augment.sigma))
         return super().forward(context)
 
 
@@ -189,9 +192,7 @@ def test_every_critic_update_has_its_own_images_and_latents(tmp_path, seen):
 def test_accumulation_equals_the_big_batch(tmp_path, name):
     """Relativistic average takes means of a micro-batch: it alone is another loss then."""
     terms = [penalties.GradientPenalty(0.1), penalties.R1(0.1), regularizers.ModeSeeking(0.1)]
-    small, big = (
-        build(getattr(losses, name), accumulate=k, regularizers=terms, n_critic=2, ema_decay=None) for k in (4, 1)
-    )
+    small, big = (build(getattr(losses, name), accumulate=k, regularizers=terms, n_critic=2, ema=None) for k in (4, 1))
     fit(small, 5, tmp_path / "small", data=Toy2D(size=1000, batch_size=4))
     fit(big, 5, tmp_path / "big", data=Toy2D(size=1000, batch_size=16))
     for (key, a), b in zip(small.state_dict().items(), big.state_dict().values(), strict=True):
@@ -228,7 +229,7 @@ def test_reused_fakes_are_made_once_and_give_the_same_gradient(tmp_path, monkeyp
     calls = []
     original = GAN._fakes
     monkeypatch.setattr(GAN, "_fakes", lambda self, side, *a: calls.append(side) or original(self, side, *a))
-    model = build(reuse_fakes=True, ema_decay=None)
+    model = build(reuse_fakes=True, ema=None)
     fit(model, 6, tmp_path / "reused")
     assert calls == ["generator"] * 6
     # a loop by hand: one batch of fakes for both updates
@@ -283,12 +284,28 @@ def test_one_pass_is_refused_with_batch_norm():
 
 def test_clipping_bounds_each_networks_step(tmp_path):
     """With SGD the step is the rate times the clipped gradient."""
-    model = build(losses.wasserstein, generator_clip=0.01, discriminator_clip=0.02, ema_decay=None)
+    model = build(losses.wasserstein, generator_clip=0.01, discriminator_clip=0.02, ema=None)
     before = {side: [p.clone() for p in getattr(model, side).parameters()] for side in ("generator", "discriminator")}
     fit(model, 1, tmp_path)
     for side, bound in (("generator", 0.01), ("discriminator", 0.02)):
         moved = [b - a for a, b in zip(before[side], getattr(model, side).parameters(), strict=True)]
         assert torch.cat([m.flatten() for m in moved]).norm().item() == pytest.approx(0.1 * bound, rel=1e-3)
+
+
+def test_a_clip_may_be_scheduled(tmp_path):
+    lengths = []
+
+    class Note(Callback):
+        def on_train_batch_start(self, trainer, module, *args):
+            self.before = [p.detach().clone() for p in module.generator.parameters()]
+
+        def on_train_batch_end(self, trainer, module, *args):
+            moved = [b - a for a, b in zip(self.before, module.generator.parameters(), strict=True)]
+            lengths.append(torch.cat([m.flatten() for m in moved]).norm().item())
+
+    scheduled = {"generator_clip": schedules.Linear(0.01, 0.02, 2)}
+    fit(build(losses.wasserstein, generator_clip=1.0, schedules=scheduled), 3, tmp_path, [Note()])
+    assert lengths == pytest.approx([0.001, 0.0015, 0.002], rel=1e-3)
 
 
 def test_weights_stay_within_the_clip(tmp_path):
@@ -331,10 +348,10 @@ def test_schedules_set_numbers_at_each_step(tmp_path):
         return schedules.Linear(start, end, 4)
 
     model = build(
-        optimizer=torch.optim.Adam, regularizers=[Note(1.0)], augment=augment.InstanceNoise(), ema_half_life=1e4,
+        optimizer=torch.optim.Adam, regularizers=[Note(1.0)], augment=augment.InstanceNoise(), ema=EMA(half_life=1e4),
         schedules={
             "regularizers.Note.gamma": line(1, 0), "discriminator_optimizer.lr": line(0.1, 0.2),
-            "discriminator_optimizer.beta2": line(0.9, 0.99), "ema_half_life": line(0, 400),
+            "discriminator_optimizer.beta2": line(0.9, 0.99), "ema.half_life": line(0, 400),
             "augment.sigma": line(1, 0),
         },
     )  # fmt: skip
@@ -354,17 +371,24 @@ def test_schedules_set_numbers_at_each_step(tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("generator_optimizer.lrr", "the optimizer has no number 'lrr'; did you mean 'lr'?"),
         ("generater_optimizer.lr", "names no 'generater_optimizer'; did you mean 'generator_optimizer'?"),
         ("regularizers.R2.gamma", r"names no 'R2' \(there are R1\)"),
         ("regularizers.R1.gama", "is no number that can be set; did you mean 'gamma'?"),
-        ("ema_half_live", "is no number that can be set; did you mean 'ema_half_life'?"),
+        ("ema.half_live", "is no number that can be set; did you mean 'half_life'?"),
+        ("ema.decay", "is no number that can be set"),
+        ("ema_half_life", "is no number that can be set; it is ema.half_life now"),
         ("augment.p", "names no 'augment'"),
     ],
 )
-def test_a_schedule_of_nothing_is_refused_at_the_first_step(tmp_path, name, told):
-    model = build(regularizers=[penalties.R1()], schedules={name: schedules.Linear(1, 0, 4)}, ema_half_life=10.0)
+def test_a_schedule_of_nothing_is_refused_at_once(name, told):
     with pytest.raises(UserError, match=rf"model.schedules: {name}.*{told}"):
+        build(regularizers=[penalties.R1()], schedules={name: schedules.Linear(1, 0, 4)}, ema=EMA(half_life=10.0))
+
+
+def test_a_schedule_of_nothing_in_an_optimizer_is_refused_at_the_first_step(tmp_path):
+    model = build(schedules={"generator_optimizer.lrr": schedules.Linear(1, 0, 4)})
+    told = "generator_optimizer.lrr: the optimizer has no number 'lrr'; did you mean 'lr'?"
+    with pytest.raises(UserError, match=re.escape(told)):
         fit(model, 1, tmp_path)
 
 
@@ -435,7 +459,7 @@ def test_all_images_reach_the_discriminator_through_the_augmentation_alone(tmp_p
     from lit_gen.core import randomness
 
     Doubled.draws.clear()
-    model = build(losses.relativistic, regularizers=[penalties.R1(0.1)], augment=Doubled(), ema_decay=None)
+    model = build(losses.relativistic, regularizers=[penalties.R1(0.1)], augment=Doubled(), ema=None)
     data = Toy2D(size=1000, batch_size=16)
     fit(model, 5, tmp_path, data=data)
     assert len(Doubled.draws) == 5 * 5
@@ -481,7 +505,7 @@ def test_under_bfloat16_every_update_sees_the_weights_of_the_one_before(tmp_path
     """
     from lit_gen.core import randomness
 
-    options = {"n_critic": 2, "ema_decay": None, "channels_last": False}
+    options = {"n_critic": 2, "ema": None, "channels_last": False}
     model = build(losses.hinge, regularizers=[penalties.R1(0.1)], **options)
     fit(model, 4, tmp_path, precision="bf16-mixed")
     torch.manual_seed(0)
@@ -531,9 +555,6 @@ def test_penalties_run_in_float32_under_bfloat16(tmp_path):
         ({"generator_clip": 0.0}, "model.generator_clip: 0.0 was found, a number above 0 or null"),
         ({"discriminator_clip": -1.0}, "model.discriminator_clip: -1.0"),
         ({"weight_clip": -1.0}, "model.weight_clip: -1.0"),
-        ({"ema_half_life": 0.0}, "model.ema_half_life: 0.0"),
-        ({"ema_half_life": 9.0, "ema_decay": None}, "model.ema_half_life takes the place of a set ema_decay"),
-        ({"ema_ramp": 2.0}, r"model.ema_ramp: 2.0 was found, a number in \[0, 1\]"),
     ],
 )
 def test_numbers_out_of_range(options, told):

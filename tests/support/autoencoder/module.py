@@ -1,7 +1,5 @@
 """The module and its networks."""
 
-import inspect
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -39,15 +37,12 @@ class Autoencoder(Automatic):
 
     def __init__(self, narrow: nn.Module, parts: list[nn.Module], seed: int = 0):
         super().__init__()
-        self.keep_arguments(inspect.currentframe())
+        self.keep_arguments()
         self.monitor = Monitor(["loss"])
         self.narrow, self.parts, self.schedule, self.seed = narrow, nn.ModuleList(parts), None, seed
 
     def configure_optimizers(self):
         return self.create_optimizer(torch.optim.Adam, self.parameters())
-
-    def on_fit_start(self):
-        self.describe()
 
     def _error(self, signals):
         z = self.narrow(signals)
