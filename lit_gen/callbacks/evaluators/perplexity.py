@@ -135,8 +135,9 @@ class Perplexity(Evaluator):
             "reference": data.protocol,
             "versions": versions(),
         }
-        named = [{f"{k}{self._suffix}": v for k, v in part.items()} for part in (values, floors)]
-        return Result(named[0], named[1], record, perfect="the source")
+        values = {f"{name}{self._suffix}": value for name, value in values.items()}
+        floors = {f"{name}{self._suffix.removesuffix('_raw')}": value for name, value in floors.items()}  # no weights
+        return Result(values, floors, record, perfect="the source")
 
 
 @torch.no_grad()
