@@ -53,6 +53,15 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def counts(path: Path) -> bool:
+    """Whether a checkpoint was due by itself; false for one that was only to be there until the next."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return bool(content["boundary"]["counts"])
+    except Exception:
+        return True  # damaged, or of an earlier version: whatever it is, it is not removed for that
+
+
 def refuse_old_paths(content: Any, file: Path) -> None:
     """Refuse what an earlier version wrote, where it names a module of ours that has moved.
 

@@ -42,6 +42,8 @@ class Perplexity(Evaluator):
         UserError: for an option out of range.
     """
 
+    perfect = "the source"
+
     def __init__(
         self,
         every: int = 0,
@@ -52,6 +54,8 @@ class Perplexity(Evaluator):
         batch_size: int | None = None,
     ) -> None:
         super().__init__(every, every_epochs, at_end)
+        # with lightning's validation too, for callbacks that monitor what it logs
+        self.cadence = self.cadence._replace(validation=True)
         at_least(1, f"{self.option}.", context=context, stride=stride, batch_size=batch_size)
         self.context, self.stride, self.batch_size = context, stride, batch_size
         self._window = (0, 0)
@@ -95,11 +99,6 @@ class Perplexity(Evaluator):
         self._window, self._suffix = (context, stride), suffix
         self.title = f"perplexity{self._suffix.replace('_', '-')}"
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate with lightning's validation loop too, for callbacks that monitor what it logs."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._evaluate(trainer, pl_module, "val", trainer.global_step)
-
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Score the split's windows, each on one rank, and add up."""
         data = datasets.text_of(trainer)
@@ -131,7 +130,7 @@ class Perplexity(Evaluator):
             "versions": versions(),
         }
         named = [{f"{k}{self._suffix}": v for k, v in part.items()} for part in (values, floors)]
-        return Result(named[0], named[1], record, perfect="the source")
+        return Result(named[0], named[1], record, perfect=self.perfect)
 
 
 @torch.no_grad()
