@@ -5,11 +5,9 @@ can be made again, the weights cannot. So the checkpoint is written before them,
 checkpoint owes before it trains on: it logs again what a whole record holds, and makes what is missing.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
@@ -17,9 +15,11 @@ from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gen.callbacks import reentry
+from lit_gen.callbacks.failures import refuse_non_finite, saved_at, tell
 from lit_gen.callbacks.moment import NEVER, Cadence, Moment, end_of_step, is_last
 from lit_gen.core import distributed
-from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.errors import UserError
+from lit_gen.core.files import sweep_all
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.runs import directory
 
@@ -137,6 +137,9 @@ class Boundary(Callback):
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
         for part in sorted(self._parts, key=lambda p: not isinstance(p, Stopper)):
             part.begin(trainer, pl_module)
+        if trainer.is_global_zero:
+            for folder in ("", "samples", "eval"):
+                sweep_all(Path(trainer.default_root_dir) / folder, "step=" if folder else directory.METRICS)
         if self._resumed is not None:
             reentry.remember(trainer, self._resumed["memory"], stops=not self._resumed["moment"]["last"])
 
@@ -165,7 +168,7 @@ class Boundary(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say that the step is saved whose validation failed."""
         if trainer.validating and isinstance(exception, Exception) and self._saved(trainer.global_step):
-            _tell(trainer, "the validation")
+            tell(trainer, "the validation")
 
     # ---- a step
 
@@ -176,7 +179,7 @@ class Boundary(Callback):
         savers = [p for p in self._parts if isinstance(p, Saver)]
         risky = bool(due) or at.validates
         if at.stopping or risky or any(saver.cadence.due(at) for saver in savers):
-            _refuse_non_finite(trainer, at.step)
+            refuse_non_finite(trainer)
         for saver in savers:
             counts = saver.cadence.due(at)
             if counts or at.stopping or (risky and saver.before_evaluation):
@@ -200,11 +203,11 @@ class Boundary(Callback):
             derived.make(trainer, module, step)
         except UserError as error:
             if self._saved(step):
-                raise UserError(f"{error}; {_saved_at(trainer)}") from error
+                raise UserError(f"{error}; {saved_at(trainer)}") from error
             raise
         except Exception:
             if self._saved(step):
-                _tell(trainer, type(derived).__name__)
+                tell(trainer, type(derived).__name__)
             raise
         self._made.append(derived)
 
@@ -222,6 +225,7 @@ class Boundary(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV) and saved["rows"] is not None:
                 logger.cut(saved["rows"])
+        reentry.remove_later_files(trainer, at.step)
         for derived in self._derived:
             record = derived.record_of(Path(trainer.default_root_dir), at.step)
             was_due, is_due = derived.cadence.due(at), derived.cadence.due(now)
@@ -245,25 +249,3 @@ def _keeps_state_of_steps(callback: Callback) -> bool:
     return is_overridden("on_train_batch_end", callback, parent=Callback) and any(
         is_overridden(name, callback, parent=Callback) for name in states
     )
-
-
-def _saved_at(trainer: Trainer) -> str:
-    return f"step {trainer.global_step} is saved: lit-gen fit --resume {trainer.default_root_dir}"
-
-
-def _tell(trainer: Trainer, what: str) -> None:
-    if trainer.is_global_zero:
-        print(f"{what} failed; {_saved_at(trainer)}", file=sys.stderr, flush=True)
-
-
-def _refuse_non_finite(trainer: Trainer, step: int) -> None:
-    """Refuse weights that are broken.
-
-    Raises:
-        NonFiniteLossError: if one is NaN or infinite; the last good checkpoint is then left alone.
-    """
-    for name, parameter in trainer.lightning_module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise NonFiniteLossError(
-                f"the weight {name} became NaN or infinite by step {step}; {directory.last_checkpoint_of(trainer)}"
-            )

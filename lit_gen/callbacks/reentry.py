@@ -6,6 +6,7 @@ here go through both, so that monitors, counters and epochs become those of a ru
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import RestartStage, _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+
+from lit_gen.runs import checkpoints, directory
 
 
 class Owed(NamedTuple):
@@ -129,6 +132,22 @@ def remember(trainer: Trainer, memory: dict[str, Any], stops: bool) -> None:
             setattr(monitor, name, value)
     if stops:
         trainer.should_stop = trainer.should_stop or memory["should_stop"]
+
+
+def remove_later_files(trainer: Trainer, step: int) -> None:
+    """Remove what monitors wrote within the run directory after the checkpoint of ``step``: it is written again.
+
+    Their files would else stay beside those of the resumed run, which has other names for what is there already.
+    """
+    run = Path(trainer.default_root_dir).resolve()
+    for monitor in monitors_of(trainer) if trainer.is_global_zero else []:
+        folder = Path(monitor.dirpath or run).resolve()
+        known = {*monitor.best_k_models, monitor.best_model_path, monitor.last_model_path}
+        if folder.is_relative_to(run):
+            others = {p for p in folder.glob("*.ckpt") if str(p) not in known} - set(directory.checkpoints(run))
+            for path in others:
+                if (checkpoints.step_of(path) or -1) >= step:
+                    path.unlink()
 
 
 def monitors_of(trainer: Trainer) -> list[ModelCheckpoint]:

@@ -55,11 +55,22 @@ def read(path: Path) -> dict[str, Any]:
 
 def counts(path: Path) -> bool:
     """Whether a checkpoint was due by itself; false for one that was only to be there until the next."""
+    content = _glance(path)
+    return bool(content.get("boundary", {"counts": True})["counts"])
+
+
+def step_of(path: Path) -> int | None:
+    """The step of a checkpoint; None for a file that is none."""
+    return _glance(path).get("global_step")
+
+
+def _glance(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, its tensors left on the disk; empty for a file that is none."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return bool(content["boundary"]["counts"])
     except Exception:
-        return True  # damaged, or of an earlier version: whatever it is, it is not removed for that
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def refuse_old_paths(content: Any, file: Path) -> None:
