@@ -7,11 +7,12 @@ import functools
 import logging
 import os
 import shutil
+import signal
 
 import pytest
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from support import kills
 from support.gan import build as build_gan
 from support.latent_model import read_once
@@ -28,7 +29,9 @@ from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
 from lit_gen.callbacks.evaluators.perplexity import Perplexity
 from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.callbacks.samples import Samples
+from lit_gen.callbacks.stop import Stop
 from lit_gen.core import files, images
+from lit_gen.core.errors import UserError
 from lit_gen.data.images import mnist
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
@@ -64,39 +67,39 @@ def gan(folder):
 def vae(folder):
     """Validation once per epoch of five steps, where Lightning's monitors act at the end of the epoch."""
     torch.manual_seed(0)
-    networks = [network((1, 28, 28), width=16) for network in (mlp.Encoder, mlp.Decoder)]
+    networks = [network((1, 28, 28), width=8) for network in (mlp.Encoder, mlp.Decoder)]
     adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    model = VAE(*networks, GaussianBottleneck(2), Bernoulli(), optimizer=adam)
+    model = VAE(*networks, GaussianBottleneck(3), Bernoulli(), optimizer=adam)
     monitors = [
-        EarlyStopping("val/elbo", mode="max", patience=2, min_delta=5.0),
+        EarlyStopping("val/rate", patience=2),  # ends the fourth epoch
         ModelCheckpoint(folder / "best", monitor="val/elbo", mode="max", filename="best"),
         ModelCheckpoint(folder / "best", monitor="val/rate", mode="min", save_top_k=2, filename="{epoch}-{step}"),
     ]
     evaluation = ImportanceNLL(samples=2, every_epochs=2, count=64)
-    pictures = LatentPictures(every=4, count=2, paths=1, steps=2, traversals=1, images=64, manifold=2)
-    ours = [Checkpoint(every=10, keep=0), evaluation, pictures]
-    return model, digits(batch_size=800), [*monitors, *ours], {"max_epochs": 4, "limit_val_batches": 2}
+    pictures = LatentPictures(every=10, count=2, paths=1, steps=2, traversals=1, images=64, manifold=2)
+    ours = [Checkpoint(every=4, keep=0), evaluation, pictures]
+    return model, digits(batch_size=800), [*monitors, *ours], {"max_epochs": 6, "limit_val_batches": 2}
 
 
 def lm(folder):
     """Gradients of two batches, early stopping in the middle of an epoch, and texts."""
     data = corpus()
     model = build_lm(data, dropout=0.1)
-    stop = EarlyStopping("val/loss", min_delta=0.05, patience=2)
+    stop = EarlyStopping("val/loss", min_delta=0.3, patience=2)  # ends step 9
     best = ModelCheckpoint(folder / "best", monitor="val/loss", save_last=True)
     ours = [Checkpoint(every=4, keep=1), Samples(every=5, count=2, max_new_tokens=4), Perplexity(every=3)]
-    options = {"accumulate_grad_batches": 2, "max_steps": 40, "val_check_interval": 6, **BY_STEPS}
+    options = {"accumulate_grad_batches": 2, "max_steps": 20, "val_check_interval": 6, **BY_STEPS}
     return model, data, [stop, best, *ours], options
 
 
 FAMILIES = {"gan": gan, "vae": vae, "lm": lm}
 
 
-def train(family, folder, resume=False):
+def train(family, folder, resume=False, extra=()):
     """One process of a run."""
     model, data, callbacks, options = FAMILIES[family](folder)
     trainer = Trainer(
-        accelerator="cpu", logger=[MetricsCSV(str(folder))], callbacks=[Boundary(), *callbacks],
+        accelerator="cpu", logger=[MetricsCSV(str(folder))], callbacks=[Boundary(), *extra, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=3,
         default_root_dir=folder, **{"limit_val_batches": 1, **options},
     )  # fmt: skip
@@ -105,20 +108,19 @@ def train(family, folder, resume=False):
     trainer.fit(model, datamodule=data, ckpt_path=saved[-1] if saved else None)
 
 
-# what happens at the end of a step, in this order: (what is killed, before or after it, which of its calls)
+# what happens at the end of a step, in this order: the function that is killed, before or after it did its work
 POINTS = [
-    (boundary, "refuse_non_finite", "before"),
+    (Boundary, "_cross", "before"),
+    (boundary, "refuse_non_finite", "after"),
     (files, "_rename", "before"),  # the partial file is there
     (Checkpoint, "_write", "after"),
     (Checkpoint, "save", "after"),
     (MetricsCSV, "log_metrics", "after"),
     (base, "save_record", "before"),
     (base, "save_record", "after"),
-    (images, "save_png", "before"),
     (images, "save_png", "after"),
     (samples, "write_whole", "before"),
     (samples, "write_whole", "after"),
-    (ModelCheckpoint, "on_train_batch_end", "before"),
     (ModelCheckpoint, "on_train_batch_end", "after"),
     (EarlyStopping, "_run_early_stopping_check", "before"),
     (EarlyStopping, "_run_early_stopping_check", "after"),
@@ -150,31 +152,87 @@ def undisturbed(tmp_path_factory):
     return of
 
 
+@pytest.fixture
+def resumed(undisturbed, tmp_path):
+    """Run a child in a new folder, then another that resumes it to the end; compare, and return what the first said."""
+
+    def run(family, act, code, where):
+        folder, log = tmp_path / "run", tmp_path / "log"
+        shutil.rmtree(folder, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        found = kills.in_child(lambda: act(folder), log)
+        said = log.read_text(encoding="utf-8")
+        if found == 0 != code:
+            return None  # there is no such call in this family
+        assert found == code, f"{where}: {said}"
+        if not directory.checkpoints(folder):
+            return said  # killed before there was anything to resume
+        found = kills.in_child(lambda: train(family, folder, resume=True), log)
+        assert found == 0, f"{where}: {log.read_text(encoding='utf-8')}"
+        different = kills.differences(undisturbed(family), kills.content(folder))
+        assert not different, f"{where}:\n" + "\n".join(different)
+        return said
+
+    return run
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, undisturbed, tmp_path):
-    expected = undisturbed(family)
-    assert any(name.startswith("best/") for name in expected)
-    assert any(name.startswith("eval/") for name in expected)
+@pytest.mark.parametrize("calls", [(2,), pytest.param((1, 3, 4, 5), marks=pytest.mark.slow)], ids=["second", "others"])
+def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, calls, undisturbed, resumed):
+    folders = {name.split("/")[0] for name in undisturbed(family)}
+    assert folders == {"best", "checkpoints", "eval", "metrics.csv", "samples"}
     killed = 0
     for owner, name, when in POINTS:
-        for count in (1, 3, 4):
-            folder, log = tmp_path / "run", tmp_path / "log"
-            shutil.rmtree(folder, ignore_errors=True)
+        for call in (1,) if name == "on_train_end" else calls:
 
-            def die(owner=owner, name=name, when=when, count=count, folder=folder):
-                kills.kill(owner, name, when, count)
+            def act(folder, owner=owner, name=name, when=when, call=call):
+                kills.kill(owner, name, when, call)
                 train(family, folder)
 
-            code = kills.in_child(die, log)
-            if code == 0:
-                continue
-            where = f"{when} call {count} of {name}"
-            assert code == kills.KILLED, f"{where}: {log.read_text(encoding='utf-8')}"
-            killed += 1
-            if not directory.checkpoints(folder):
-                continue
-            code = kills.in_child(lambda folder=folder: train(family, folder, resume=True), log)
-            assert code == 0, f"{where}: {log.read_text(encoding='utf-8')}"
-            found = kills.differences(expected, kills.content(folder))
-            assert not found, f"{where}:\n" + "\n".join(found)
-    assert killed > 20
+            killed += resumed(family, act, kills.KILLED, f"{when} call {call} of {name}") is not None
+    assert killed >= 15
+
+
+class Ask(Callback):
+    """Send this process a signal in the middle of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("family", "steps"), [("gan", (4, 7, 14)), ("vae", (5, 12, 20)), ("lm", (6, 8, 9))])
+def test_a_stopped_run_leaves_what_the_undisturbed_one_leaves(family, steps, resumed):
+    """At steps of validation, at the last one, and in between."""
+    for step in steps:
+
+        def act(folder, step=step):
+            stop = Stop()
+            train(family, folder, extra=[Ask(step), stop])
+            assert stop.stopped
+            assert [p.name for p in directory.checkpoints(folder)][-1] == f"step={step:08d}.ckpt"
+            assert not [p for p in folder.rglob(f"*step={step:08d}*") if p.suffix != ".ckpt"], "a step that owes all"
+
+        resumed(family, act, 0, f"stopped at {step}")
+
+
+@pytest.mark.parametrize("error", [UserError("the disk has a hole"), RuntimeError("a bug")], ids=["user", "bug"])
+def test_what_fails_after_the_save_costs_nothing(error, resumed):
+    def act(folder):
+        def fail(*arguments):
+            raise error
+
+        FID.measure = fail
+        try:
+            train("gan", folder)
+        finally:
+            assert [p.name for p in directory.checkpoints(folder)] == ["step=00000004.ckpt"]
+
+    said = resumed("gan", act, kills.FAILED, "failed")
+    sentence = (
+        "the disk has a hole; step 4 is saved: " if isinstance(error, UserError) else "FID failed; step 4 is saved: "
+    )
+    assert f"{sentence}lit-gen fit --resume" in said
