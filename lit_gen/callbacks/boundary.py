@@ -5,23 +5,22 @@ can be made again, the weights cannot. So the checkpoint is written before them,
 checkpoint owes before it trains on: it logs again what a whole record holds, and makes what is missing.
 """
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities.exceptions import _TunerExitException
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gen.callbacks import reentry
 from lit_gen.callbacks.failures import refuse_non_finite, saved_at, tell
 from lit_gen.callbacks.moment import NEVER, Cadence, Moment, end_of_step, is_last
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.core.files import sweep_all
 from lit_gen.loggers.csv import MetricsCSV
-from lit_gen.runs import directory
 
 
 class Stopped(_TunerExitException):
@@ -49,12 +48,13 @@ class Saver(Part):
     before_evaluation = False
     """Whether it also saves before evaluations, pictures and validation that are due in between."""
 
-    def save(self, trainer: Trainer, counts: bool) -> None:
+    def save(self, trainer: Trainer, counts: bool, final: bool) -> None:
         """Write the checkpoint of the current step on all ranks together, once.
 
         Args:
             trainer: at the end of a step.
             counts: false for one that the next replaces.
+            final: whether no other follows in this process.
         """
         raise NotImplementedError
 
@@ -68,6 +68,10 @@ class Stopper(Part):
 
     def agreed(self, trainer: Trainer) -> bool:
         """Whether this process ends at this step, the same on all ranks."""
+        raise NotImplementedError
+
+    def interruptible(self, trainer: Trainer) -> AbstractContextManager[None]:
+        """For what is made of a saved step: raises `Stopped` when a signal asks to stop."""
         raise NotImplementedError
 
 
@@ -117,7 +121,7 @@ class Boundary(Callback):
         self._resumed, self._made, self._last = None, [], -1
         reentry.install(trainer).owed = None
         others = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
-        first = [c for c in others if _keeps_state_of_steps(c)]
+        first = [c for c in others if not isinstance(c, Part) and reentry.keeps_state_of_steps(c)]
         trainer.callbacks = [*first, self, *(c for c in others if c not in first)]  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -137,9 +141,6 @@ class Boundary(Callback):
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
         for part in sorted(self._parts, key=lambda p: not isinstance(p, Stopper)):
             part.begin(trainer, pl_module)
-        if trainer.is_global_zero:
-            for folder in ("", "samples", "eval"):
-                sweep_all(Path(trainer.default_root_dir) / folder, "step=" if folder else directory.METRICS)
         if self._resumed is not None:
             reentry.remember(trainer, self._resumed["memory"], stops=not self._resumed["moment"]["last"])
 
@@ -188,28 +189,42 @@ class Boundary(Callback):
             raise Stopped
         for derived in due:
             self._make(derived, trainer, module, at.step)
+        reentry.install(trainer).guard = partial(self._interruptible, trainer) if at.validates else None
 
     def _save(self, saver: Saver, trainer: Trainer, at: Moment, counts: bool, ended: bool) -> None:
         rows = next((logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV)), None)
         moment = at._replace(stopping=False)._asdict()
         self._saving = {"moment": moment, "ended": ended, "counts": counts, "rows": rows}
         try:
-            saver.save(trainer, counts)
+            saver.save(trainer, counts, final=at.stopping or at.last)
         finally:
             self._saving = None
 
     def _make(self, derived: Derived, trainer: Trainer, module: LightningModule, step: int) -> None:
         try:
-            derived.make(trainer, module, step)
+            with self._interruptible(trainer):
+                derived.make(trainer, module, step)
         except UserError as error:
             if self._saved(step):
                 raise UserError(f"{error}; {saved_at(trainer)}") from error
+            raise
+        except Stopped:
             raise
         except Exception:
             if self._saved(step):
                 tell(trainer, type(derived).__name__)
             raise
         self._made.append(derived)
+
+    @contextmanager
+    def _interruptible(self, trainer: Trainer) -> Iterator[None]:
+        """A stop ends what is made of a step that is saved: it is made again."""
+        with ExitStack() as stack:
+            if self._saved(trainer.global_step):
+                for part in self._parts:
+                    if isinstance(part, Stopper):
+                        stack.enter_context(part.interruptible(trainer))
+            yield
 
     def _saved(self, step: int) -> bool:
         return any(p.saved(step) for p in self._parts if isinstance(p, Saver))
@@ -236,16 +251,7 @@ class Boundary(Callback):
                 self._make(derived, trainer, module, at.step)
         if now.last:
             self._last = at.step
+        reentry.install(trainer).guard = partial(self._interruptible, trainer) if at.validates else None
         if not saved["ended"]:
             for monitor in reentry.monitors_of(trainer):  # its turn at the end of a step comes after ours
                 monitor.on_train_batch_end(trainer, module, None, None, trainer.fit_loop.epoch_loop.batch_idx)
-
-
-def _keeps_state_of_steps(callback: Callback) -> bool:
-    """Whether a callback changes, at the end of a step, a state that a checkpoint holds."""
-    if isinstance(callback, LightningCheckpoint | Part):
-        return False
-    states = ("state_dict", "on_save_checkpoint")
-    return is_overridden("on_train_batch_end", callback, parent=Callback) and any(
-        is_overridden(name, callback, parent=Callback) for name in states
-    )

@@ -1,6 +1,7 @@
 """Checkpoints by step, always one at the last step, each complete or absent."""
 
 import contextlib
+import sys
 from pathlib import Path
 
 from lightning import LightningModule, Trainer
@@ -8,7 +9,8 @@ from lightning.pytorch import callbacks
 
 from lit_gen.callbacks.boundary import Saver
 from lit_gen.callbacks.moment import NEVER, Cadence
-from lit_gen.core.files import sweep, whole
+from lit_gen.core import distributed
+from lit_gen.core.files import sweep, sweep_all, whole
 from lit_gen.core.options import at_least
 from lit_gen.runs import checkpoints, directory
 
@@ -34,59 +36,79 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         self.before_evaluation = before_evaluation and enabled
         self.latest: Path | None = None
         self._latest_step = -1
+        self._in_run = False  # or in another run, whose checkpoint this one began with
         self._replaced: set[Path] = set()  # by the next one
+        self._failed = False  # the last attempt
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin anew."""
         super().setup(trainer, pl_module, stage)
-        self.latest, self._latest_step, self._replaced = None, -1, set()
+        self.latest, self._latest_step, self._replaced, self._failed = None, -1, set(), False
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Find what a resumed run's process left, and keep from saving the resumed step a second time."""
         run = Path(trainer.default_root_dir)
+        if trainer.is_global_zero:
+            for folder in ("", "samples", "eval"):
+                sweep_all(run / folder, "step=" if folder else directory.METRICS)
         if trainer.ckpt_path:
             self._latest_step = trainer.global_step
+            self._in_run = Path(trainer.ckpt_path).resolve().parent == (run / directory.CHECKPOINTS).resolve()
             if trainer.is_global_zero:
                 self._replaced = {path for path in directory.checkpoints(run) if not checkpoints.counts(path)}
 
     def saved(self, step: int) -> bool:
-        """Whether there is a checkpoint of that step."""
-        return step == self._latest_step
+        """Whether the run has a checkpoint of that step."""
+        return step == self._latest_step and self._in_run
 
-    def save(self, trainer: Trainer, counts: bool) -> None:
+    def save(self, trainer: Trainer, counts: bool, final: bool) -> None:
         """Write the checkpoint of the current step, on all ranks together; once per step.
 
         Args:
             trainer: at the end of a step.
             counts: false for one that the next replaces.
+            final: whether no other follows in this process.
 
         Raises:
-            OSError: if it cannot be written; names the checkpoint.
+            OSError: names the checkpoint, if it cannot be written and neither could the one before, or it is final.
         """
-        step = trainer.global_step
-        path = Path(trainer.default_root_dir) / directory.CHECKPOINTS / f"step={step:08d}.ckpt"
+        step, run = trainer.global_step, Path(trainer.default_root_dir)
+        path = run / directory.CHECKPOINTS / f"step={step:08d}.ckpt"
         if not self.enabled:
             return
+        replaced = self._replaced
         if step != self._latest_step:
-            self._write(trainer, path)
-            self.latest, self._latest_step = path, step
-            for old in self._replaced:
-                old.unlink(missing_ok=True)
+            failure = self._write(trainer, path)
+            if failure is not None:
+                if self._failed or final:
+                    raise failure
+                self._failed = True
+                if trainer.is_global_zero:
+                    told = f"{path} could not be written ({failure.strerror}); what was saved before is whole"
+                    print(f"{told}, and the run ends if the next cannot be written either", file=sys.stderr, flush=True)
+                return
+            self.latest, self._latest_step, self._in_run, self._failed = path, step, True, False
             self._replaced = {path}
         if counts:
             self._replaced.discard(path)
-        if trainer.is_global_zero and self.keep:
-            counted = [p for p in directory.checkpoints(Path(trainer.default_root_dir)) if p not in self._replaced]
-            for old in counted[: -self.keep]:
+        if trainer.is_global_zero:
+            counted = [p for p in directory.checkpoints(run) if p not in self._replaced | replaced]
+            for old in [*(replaced - {path}), *(counted[: -self.keep] if self.keep else [])]:
                 old.unlink(missing_ok=True)
 
-    def _write(self, trainer: Trainer, path: Path) -> None:
+    def _write(self, trainer: Trainer, path: Path) -> OSError | None:
+        """Write, and say what went wrong with the disk; the same on all ranks."""
+        failure, passed = None, False
         if trainer.is_global_zero:
             sweep(path)  # a run that was killed in the middle of this checkpoint continues from the one before
         try:
             # The other ranks take part in what is collective, rank 0 alone writes; it renames when all are done.
             with whole(path) if trainer.is_global_zero else contextlib.nullcontext(path) as partial:
                 trainer.save_checkpoint(partial)
+                passed = True
         except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        trainer.strategy.barrier("checkpoint")
+            failure = OSError(error.errno, error.strerror, str(path))
+            if not passed:
+                trainer.strategy.barrier("Trainer.save_checkpoint")  # at which lightning left the others waiting
+        found = distributed.broadcast((failure.errno, failure.strerror) if failure is not None else None)
+        return None if found is None else OSError(*found, str(path))

@@ -6,15 +6,17 @@ here go through both, so that monitors, counters and epochs become those of a ru
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import RestartStage, _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gen.runs import checkpoints, directory
 
@@ -34,6 +36,8 @@ class EpochLoop(_TrainingEpochLoop):
     """Lightning's loop over batches, entered at the end of the saved step where something is owed."""
 
     owed: Owed | None = None
+    guard: Callable[[], AbstractContextManager[None]] | None = None
+    """Around the validation that follows a step."""
     _validates: bool | None = None
 
     def run(self, data_fetcher: _DataFetcher) -> None:
@@ -62,6 +66,12 @@ class EpochLoop(_TrainingEpochLoop):
                 break
             finally:
                 self.on_iteration_done()
+
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        """Validate, and whatever else follows a batch."""
+        guard, self.guard = self.guard or nullcontext, None
+        with guard():
+            super().on_advance_end(data_fetcher)
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
         return super()._should_check_val_fx(data_fetcher) if self._validates is None else self._validates
@@ -153,3 +163,13 @@ def remove_later_files(trainer: Trainer, step: int) -> None:
 def monitors_of(trainer: Trainer) -> list[ModelCheckpoint]:
     """Lightning's own checkpoint callbacks."""
     return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+
+
+def keeps_state_of_steps(callback: Callback) -> bool:
+    """Whether a callback, other than one that saves, changes a state of its own at the end of a step."""
+    if isinstance(callback, Checkpoint):
+        return False
+    states = ("state_dict", "on_save_checkpoint")
+    return is_overridden("on_train_batch_end", callback, parent=Callback) and any(
+        is_overridden(name, callback, parent=Callback) for name in states
+    )

@@ -1,12 +1,14 @@
 """Stopping between two steps: Ctrl-C, SIGTERM and SLURM's warning finish the step, save, and say how to continue."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 import torch
 from lightning import LightningModule, Trainer
 
-from lit_gen.callbacks.boundary import Stopper
+from lit_gen.callbacks.boundary import Stopped, Stopper
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least
@@ -57,13 +59,37 @@ class Stop(Stopper):
             if slurm.job_name() is not None:
                 signals.listen(signals.REQUEUE)
 
-    def agreed(self, trainer: Trainer) -> bool:
-        """Whether any rank was asked to stop, which then holds for all of them."""
+    def agreed(self, trainer: Trainer, now: bool = False) -> bool:
+        """Whether any rank was asked to stop, which then holds for all of them.
+
+        Args:
+            trainer: at the end of a step.
+            now: whether the ranks ask each other though it is not yet time to.
+        """
         step = trainer.global_step
-        if not signals.asked() if trainer.world_size == 1 else step < self._exchange_at:
+        if not signals.asked() if trainer.world_size == 1 else step < self._exchange_at and not now:
             return False
         self.stopped = self._agree(step, trainer.strategy.root_device)
         return self.stopped
+
+    @contextlib.contextmanager
+    def interruptible(self, trainer: Trainer) -> Iterator[None]:
+        """End what is done in the block when a signal comes; of several ranks none can leave alone: they ask before it.
+
+        Raises:
+            Stopped: then.
+        """
+        if trainer.world_size > 1:
+            if self.agreed(trainer, now=True):
+                raise Stopped
+            yield
+            return
+        try:
+            with signals.interrupting():
+                yield
+        except signals.Interrupted:
+            self.stopped, self.requeue = True, signals.requeue_asked()
+            raise Stopped from None
 
     def _agree(self, step: int, device: torch.device) -> bool:
         """Whether any rank was asked to stop; also decides when to exchange again, the same on all ranks."""

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ from lit_gen.core import files, images
 from lit_gen.core.errors import UserError
 from lit_gen.data.images import mnist
 from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.models.gan.module import GAN
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
 from lit_gen.models.vae import mlp
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
@@ -217,6 +219,59 @@ def test_a_stopped_run_leaves_what_the_undisturbed_one_leaves(family, steps, res
             assert not [p for p in folder.rglob(f"*step={step:08d}*") if p.suffix != ".ckpt"], "a step that owes all"
 
         resumed(family, act, 0, f"stopped at {step}")
+
+
+@pytest.mark.parametrize("owner", [FID, Samples, EarlyStopping, GAN], ids=lambda owner: owner.__name__)
+def test_a_stop_ends_what_is_made_of_a_saved_step(owner, resumed):
+    """In an evaluation, in a picture, in a validation, and between the validation and its monitor."""
+    name = {FID: "measure", Samples: "_draw", EarlyStopping: "on_validation_end", GAN: "validation_step"}[owner]
+    step = 3 if owner is Samples else 4
+
+    def act(folder):
+        def slow(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+        setattr(owner, name, slow)
+        stop, began = Stop(), time.monotonic()
+        train("gan", folder, extra=[stop])
+        assert stop.stopped
+        assert time.monotonic() - began < 30
+        assert [p.name for p in directory.checkpoints(folder)] == [f"step={step:08d}.ckpt"]
+        assert (owner is FID) == (not (folder / "eval").exists() and step == 4)
+
+    assert "SIGTERM: the step is saved, stopping" in resumed("gan", act, 0, "stopped")
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_second_time(failing, resumed):
+    """The system refuses files of more than 4 kB, from the second checkpoint on."""
+
+    def act(folder):
+        import resource
+
+        original, calls = Checkpoint._write, [0]
+
+        def limited(self, trainer, path):
+            calls[0] += 1
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            if 2 <= calls[0] < 2 + failing:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+            try:
+                return original(self, trainer, path)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+        Checkpoint._write = limited
+        try:
+            train("gan", folder)
+        finally:
+            if failing == 2:
+                assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
+
+    said = resumed("gan", act, 0 if failing == 1 else kills.FAILED, "a save failed")
+    assert said.count("step=00000004.ckpt could not be written (File too large); what was saved before is whole") == 1
+    assert said.count("OSError: [Errno 27] File too large: ") == failing - 1
 
 
 @pytest.mark.parametrize("error", [UserError("the disk has a hole"), RuntimeError("a bug")], ids=["user", "bug"])
