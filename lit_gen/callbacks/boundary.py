@@ -119,7 +119,8 @@ class Boundary(Callback):
         if stage != "fit":
             return
         self._resumed, self._made, self._last = None, [], -1
-        reentry.install(trainer).owed = None
+        loop = reentry.install(trainer)
+        loop.owed = loop.guard = None
         others = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
         first = [c for c in others if not isinstance(c, Part) and reentry.keeps_state_of_steps(c)]
         trainer.callbacks = [*first, self, *(c for c in others if c not in first)]  # type: ignore[attr-defined]

@@ -123,7 +123,7 @@ _OF_MONITORS = ("current_score", "_last_global_step_saved", "_last_checkpoint_sa
 
 def memory_of(trainer: Trainer) -> dict[str, Any]:
     """What Lightning's checkpoints leave out: the last values of what is monitored, and how a monitor stands."""
-    metrics = {name: value.detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
+    metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
     monitors = {c.state_key: {name: getattr(c, name) for name in _OF_MONITORS} for c in monitors_of(trainer)}
     return {"callback_metrics": metrics, "monitors": monitors, "should_stop": trainer.should_stop}
 

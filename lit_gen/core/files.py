@@ -71,6 +71,13 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
         _flush_folder(path.parent)
 
 
+def set_aside(path: Path, suffix: str) -> Path:
+    """Give a file a longer name, under which nothing looks for it, and return that."""
+    aside = path.with_name(f"{path.name}{suffix}")
+    _rename(path, aside)
+    return aside
+
+
 def sweep(path: Path) -> None:
     """Remove what killed writers of ``path`` have left; one that still writes it fails when it is done."""
     _sweep(path.parent, glob.escape(_short(path.name)))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
+from lit_gen.core import files
 from lit_gen.core.errors import UserError, note
 from lit_gen.runs import directory, slurm
 
@@ -52,9 +53,7 @@ def newest(run: Path, set_aside: bool = False) -> Path:
     for path in reversed(found):
         if (reason := damage(path)) is None:
             for bad in damaged if slurm.rank() == 0 else ():
-                aside = f" and was set aside as {bad.name}.damaged" if set_aside else ""
-                if set_aside:
-                    bad.replace(bad.with_name(f"{bad.name}.damaged"))
+                aside = f" and was set aside as {files.set_aside(bad, '.damaged').name}" if set_aside else ""
                 note(f"{bad} is damaged ({damaged[bad]}){aside}; {path.name}, the one before it, is used")
             return path
         damaged[path] = reason
