@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch import Callback
 from torch import Tensor
 
+from lit_gen.callbacks.boundary import Derived
 from lit_gen.callbacks.evaluators.posteriors import held_out, refuse_without_labels, refuse_without_latents, seed_of
-from lit_gen.callbacks.steps import completes_step
+from lit_gen.callbacks.moment import Cadence
 from lit_gen.core import data as datasets
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
@@ -21,7 +20,7 @@ from lit_gen.loggers.publish import send_picture
 from lit_gen.protocols.latents import LatentVariableModel
 
 
-class LatentPictures(Callback):
+class LatentPictures(Derived):
     """Write ``samples/step=00000200-reconstructions.png`` and its like every so many steps and at the last one.
 
     - ``reconstructions``: pairs of a held-out image and, touching it at its right, its reconstruction.
@@ -48,6 +47,8 @@ class LatentPictures(Callback):
         UserError: for a number out of range.
     """
 
+    after_evaluations = True
+
     def __init__(
         self,
         every: int = 0,
@@ -64,7 +65,8 @@ class LatentPictures(Callback):
         at_least(2, f"{self.option}.", steps=steps, images=images)
         self.every, self.count, self.paths, self.steps = every, count, paths, steps
         self.traversals, self.images, self.manifold = traversals, images, manifold
-        self._latest_step = -1
+        self.cadence = Cadence(every)
+        self._names: list[str] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find what cannot work before the first step.
@@ -72,6 +74,7 @@ class LatentPictures(Callback):
         Raises:
             UserError: for a model without latents, or data without held-out pictures or labels that it needs.
         """
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
         data = refuse_without_latents(self.option, trainer, pl_module)
@@ -84,42 +87,46 @@ class LatentPictures(Callback):
                 f"{self.option}: {type(data).__name__} holds {shape}, images of 1 or 3 channels are expected"
             )
         refuse_without_labels(self.option, data, pl_module, found)
-        self._latest_step = -1
+        assert isinstance(pl_module, LatentVariableModel)
+        self._names = ["reconstructions", "interpolations", "traversals"]
+        self._names += ["scatter", "manifold"] if pl_module.latent_dim == 2 else []
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw when the step is due."""
-        if self.every and completes_step(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            self._draw(trainer, pl_module)
+    def record_of(self, run: Path, step: int) -> Path:
+        """The picture that is drawn last."""
+        return self._path(run, step, self._names[-1])
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the last step."""
-        self._draw(trainer, pl_module)
-
-    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
-        step = trainer.global_step
-        if step == self._latest_step or not trainer.is_global_zero:
+    def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        """Draw on the first rank."""
+        if not trainer.is_global_zero:
             return
-        self._latest_step = step
         with exact_math(module.device), evaluation_mode(module):
-            for name, picture in self._pictures(trainer, module):
-                path = Path(trainer.default_root_dir) / "samples" / f"step={step:08d}-{name}.png"
-                pictures.save_png(picture, path)
+            for name, picture in zip(self._names, self._pictures(trainer, module), strict=True):
+                pictures.save_png(picture, self._path(Path(trainer.default_root_dir), step, name))
                 send_picture(trainer, name, picture)
 
-    def _pictures(self, trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, Tensor]]:
-        """Each picture by its name, uint8 (C, H, W)."""
+    def replay(self, trainer: Trainer, module: LightningModule, record: Path) -> None:
+        """Send to the loggers what lies in the files."""
+        if trainer.is_global_zero:
+            for name in self._names:
+                path = self._path(Path(trainer.default_root_dir), trainer.global_step, name)
+                send_picture(trainer, name, pictures.load_png(path))
+
+    @staticmethod
+    def _path(run: Path, step: int, name: str) -> Path:
+        return run / "samples" / f"step={step:08d}-{name}.png"
+
+    def _pictures(self, trainer: Trainer, module: LightningModule) -> Iterator[Tensor]:
+        """Each picture, uint8 (C, H, W), in the order of the names."""
         assert isinstance(module, LatentVariableModel)
         _, images = held_out(datasets.images_of(trainer))
         encoded = Encoded(module, images, seed_of(module), "pictures", module.device)
-        yield "reconstructions", latent_plots.reconstructions(encoded, chosen_rows(images, self.count))
+        yield latent_plots.reconstructions(encoded, chosen_rows(images, self.count))
         ends = chosen_rows(images, 2 * self.paths)
         start, end = ends.chunk(2)  # sets are often sorted by class: halves apart are of different ones
-        yield "interpolations", latent_plots.interpolations(encoded, start[: len(end)], end, self.steps)
+        yield latent_plots.interpolations(encoded, start[: len(end)], end, self.steps)
         latents = latent_plots.latents_of(encoded, chosen_rows(images, self.images))
         row = chosen_rows(images, 1)
-        yield "traversals", latent_plots.traversals(encoded, row, latents, self.traversals, self.steps)
+        yield latent_plots.traversals(encoded, row, latents, self.traversals, self.steps)
         if module.latent_dim == 2:
-            yield "scatter", latent_plots.scatter(latents)
-            yield "manifold", latent_plots.manifold(encoded, row, self.manifold)
+            yield latent_plots.scatter(latents)
+            yield latent_plots.manifold(encoded, row, self.manifold)

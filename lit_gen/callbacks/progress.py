@@ -33,6 +33,7 @@ class ProgressLine(ProgressBar):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._next = 0.0
+        self._running = False
 
     def disable(self) -> None:
         """Called by lightning on ranks other than 0."""
@@ -40,6 +41,7 @@ class ProgressLine(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin timing, and show the bar."""
+        self._running = True
         self._began, self._first_step = time.monotonic(), trainer.global_step
         self._next = self._began + (self.refresh if sys.stderr.isatty() else 1.0)
         if self.enabled and trainer.is_global_zero and sys.stderr.isatty():
@@ -70,8 +72,11 @@ class ProgressLine(ProgressBar):
             self._next = now + self.every
             print(f"{_step(trainer)}  {self._text(trainer)}", file=sys.stderr, flush=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Show the last step, and leave the bar where it stands."""
+        if not self._running:
+            return
+        self._running = False
         self._measure(trainer, time.monotonic())
         if self._bar is None and self.enabled and trainer.is_global_zero:
             print(f"{_step(trainer)}  {self._text(trainer)}", file=sys.stderr, flush=True)
@@ -79,6 +84,7 @@ class ProgressLine(ProgressBar):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
+        self._running = False
         self._close(trainer)
 
     def _close(self, trainer: Trainer) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gen.callbacks.steps import completes_step
+from lit_gen.callbacks.boundary import Derived
+from lit_gen.callbacks.moment import NEVER, Cadence
 from lit_gen.core import data as datasets
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import under
@@ -20,10 +20,11 @@ from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.directory import SEPARATOR
 
 MOST_COLUMNS = 20  # of a grid with a class per column
+POINTS = (2, 1, 1)  # the shape of samples that a scatter plot shows; no logger gets it
 MOST_POINTS = 2000  # of the data, behind those of the model
 
 
-class Samples(Callback):
+class Samples(Derived):
     """Write ``samples/step=00000200.png`` every so many steps and at the last one, and send it to the loggers.
 
     Images are laid out in a grid, of a conditional model with one class per column; points of a two-dimensional set
@@ -38,6 +39,8 @@ class Samples(Callback):
         enabled: false writes none at all.
     """
 
+    after_evaluations = True
+
     def __init__(
         self,
         every: int = 200,
@@ -51,24 +54,31 @@ class Samples(Callback):
         self.every, self.count, self.enabled = every, count, enabled
         self.prompt, self.max_new_tokens = prompt, max_new_tokens
         self.latest: Path | None = None
-        self._latest_step = -1
+        self._suffix = ".png"
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Find a prompt that cannot be encoded before the first step."""
-        if self.enabled and isinstance(pl_module, TextGenerator) and pl_module.tokenizer is not None:
+        writes = isinstance(module, TextGenerator) and module.tokenizer is not None
+        draws = isinstance(module, ImageGenerator)
+        self.cadence = Cadence(self.every) if self.enabled and (writes or draws) else NEVER
+        self._suffix = ".png" if draws else ".txt"
+        if self.enabled and isinstance(module, TextGenerator) and module.tokenizer is not None:
             with under("samples.prompt: "):
-                pl_module.tokenizer.encode(self.prompt)
+                module.tokenizer.encode(self.prompt)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw when the step is due."""
-        if self.every and completes_step(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            self._draw(trainer, pl_module)
+    def record_of(self, run: Path, step: int) -> Path:
+        """The picture, or the texts."""
+        return run / "samples" / f"step={step:08d}{self._suffix}"
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the last step."""
-        self._draw(trainer, pl_module)
+    def replay(self, trainer: Trainer, module: LightningModule, record: Path) -> None:
+        """Send to the loggers what lies in the file."""
+        if not trainer.is_global_zero:
+            return
+        self.latest = record
+        if self._suffix == ".txt":
+            send_texts(trainer, "samples", record.read_text(encoding="utf-8").removesuffix("\n").split(SEPARATOR))
+        elif tuple(datasets.data_of(trainer).facts().get("shape") or ()) != POINTS:
+            send_picture(trainer, "samples", pictures.load_png(record))
 
     def on_predict_batch_end(
         self,
@@ -85,21 +95,21 @@ class Samples(Callback):
             for index, image in zip(batch.indices.tolist(), pictures.quantize(outputs), strict=True):
                 pictures.save_png(image, folder / f"{index:06d}.png")
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        step = trainer.global_step
-        due = self.enabled and step != self._latest_step
-        if not (due and trainer.is_global_zero):
+    def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        """Draw on the first rank."""
+        if not trainer.is_global_zero:
             return
-        self._latest_step = step
-        if isinstance(pl_module, TextGenerator):
-            self._write(trainer, pl_module)
-        if not isinstance(pl_module, ImageGenerator):
-            return
-        path = Path(trainer.default_root_dir) / "samples" / f"step={step:08d}.png"
-        classes: int | None = getattr(pl_module, "num_classes", None)
+        if isinstance(module, TextGenerator):
+            self._write(trainer, module)
+        if isinstance(module, ImageGenerator):
+            self._draw(trainer, module, step)
+
+    def _draw(self, trainer: Trainer, module: ImageGenerator, step: int) -> None:
+        path = self.record_of(Path(trainer.default_root_dir), step)
+        classes: int | None = getattr(module, "num_classes", None)
         labels = None if classes is None else torch.arange(self.count) % classes
-        images = pl_module.sample(torch.arange(self.count), labels=labels)
-        if images.shape[1:] == (2, 1, 1):
+        images = module.sample(torch.arange(self.count), labels=labels)
+        if images.shape[1:] == POINTS:
             data = datasets.data_of(trainer)
             behind = data.split("val").images[:MOST_POINTS] if datasets.has_images(data) else None
             pictures.save_scatter(images, path, behind)
@@ -116,7 +126,7 @@ class Samples(Callback):
             return
         (texts,) = module.write([self.prompt], n=self.count, max_new_tokens=self.max_new_tokens)
         texts = [self.prompt + text for text in texts]
-        path = Path(trainer.default_root_dir) / "samples" / f"step={trainer.global_step:08d}.txt"
+        path = self.record_of(Path(trainer.default_root_dir), trainer.global_step)
         write_whole(path, SEPARATOR.join(texts) + "\n")
         send_texts(trainer, "samples", texts)
         print(f"--- step {trainer.global_step}\n{texts[0]}\n---", flush=True)

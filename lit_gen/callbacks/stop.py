@@ -1,14 +1,14 @@
 """Stopping between two steps: Ctrl-C, SIGTERM and SLURM's warning finish the step, save, and say how to continue."""
 
+import contextlib
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch import Callback
 
-from lit_gen.callbacks.steps import completes_step
+from lit_gen.callbacks.boundary import Stopped, Stopper
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least
@@ -18,7 +18,7 @@ SECONDS = 1.0
 """Ranks ask each other about as often as this, where ``agree_every`` steps take longer."""
 
 
-class Stop(Callback):
+class Stop(Stopper):
     """Act at a step boundary on what a signal asked for, on all ranks at the same step.
 
     A second Ctrl-C stops at once. Nothing is saved inside the handler: it may run between the two networks' updates.
@@ -34,13 +34,13 @@ class Stop(Callback):
         at_least(1, "stop.", agree_every=agree_every)
         self.agree_every = agree_every
         self.stopped = False
-        """Whether this run was stopped by a signal before its last step."""
+        """Whether a signal stopped this run."""
         self.requeue = False
         """Whether it was SLURM that asked, which wants the job back in its queue."""
         self._exchange_at = 0
         self._exchanged = (0, 0.0)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Listen, and see that all ranks start from the same step.
 
         Raises:
@@ -59,26 +59,37 @@ class Stop(Callback):
             if slurm.job_name() is not None:
                 signals.listen(signals.REQUEUE)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop here if any rank was asked to."""
+    def agreed(self, trainer: Trainer, now: bool = False) -> bool:
+        """Whether any rank was asked to stop, which then holds for all of them.
+
+        Args:
+            trainer: at the end of a step.
+            now: whether the ranks ask each other though it is not yet time to.
+        """
         step = trainer.global_step
-        alone = trainer.world_size == 1
-        if not completes_step(trainer, batch_idx) or (not signals.asked() if alone else step < self._exchange_at):
+        if not signals.asked() if trainer.world_size == 1 else step < self._exchange_at and not now:
+            return False
+        self.stopped = self._agree(step, trainer.strategy.root_device)
+        return self.stopped
+
+    @contextlib.contextmanager
+    def interruptible(self, trainer: Trainer) -> Iterator[None]:
+        """End what is done in the block when a signal comes; of several ranks none can leave alone: they ask before it.
+
+        Raises:
+            Stopped: then.
+        """
+        if trainer.world_size > 1:
+            if self.agreed(trainer, now=True):
+                raise Stopped
+            yield
             return
-        if self._agree(step, trainer.strategy.root_device) and not self.stopped:
-            self.stopped = True
-            # Lightning validates whenever it stops early: a row that the undisturbed run does not have
-            loop = trainer.fit_loop
-            assert loop._data_fetcher is not None
-            if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
-                trainer.limit_val_batches = 0
-            trainer.should_stop = True
-            for checkpoint in trainer.checkpoint_callbacks:
-                save = getattr(checkpoint, "save", None)
-                if save is not None:
-                    save(trainer)
+        try:
+            with signals.interrupting():
+                yield
+        except signals.Interrupted:
+            self.stopped, self.requeue = True, signals.requeue_asked()
+            raise Stopped from None
 
     def _agree(self, step: int, device: torch.device) -> bool:
         """Whether any rank was asked to stop; also decides when to exchange again, the same on all ranks."""

@@ -18,6 +18,9 @@ _WHOLE = "what was saved before is whole"
 _FILES = {
     errno.ENOSPC: f"the disk is full; {_WHOLE}",
     errno.EDQUOT: f"the disk quota is used up; {_WHOLE}",
+    errno.EFBIG: f"the file is larger than the system allows (ulimit -f); {_WHOLE}",
+    errno.EIO: f"the disk failed; {_WHOLE}",
+    errno.ESTALE: f"the network file system lost the file; {_WHOLE}",
     errno.EROFS: f"the disk is read-only; {_WHOLE}",
     errno.ENOENT: "no such file, or no such folder to write into",
     errno.EACCES: "permission was denied",

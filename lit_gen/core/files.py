@@ -62,9 +62,25 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
         _flush_folder(path.parent)
 
 
+def set_aside(path: Path, suffix: str) -> Path:
+    """Give a file a longer name, under which nothing looks for it, and return that."""
+    aside = path.with_name(f"{path.name}{suffix}")
+    _rename(path, aside)
+    return aside
+
+
 def sweep(path: Path) -> None:
     """Remove what killed writers of ``path`` have left; one that still writes it fails when it is done."""
-    for left in path.parent.glob(f".{glob.escape(_short(path.name))}.{'?' * 16}{PARTIAL}*"):
+    _sweep(path.parent, glob.escape(_short(path.name)))
+
+
+def sweep_all(folder: Path, beginning: str) -> None:
+    """Remove what killed writers of any file have left whose name begins so."""
+    _sweep(folder, f"{glob.escape(beginning)}*")
+
+
+def _sweep(folder: Path, names: str) -> None:
+    for left in folder.glob(f".{names}.{'?' * 16}{PARTIAL}*"):
         with contextlib.suppress(OSError):
             left.unlink()
 

@@ -46,6 +46,13 @@ def save_png(image: Tensor, path: Path, flush: bool = True) -> None:
         picture.save(partial, format="PNG")
 
 
+def load_png(path: Path) -> Tensor:
+    """The picture that `save_png` wrote, uint8 (C, H, W)."""
+    with Image.open(path) as image:
+        array = torch.from_numpy(np.array(image))
+    return array[None] if array.ndim == 2 else array.permute(2, 0, 1)
+
+
 def of_figure(figure: "Figure") -> Tensor:
     """A matplotlib figure as a picture, uint8 (3, H, W)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -41,7 +41,7 @@ class RunLogger(Logger):
 
 
 class MetricsCSV(RunLogger):
-    """``metrics.csv``: append-only, flushed per row, cut back to the checkpoint's step on resume.
+    """``metrics.csv``: append-only, flushed per row, cut back to the checkpoint's rows on resume.
 
     A new column is appended to the header by rewriting the file atomically; values that a row lacks are empty.
 
@@ -53,6 +53,13 @@ class MetricsCSV(RunLogger):
         super().__init__(save_dir)
         self._path = self._folder / METRICS
         self._header: list[str] | None = None
+        self._rows = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        self._open()
+        return self._rows
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration lies beside the file, in config.yaml."""
@@ -62,8 +69,8 @@ class MetricsCSV(RunLogger):
         if _rank() != 0:
             return
         row = {"step": str(step), **{k: repr(float(v)) for k, v in metrics.items() if k != "epoch"}}
-        if self._header is None:
-            self._header, _ = self._read()
+        self._open()
+        assert self._header is not None
         missing = [name for name in row if name not in self._header]
         if missing:
             _, rows = self._read()
@@ -71,13 +78,22 @@ class MetricsCSV(RunLogger):
             self._rewrite(rows)
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self._header, restval="").writerow(row)
+        self._rows += 1
 
-    def cut(self, step: int) -> None:
-        """Drop the rows after ``step``, and a row that a kill cut short: the resumed run writes them again."""
+    def cut(self, rows: int) -> None:
+        """Keep the first rows, and of the columns those with a value: the resumed run writes the rest again."""
         if not self._path.is_file() or _rank() != 0:
             return
-        self._header, rows = self._read()
-        self._rewrite([r for r in rows if r["step"].isdigit() and int(r["step"]) <= step])
+        header, found = self._read()
+        found = found[:rows]
+        self._header = [name for name in header if name == "step" or any(row[name] for row in found)]
+        self._rows = len(found)
+        self._rewrite([{name: row[name] for name in self._header} for row in found])
+
+    def _open(self) -> None:
+        if self._header is None:
+            self._header, found = self._read()
+            self._rows = len(found)
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self._path.is_file():

@@ -60,20 +60,21 @@ class WeightsAndBiases(RunLogger):
         self.options = Options(project, entity, name, group, tags, mode, system_metrics, start_timeout, finish_timeout)
         self._config: dict[str, Any] | None = None
         self._first_step = 0
-        self._stopped: Callable[[], bool] = lambda: False
+        self._stopped: Callable[[], int] = lambda: 0
         self._client: Client | None = None
         self._ended = False
         self._step = -1
         self._row: dict[str, Any] = {}  # of that step
         self._protocols: dict[str, Any] = {}
 
-    def expect(self, config: str, first_step: int, stopped: Callable[[], bool]) -> None:
+    def expect(self, config: str, first_step: int, stopped: Callable[[], int]) -> None:
         """What the command line knows before the fit.
 
         Args:
             config: the resolved configuration, YAML.
             first_step: where a resumed run continues; what the log has up to there is sent again where it is missing.
-            stopped: whether a signal ended the fit.
+            stopped: the step at which a signal ended the fit, 0 if none did: its row is left to the resumed run, which
+                adds evaluations and validation, and W&B never changes a row.
         """
         self._config, self._first_step, self._stopped = yaml.safe_load(config), first_step, stopped
 
@@ -121,7 +122,8 @@ class WeightsAndBiases(RunLogger):
         """Send the last row and end, in bounded time."""
         if self._client is None or self._ended:
             return
-        self._guarded(self._flush)
+        if self._step != self._stopped():
+            self._guarded(self._flush)
         self._ended = True
         code = 0 if status == "success" else 1
         try:

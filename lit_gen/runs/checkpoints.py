@@ -3,6 +3,9 @@
 import pickle
 import pkgutil
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,10 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
-from lit_gen.core.errors import UserError
+from lit_gen.core import files
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import RENAMED
-from lit_gen.runs import directory
+from lit_gen.runs import directory, slurm
 
 
 def resolve(path: Path) -> Path:
@@ -30,28 +34,86 @@ def resolve(path: Path) -> Path:
     )
     if of_that_name:
         path = max(of_that_name, key=lambda run: (run / directory.CONFIG).stat().st_mtime)
-    return directory.latest_checkpoint(path)
+    return newest(path)
+
+
+def newest(run: Path, set_aside: bool = False) -> Path:
+    """The newest checkpoint of a run that is whole; says which newer ones are damaged.
+
+    Args:
+        run: the run directory.
+        set_aside: rename the damaged ones, so that what is written from here on stands beside none of them.
+
+    Raises:
+        UserError: if there is none.
+    """
+    found = directory.checkpoints(directory.find(run))
+    damaged: dict[Path, str] = {}
+    if not found:
+        raise UserError(f"{run} holds no checkpoint yet, so there is nothing to continue or to sample from")
+    for path in reversed(found):
+        if (reason := damage(path)) is None:
+            for bad in damaged if slurm.rank() == 0 else ():
+                aside = f" and was set aside as {files.set_aside(bad, '.damaged').name}" if set_aside else ""
+                note(f"{bad} is damaged ({damaged[bad]}){aside}; {path.name}, the one before it, is used")
+            return path
+        damaged[path] = reason
+    raise UserError(f"{found[-1]} is damaged ({damaged[found[-1]]}), and the run has no older checkpoint that is whole")
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's bytes; None if it is as it was written.
+
+    A checkpoint is a zip archive with a check sum of each part.
+    """
+    if path.stat().st_size == 0:
+        return "it is empty"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, zlib.error, struct.error, NotImplementedError, ValueError) as error:
+        return f"it is truncated or is no checkpoint: {error}"
+    return None if bad is None else f"the check sum of its part {bad} is wrong"
 
 
 def read(path: Path) -> dict[str, Any]:
     """A checkpoint's content, its tensors on the CPU; no code of the file is ever run.
 
     Raises:
-        UserError: if the file is truncated or is no checkpoint.
+        UserError: if the file is damaged or is no checkpoint.
     """
+    if (reason := damage(path)) is not None:
+        raise UserError(f"{path} is damaged ({reason}); an older checkpoint of the run may lie beside it")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise UserError(
-            f"{path} is truncated or is no checkpoint ({str(error).splitlines()[0][:120]}); "
-            f"an older one of the run may lie beside it: delete this one to continue from that"
-        ) from None
+        raise UserError(f"{path} is no checkpoint ({str(error).splitlines()[0][:120]})") from None
     if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
         raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
     refuse_old_paths(content.get("hyper_parameters"), path)
     return content
+
+
+def counts(path: Path) -> bool:
+    """Whether a checkpoint was due by itself; false for one that was only to be there until the next."""
+    content = _glance(path)
+    return bool(content.get("boundary", {"counts": True})["counts"])
+
+
+def step_of(path: Path) -> int | None:
+    """The step of a checkpoint; None for a file that is none."""
+    return _glance(path).get("global_step")
+
+
+def _glance(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, its tensors left on the disk; empty for a file that is none."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def refuse_old_paths(content: Any, file: Path) -> None:

@@ -106,18 +106,6 @@ def find(path: Path) -> Path:
     return path
 
 
-def latest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run.
-
-    Raises:
-        UserError: if the run has none.
-    """
-    found = checkpoints(find(run))
-    if not found:
-        raise UserError(f"{run} holds no checkpoint yet, so there is nothing to continue or to sample from")
-    return found[-1]
-
-
 def last_checkpoint_of(trainer: Trainer) -> str:
     """A clause that names the last checkpoint this trainer wrote, for error messages."""
     latest = next(filter(None, (getattr(c, "latest", None) for c in trainer.checkpoint_callbacks)), None)

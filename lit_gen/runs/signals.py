@@ -3,11 +3,12 @@
 Imports nothing but the standard library: a signal that arrives while torch is being imported must find its handler.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lit_gen.runs import slurm
@@ -18,6 +19,7 @@ REQUEUE = "SIGUSR1"
 """What ``#SBATCH --signal`` sends before the time limit or a preemption: stop, and put the job back into the queue."""
 
 _asked: list[str] = []
+_interrupts = False
 _before: dict[int, Handler] = {}
 
 
@@ -54,6 +56,27 @@ def requeue_asked() -> bool:
     return _asked == [REQUEUE] * len(_asked) and bool(_asked)
 
 
+class Interrupted(BaseException):
+    """A signal asked to stop while nothing was done that could not be done again."""
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+    """For what can be done again: a signal that comes meanwhile, or came before, ends the block at once.
+
+    Raises:
+        Interrupted: then, wherever the block is. Whatever it was writing is as if the process had been killed.
+    """
+    global _interrupts
+    if asked():
+        raise Interrupted
+    _interrupts = True
+    try:
+        yield
+    finally:
+        _interrupts = False
+
+
 def _ask(number: int, frame: types.FrameType | None) -> None:
     if _asked and number == signal.SIGINT:
         raise KeyboardInterrupt("second")
@@ -61,8 +84,11 @@ def _ask(number: int, frame: types.FrameType | None) -> None:
     _asked.append(name)
     if slurm.rank() == 0:
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        message = f"\n{name}: finishing the step and saving{again}\n"
+        doing = "the step is saved, stopping" if _interrupts else "finishing the step and saving"
+        message = f"\n{name}: {doing}{again}\n"
         try:  # print() cannot be entered twice, and the signal may have come in the middle of one
             os.write(sys.stderr.fileno(), message.encode())
         except (OSError, ValueError, AttributeError):  # a notebook's has no file
             print(message, file=sys.stderr, flush=True)
+    if _interrupts:
+        raise Interrupted

@@ -171,8 +171,8 @@ def test_bad_checkpoints(lit_gen, tmp_path, trained):
     (tmp_path / "text.ckpt").write_text("hello", encoding="utf-8")
     torch.save({"weights": 1}, tmp_path / "other.ckpt")
     for name, told in (
-        ("cut.ckpt", "cut.ckpt is truncated or is no checkpoint"),
-        ("text.ckpt", "text.ckpt is truncated or is no checkpoint"),
+        ("cut.ckpt", "cut.ckpt is damaged (it is truncated or is no checkpoint: File is not a zip file)"),
+        ("text.ckpt", "text.ckpt is damaged (it is truncated or is no checkpoint: File is not a zip file)"),
         ("other.ckpt", "other.ckpt is no lit_gen checkpoint"),
     ):
         for command in (["sample", name], ["fit", *TINY, f"--ckpt_path={name}"]):

@@ -1,12 +1,14 @@
-"""Checkpoints and configurations that an earlier version wrote."""
+"""Checkpoints that are damaged; checkpoints and configurations that an earlier version wrote."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from support.cli import TINY
+from support.cli import TINY, fit_tiny
 
+from lit_gen.core import errors
 from lit_gen.core.errors import UserError
 from lit_gen.runs.checkpoints import refuse_old_paths
 
@@ -97,3 +99,66 @@ def test_a_family_of_ones_own_may_have_an_option_of_that_name():
     }
     with pytest.raises(UserError, match=r"it names ema_decay, which is ema\.decay now"):
         refuse_old_paths(scheduled, Path("config.yaml"))
+
+
+def empty(content):
+    return b""
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def zeros(content):
+    return bytes(len(content))
+
+
+def flipped(content):
+    """One bit of a weight; torch reads it without a word."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run with the checkpoints 2 and 4, made once."""
+    return tmp_path_factory.mktemp("whole") / "run"
+
+
+@pytest.mark.parametrize("spoil", [empty, cut, zeros, flipped])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(lit_gen, tmp_path, whole_run, spoil):
+    if not whole_run.is_dir():
+        assert fit_tiny(lit_gen, "--checkpoint.every=2", steps=4)[0] == 0
+        shutil.copytree(tmp_path / "runs/r/one", whole_run)
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    newest = run / "checkpoints/step=00000004.ckpt"
+    newest.write_bytes(spoil(newest.read_bytes()))
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    told = f"note: {newest} is damaged ("
+
+    code, _, err = lit_gen("sample", str(newest), "--n", "4", "--out", "grid")
+    assert (code, err.startswith(f"error: {newest} is damaged ("), err.count("\n")) == (2, True, 1)
+    errors.note.cache_clear()  # it says so once in a process
+    code, _, err = lit_gen("sample", str(run), "--n", "4", "--out", "grid")
+    assert (code, told in err, "; step=00000002.ckpt, the one before it, is used" in err) == (0, True, True)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+    errors.note.cache_clear()
+    code, _, err = lit_gen("fit", "--resume", str(run))
+    assert (code, err.count(told)) == (0, 1), err
+    assert "was set aside as step=00000004.ckpt.damaged; step=00000002.ckpt, the one before it, is used" in err
+    assert newest.with_name("step=00000004.ckpt.damaged").read_bytes() == before[newest]
+    weights = [torch.load(r / "checkpoints/step=00000004.ckpt")["state_dict"] for r in (run, whole_run)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    assert (run / "metrics.csv").read_bytes() == before[run / "metrics.csv"]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_says_so(lit_gen, tmp_path):
+    assert fit_tiny(lit_gen, steps=1)[0] == 0
+    path = tmp_path / "runs/r/one/checkpoints/step=00000001.ckpt"
+    path.write_bytes(b"")
+    code, _, err = lit_gen("fit", "--resume", str(tmp_path / "runs/r/one"))
+    assert code == 2
+    assert err == f"error: {path} is damaged (it is empty), and the run has no older checkpoint that is whole\n"
+    assert path.exists()

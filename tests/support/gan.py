@@ -29,19 +29,18 @@ def build(loss=losses.non_saturating, shape=(2, 1, 1), optimizer=SGD, **options)
     return GAN(generator, discriminator, loss, optimizer, optimizer, **options)
 
 
-def fit(model, steps, tmp_path, callbacks=(), data=None, ckpt_path=None, log_every=1, **options):
+def fit(model, steps, tmp_path, callbacks=(), data=None, ckpt_path=None, log_every=1, saver=None, **options):
     trainer = Trainer(
         accelerator="cpu",
         max_steps=steps,
         logger=False,
-        callbacks=[Checkpoint(every=0), *callbacks],
+        callbacks=[saver or Checkpoint(every=0), *callbacks],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        limit_val_batches=0,
         log_every_n_steps=log_every,
         default_root_dir=tmp_path,
-        **options,
+        **{"limit_val_batches": 0, **options},
     )
     trainer.fit(model, datamodule=data or Toy2D(size=1000, batch_size=16), ckpt_path=ckpt_path)
     return trainer

@@ -1,5 +1,6 @@
-"""What every evaluation shares: when it is due, that it happens once, and where results go."""
+"""What every evaluation shares: when it is due, and where results go."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
-from lit_gen.callbacks.steps import completes_step
-from lit_gen.callbacks.stop import Stop
+from lit_gen.callbacks.boundary import Derived
+from lit_gen.callbacks.moment import Cadence
 from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
@@ -21,7 +22,7 @@ from lit_gen.loggers.publish import log_scalars, send_record
 from lit_gen.protocols.data import Split
 
 
-class Evaluator(Callback):
+class Evaluator(Derived):
     """Base of the callbacks that measure a model: a subclass says what, in `prepare` and `evaluate`.
 
     Args:
@@ -33,13 +34,15 @@ class Evaluator(Callback):
         UserError: for a number out of range.
     """
 
+    perfect = "real images"
+    """What the floors are measured on."""
+
     def __init__(self, every: int, every_epochs: int, at_end: bool) -> None:
         self.option = f"trainer.callbacks.{type(self).__name__}"
         at_least(0, f"{self.option}.", every=every, every_epochs=every_epochs)
-        self.every, self.every_epochs, self.at_end = every, every_epochs, at_end
+        self.cadence = Cadence(every, every_epochs, at_end)
         self.title = ""  # tells this evaluation from others of one run; set in `prepare`
         self.latest: Result | None = None
-        self._latest_step = -1
 
     # ---- what a subclass says
 
@@ -64,41 +67,29 @@ class Evaluator(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find what cannot work before the first step."""
+        super().setup(trainer, pl_module, stage)
         if stage == "predict":
             return
-        self.latest, self._latest_step = None, -1
+        self.latest = None
         self.prepare(trainer, pl_module)
         others = [c for c in trainer.callbacks if isinstance(c, Evaluator) and c is not self]  # type: ignore[attr-defined]
         if any(c.title == self.title for c in others):
             raise UserError(f"{self.option}: two evaluations are called {self.title}; their numbers would be mixed up")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make up for an evaluation of a resumed run's step that was cut off after the step was saved."""
-        step, per_epoch = trainer.global_step, trainer.num_training_batches // trainer.accumulate_grad_batches
-        by_epoch = self.every_epochs and step % per_epoch == 0 and step // per_epoch % self.every_epochs == 0
-        if step and ((self.every and step % self.every == 0) or by_epoch):
-            self._evaluate(trainer, pl_module, "val", step)
+    def record_of(self, run: Path, step: int) -> Path:
+        """The record of an evaluation while training."""
+        return self._record(run, "val", step)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Evaluate when the step is due."""
-        step = trainer.global_step
-        if not completes_step(trainer, batch_idx):
-            return
-        if (self.every and step % self.every == 0) or (self.at_end and step == trainer.max_steps):
-            self._evaluate(trainer, pl_module, "val", step)
+    def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        """Evaluate while training."""
+        self._evaluate(trainer, module, "val", step)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate when the epoch is due."""
-        if self.every_epochs and (trainer.current_epoch + 1) % self.every_epochs == 0:
-            self._evaluate(trainer, pl_module, "val", trainer.global_step)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the last step of a run that ends by epochs or by time, but not of one that a signal stopped."""
-        stopped = any(isinstance(c, Stop) and c.stopped for c in trainer.callbacks)  # type: ignore[attr-defined]
-        if self.at_end and not stopped:
-            self._evaluate(trainer, pl_module, "val", trainer.global_step)
+    def replay(self, trainer: Trainer, module: LightningModule, record: Path) -> None:
+        """Log what the record holds."""
+        found = distributed.from_first(lambda: json.loads(record.read_text(encoding="utf-8")))
+        self._log(module, Result(found["values"], found["floors"], found["protocol"], self.perfect))
+        if trainer.is_global_zero:
+            send_record(trainer, record.name.removesuffix(".json").partition("-")[2], found)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate in ``validate``; while training, the steps decide."""
@@ -116,35 +107,28 @@ class Evaluator(Callback):
             split: Split = "val" if trainer.state.fn == "validate" else "test"
             self._evaluate(trainer, module, split, _step_of_checkpoint(trainer))
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember where the resumed run stands, if that step was evaluated: its record is written last."""
-        step = int(checkpoint["global_step"])
-        record = self._record(trainer, "val", step)
-        if record.with_name(f"{record.name}.json").is_file():
-            self._latest_step = step
-
-    def _record(self, trainer: Trainer, prefix: str, step: int) -> Path:
-        """The evaluation's record, without its suffix."""
-        return Path(trainer.default_root_dir) / "eval" / f"step={step:08d}-{prefix}-{self.title}"
+    def _record(self, run: Path, prefix: str, step: int) -> Path:
+        return run / "eval" / f"step={step:08d}-{prefix}-{self.title}.json"
 
     def _evaluate(self, trainer: Trainer, module: LightningModule, split: Split, step: int) -> None:
-        if trainer.sanity_checking or (trainer.state.fn == "fit" and step == self._latest_step):
-            return
-        self._latest_step = step
         # statistics of batch norm differ between ranks; those of rank 0 are in the checkpoint
         distributed.broadcast_buffers(module)
         with exact_math(module.device), evaluation_mode(module):
-            result = self.evaluate(trainer, module, split)
-        values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (result.values, result.floors))
-        self.latest = replace(result, values=values, floors=floors, picture=None)
-        log_scalars(module, values | {f"{name}_floor": value for name, value in floors.items()})
+            found = self.evaluate(trainer, module, split)
+        values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (found.values, found.floors))
+        self._log(module, replace(found, values=values, floors=floors, picture=None))
         if trainer.is_global_zero:
-            path = self._record(trainer, "validate" if trainer.state.fn == "validate" else split, step)
-            if result.picture is not None:
-                pictures.save_png(result.picture, path.with_name(f"{path.name}.png"))
-            content = {"step": step, "values": values, "floors": floors, "protocol": result.protocol}
+            run = Path(trainer.default_root_dir)
+            path = self._record(run, "validate" if trainer.state.fn == "validate" else split, step)
+            if found.picture is not None:
+                pictures.save_png(found.picture, path.with_name(f"{path.name.removesuffix('.json')}.png"))
+            content = {"step": step, "values": values, "floors": floors, "protocol": found.protocol}
             save_record(path, content)
-            send_record(trainer, path.name.partition("-")[2], content)
+            send_record(trainer, path.name.removesuffix(".json").partition("-")[2], content)
+
+    def _log(self, module: LightningModule, result: Result) -> None:
+        self.latest = result
+        log_scalars(module, result.values | {f"{name}_floor": value for name, value in result.floors.items()})
 
 
 def tables(callbacks: Iterable[Callback]) -> str:

@@ -45,6 +45,8 @@ class Perplexity(Evaluator):
         UserError: for an option out of range.
     """
 
+    perfect = "the source"
+
     def __init__(
         self,
         every: int = 0,
@@ -56,6 +58,8 @@ class Perplexity(Evaluator):
         weights: Weights = "ema",
     ) -> None:
         super().__init__(every, every_epochs, at_end)
+        # with lightning's validation too, for callbacks that monitor what it logs
+        self.cadence = self.cadence._replace(validation=True)
         at_least(1, f"{self.option}.", context=context, stride=stride, batch_size=batch_size)
         self.context, self.stride, self.batch_size, self.weights = context, stride, batch_size, weights
         self._window = (0, 0)
@@ -99,11 +103,6 @@ class Perplexity(Evaluator):
         self._window, self._suffix = (context, stride), suffix
         self.title = f"perplexity{self._suffix.replace('_', '-')}"
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate with lightning's validation loop too, for callbacks that monitor what it logs."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._evaluate(trainer, pl_module, "val", trainer.global_step)
-
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Score the split's windows, each on one rank, and add up."""
         data = datasets.text_of(trainer)
@@ -137,7 +136,7 @@ class Perplexity(Evaluator):
         }
         values = {f"{name}{self._suffix}": value for name, value in values.items()}
         floors = {f"{name}{self._suffix.removesuffix('_raw')}": value for name, value in floors.items()}  # no weights
-        return Result(values, floors, record, perfect="the source")
+        return Result(values, floors, record, perfect=self.perfect)
 
 
 @torch.no_grad()

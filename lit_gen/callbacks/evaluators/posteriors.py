@@ -93,11 +93,10 @@ class LatentEvaluator(Evaluator):
         self.suffix = "" if whole else self.count_suffix
         self.title = (self.name + self.suffix + suffix_of(self.weights)).replace("_", "-")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Try the first block: what the model cannot do, and memory that does not suffice, shows now."""
-        with exact_math(pl_module.device), evaluation_mode(pl_module):
-            self.measure_blocks(trainer, pl_module, "val", at_most=1)
-        super().on_train_start(trainer, pl_module)
+        with exact_math(module.device), evaluation_mode(module):
+            self.measure_blocks(trainer, module, "val", at_most=1)
 
     # ---- the evaluation
 

@@ -5,10 +5,11 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from lit_gen.callbacks.boundary import Boundary
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
@@ -181,10 +182,16 @@ class LitGenCLI(LightningCLI):
         check_for_gpus_cheaply(trainer.strategy.root_device)
         return trainer
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Put what every run has before the config's callbacks."""
+        given = config["callbacks"] or []
+        given = given if isinstance(given, list) else [given]
+        return super()._instantiate_trainer({**config, "callbacks": [Boundary(), *callbacks, *given]}, [])
+
     # ---- running
 
     def before_fit(self) -> None:
-        """Write the run's record; on resume cut the logs back to the checkpoint."""
+        """Write the run's record; on resume hide what is logged again."""
         if self.trainer.is_global_zero:
             record.describe_environment(self.run_dir, self.command_line)
             if self.resumed is None:
@@ -198,8 +205,8 @@ class LitGenCLI(LightningCLI):
             print(f"the job was requeued: {self.run_dir} continues from step {self.first_step}", flush=True)
         if self.resumed is not None or cluster.restarted():
             for logger in self.trainer.loggers:
-                if isinstance(logger, MetricsCSV):
-                    logger.cut(self.first_step)
+                if isinstance(logger, MetricsCSV) and self.checkpoint is None:
+                    logger.cut(0)  # else the checkpoint says how many rows there were
                 elif hasattr(logger, "_kwargs"):
                     # TensorBoard: hide what is logged again
                     logger._kwargs.setdefault("purge_step", self.first_step + 1)
@@ -208,7 +215,8 @@ class LitGenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is, and how to continue a run that was stopped."""
-        stop, step, stopped = closing.callback(self.trainer, Stop), self.trainer.global_step, self._stopped()
+        stop, step = closing.callback(self.trainer, Stop), self.trainer.global_step
+        stopped = stop.stopped
         self.exit_code, self.requeue = STOPPED if stopped else 0, stopped and stop.requeue
         if not self.trainer.is_global_zero:
             return
@@ -217,10 +225,9 @@ class LitGenCLI(LightningCLI):
         if stopped and not self.requeue:
             print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
 
-    def _stopped(self) -> bool:
-        """Whether a signal ended the fit before its last step."""
-        step, last = self.trainer.global_step, self.trainer.max_steps
-        return closing.callback(self.trainer, Stop).stopped and not 0 <= last <= step
+    def _stopped(self) -> int:
+        """The step at which a signal ended the fit; 0 if none did."""
+        return self.trainer.global_step if closing.callback(self.trainer, Stop).stopped else 0
 
     def _print_metrics(self) -> None:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]

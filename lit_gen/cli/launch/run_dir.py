@@ -59,8 +59,9 @@ def checkpoint_of(chosen: Any, command: str, resumed: Path | None) -> Path | Non
         if path:
             raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
         begun = directory.checkpoints(resumed) or not slurm.restarted()
-        path = str(resumed) if begun else None  # a job that was ended before its first checkpoint
-    elif path is None and command != "fit":
+        # a job that was ended before its first checkpoint has none
+        return checkpoints.newest(resumed, set_aside=True) if begun else None
+    if path is None and command != "fit":
         raise UserError(f"{command}: --ckpt_path is expected, a checkpoint or a run directory")
     return checkpoints.resolve(Path(path)) if path else None
 

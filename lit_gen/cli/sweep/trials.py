@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
-
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.cli import errors
 from lit_gen.cli.commands.train import assemble
@@ -158,8 +156,7 @@ class Built(LitGenCLI):
             if not isinstance(callback, Evaluator):
                 silent += [] if type(callback).__module__.startswith("lit_gen.") else [type(callback).__name__]
                 continue
-            with_validation = type(callback).on_validation_epoch_end is not Callback.on_validation_epoch_end
-            if not (callback.every or callback.every_epochs or callback.at_end or (with_validation and limit != 0)):
+            if not callback.cadence.ever(validates=limit != 0):
                 continue
             try:
                 names += [f"val/{name}" for name in callback.announced(self.datamodule)]

@@ -1,0 +1,68 @@
+"""The end of a step, and what is due there: the one place that compares a step with an interval."""
+
+from typing import NamedTuple
+
+from lightning import Trainer
+
+
+class Moment(NamedTuple):
+    """The end of one step."""
+
+    step: int
+    """Steps done, from 1."""
+    epoch: int | None
+    """Epochs done where this step ends one, else None."""
+    last: bool
+    """Whether training ends here by itself: by steps, epochs, time or early stopping."""
+    stopping: bool
+    """Whether a signal ends this process here."""
+    validates: bool
+    """Whether Lightning's validation follows."""
+
+
+class Cadence(NamedTuple):
+    """How often something is done."""
+
+    every: int = 0
+    """Steps from one time to the next; 0 for none by steps."""
+    epochs: int = 0
+    """Epochs from one time to the next; 0 for none by epochs."""
+    at_end: bool = True
+    """Whether it is done at the last step."""
+    validation: bool = False
+    """Whether it is done before each of Lightning's validations."""
+
+    def due(self, at: Moment) -> bool:
+        """Whether it is done at the end of that step."""
+        return bool(
+            (self.every and at.step % self.every == 0)
+            or (self.epochs and at.epoch and at.epoch % self.epochs == 0)
+            or (self.at_end and at.last)
+            or (self.validation and at.validates)
+        )
+
+    def ever(self, validates: bool) -> bool:
+        """Whether there is any such step, in a run with or without Lightning's validation."""
+        return bool(self.every or self.epochs or self.at_end or (self.validation and validates))
+
+
+NEVER = Cadence(at_end=False)
+
+
+def end_of_step(trainer: Trainer, batch_idx: int) -> Moment | None:
+    """The step that this batch ends; None for one of several batches whose gradients Lightning adds up."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    ends_epoch = batch_idx + 1 == trainer.num_training_batches or loop.batch_progress.is_last_batch
+    if not ends_epoch and (batch_idx + 1) % trainer.accumulate_grad_batches:
+        return None
+    assert fetcher is not None
+    epoch = trainer.current_epoch + 1 if ends_epoch else None
+    last = is_last(trainer, trainer.global_step, epoch)
+    return Moment(trainer.global_step, epoch, last, False, loop._should_check_val_fx(fetcher))
+
+
+def is_last(trainer: Trainer, step: int, epoch: int | None) -> bool:
+    """Whether training ends with that step, or epoch, as far as is known before validation."""
+    by_epochs = epoch is not None and epoch == trainer.max_epochs
+    asked = trainer.should_stop and trainer.fit_loop._can_stop_early
+    return step == trainer.max_steps or by_epochs or asked

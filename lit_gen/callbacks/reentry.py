@@ -1,0 +1,175 @@
+"""A resumed run enters Lightning's loops where its checkpoint was written: at a step's end, before what follows it.
+
+Lightning restarts after the validation of the saved step and after the end of its epoch, neither of which took place
+when the checkpoint was written before them (https://github.com/Lightning-AI/pytorch-lightning/issues/1464). The loops
+here go through both, so that monitors, counters and epochs become those of a run that was never interrupted.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.fit_loop import RestartStage, _FitLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lit_gen.runs import checkpoints, directory
+
+
+class Owed(NamedTuple):
+    """What a resumed run does before its first step."""
+
+    settle: Callable[[], None]
+    """Does what callbacks owe."""
+    validates: bool
+    """Whether validation of the saved step is owed."""
+    ended: bool
+    """Whether the checkpoint was written when training had ended: nothing follows that step in the loops."""
+
+
+class EpochLoop(_TrainingEpochLoop):
+    """Lightning's loop over batches, entered at the end of the saved step where something is owed."""
+
+    owed: Owed | None = None
+    guard: Callable[[], AbstractContextManager[None]] | None = None
+    """Around the validation that follows a step."""
+    _validates: bool | None = None
+
+    def run(self, data_fetcher: _DataFetcher) -> None:
+        """Finish the saved step, then train as ever."""
+        owed, self.owed = self.owed, None
+        if owed is None or owed.ended:
+            if owed is not None:
+                owed.settle()
+            super().run(data_fetcher)
+            return
+        self.on_run_start(data_fetcher)
+        owed.settle()
+        self.batch_progress.increment_completed()
+        self._restarting = self.val_loop._restarting = False
+        self._validates = owed.validates
+        try:
+            self.on_advance_end(data_fetcher)
+        finally:
+            self._validates = None
+        self.on_iteration_done()
+        while not self.done:
+            try:
+                self.advance(data_fetcher)
+                self.on_advance_end(data_fetcher)
+            except StopIteration:
+                break
+            finally:
+                self.on_iteration_done()
+
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        """Validate, and whatever else follows a batch."""
+        guard, self.guard = self.guard or nullcontext, None
+        with guard():
+            super().on_advance_end(data_fetcher)
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        return super()._should_check_val_fx(data_fetcher) if self._validates is None else self._validates
+
+
+class FitLoop(_FitLoop):
+    """Lightning's loop over epochs; the counters of the saved epoch stay as they were saved."""
+
+    epoch_loop: EpochLoop
+
+    @property
+    def done(self) -> bool:
+        """Whether training is over; not before the saved step was finished."""
+        owed = self.epoch_loop.owed
+        return super().done if owed is None or owed.ended else False
+
+    @property
+    def skip(self) -> bool:
+        """Whether there is nothing to do at all."""
+        if self.epoch_loop.owed is None:
+            return super().skip
+        return self.max_batches == 0 or self.trainer.limit_train_batches == 0
+
+    def reset(self) -> None:
+        """Keep Lightning from closing the saved step and its epoch."""
+        owed = self.epoch_loop.owed
+        if owed is None or owed.ended:
+            super().reset()
+            return
+        torch.set_grad_enabled(True)
+        self._restarting = False
+        self._restart_stage = RestartStage.RESTARTED_MID_EPOCH  # the epoch has begun, its hooks were called
+
+
+def install(trainer: Trainer) -> EpochLoop:
+    """Make the trainer's loops those of this file, and return the inner one."""
+    for loop, kind in ((trainer.fit_loop, FitLoop), (trainer.fit_loop.epoch_loop, EpochLoop)):
+        if type(loop) in kind.__bases__:
+            loop.__class__ = kind
+    found = trainer.fit_loop.epoch_loop
+    assert isinstance(found, EpochLoop)
+    return found
+
+
+# ---- what Lightning keeps in memory alone
+
+_OF_MONITORS = ("current_score", "_last_global_step_saved", "_last_checkpoint_saved", "_defer_save_until_validation")
+
+
+def memory_of(trainer: Trainer) -> dict[str, Any]:
+    """What Lightning's checkpoints leave out: the last values of what is monitored, and how a monitor stands."""
+    metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
+    monitors = {c.state_key: {name: getattr(c, name) for name in _OF_MONITORS} for c in monitors_of(trainer)}
+    return {"callback_metrics": metrics, "monitors": monitors, "should_stop": trainer.should_stop}
+
+
+def remember(trainer: Trainer, memory: dict[str, Any], stops: bool) -> None:
+    """Restore what `memory_of` found.
+
+    Args:
+        trainer: of the resumed run.
+        memory: as saved.
+        stops: whether the wish to stop is restored as well.
+    """
+    trainer._logger_connector._callback_metrics.update(memory["callback_metrics"])
+    for monitor in monitors_of(trainer):
+        for name, value in memory["monitors"].get(monitor.state_key, {}).items():
+            setattr(monitor, name, value)
+    if stops:
+        trainer.should_stop = trainer.should_stop or memory["should_stop"]
+
+
+def remove_later_files(trainer: Trainer, step: int) -> None:
+    """Remove what monitors wrote within the run directory after the checkpoint of ``step``: it is written again.
+
+    Their files would else stay beside those of the resumed run, which has other names for what is there already.
+    """
+    run = Path(trainer.default_root_dir).resolve()
+    for monitor in monitors_of(trainer) if trainer.is_global_zero else []:
+        folder = Path(monitor.dirpath or run).resolve()
+        known = {*monitor.best_k_models, monitor.best_model_path, monitor.last_model_path}
+        if folder.is_relative_to(run):
+            others = {p for p in folder.glob("*.ckpt") if str(p) not in known} - set(directory.checkpoints(run))
+            for path in others:
+                if (checkpoints.step_of(path) or -1) >= step:
+                    path.unlink()
+
+
+def monitors_of(trainer: Trainer) -> list[ModelCheckpoint]:
+    """Lightning's own checkpoint callbacks."""
+    return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+
+
+def keeps_state_of_steps(callback: Callback) -> bool:
+    """Whether a callback, other than one that saves, changes a state of its own at the end of a step."""
+    if isinstance(callback, Checkpoint):
+        return False
+    states = ("state_dict", "on_save_checkpoint")
+    return is_overridden("on_train_batch_end", callback, parent=Callback) and any(
+        is_overridden(name, callback, parent=Callback) for name in states
+    )

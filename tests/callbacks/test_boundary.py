@@ -1,0 +1,148 @@
+"""The end of a step: what is due when, in which order, and which checkpoints stay."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from support.gan import build, fit
+from support.kills import content
+
+from lit_gen.callbacks.boundary import Boundary, Derived
+from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.moment import NEVER, Cadence, Moment
+from lit_gen.core.errors import NonFiniteLossError
+from lit_gen.runs import directory
+
+VALIDATES = {"limit_val_batches": 1, "check_val_every_n_epoch": None}
+QUIET = Moment(4, None, False, False, False)
+
+
+class Noted(Derived):
+    """Writes down that it was made."""
+
+    def __init__(self, name, every, events, after=False):
+        self.name, self.events, self.cadence, self.after_evaluations = name, events, Cadence(every), after
+
+    def record_of(self, run, step):
+        return run / f"{self.name}-{step}"
+
+    def make(self, trainer, module, step):
+        self.events.append((self.name, step))
+        self.record_of(Path(trainer.default_root_dir), step).write_text("made", encoding="utf-8")
+
+    def replay(self, trainer, module, record):
+        self.events.append((self.name, record.read_text(encoding="utf-8")))
+
+
+class Watch(Callback):
+    """Writes down what Lightning does."""
+
+    def __init__(self, events):
+        self.events = events
+
+    def on_validation_start(self, trainer, module):
+        self.events.append(("validation", trainer.global_step))
+
+    def on_save_checkpoint(self, trainer, module, checkpoint):
+        self.events.append(("save", checkpoint["global_step"]))
+
+
+@pytest.mark.parametrize(
+    ("cadence", "at", "due"),
+    [
+        (Cadence(4), QUIET, True),
+        (Cadence(3), QUIET, False),
+        (Cadence(), QUIET, False),
+        (Cadence(), QUIET._replace(last=True), True),
+        (Cadence(at_end=False), QUIET._replace(last=True), False),
+        (Cadence(epochs=2), QUIET._replace(epoch=6), True),
+        (Cadence(epochs=2), QUIET._replace(epoch=5), False),
+        (Cadence(epochs=1), QUIET, False),
+        (Cadence(), QUIET._replace(validates=True), False),
+        (Cadence(validation=True), QUIET._replace(validates=True), True),
+        (NEVER, Moment(4, 4, True, True, True), False),
+    ],
+)
+def test_when_something_is_due(cadence, at, due):
+    assert cadence.due(at) is due
+
+
+def test_a_step_is_saved_then_measured_then_drawn_then_validated(tmp_path):
+    events = []
+    parts = [Noted("picture", 2, events, after=True), Noted("number", 4, events), Watch(events)]
+    fit(build(), 4, tmp_path, parts, **VALIDATES | {"val_check_interval": 4})
+    second = [("save", 2), ("picture", 2)]
+    assert events == [*second, ("save", 4), ("number", 4), ("picture", 4), ("validation", 4)]
+
+
+def test_a_resumed_run_makes_what_is_missing_and_replays_what_is_there(tmp_path):
+    events = []
+    parts = [Noted("number", 2, events), Noted("other", 2, events)]
+    fit(build(), 2, tmp_path, parts)
+    (tmp_path / "other-2").unlink()
+    del events[:]
+    fit(build(), 3, tmp_path, parts, ckpt_path=directory.checkpoints(tmp_path)[-1])
+    assert events == [("number", "made"), ("other", 2), ("number", 3), ("other", 3)]
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"every": 4, "keep": 2}, {5: [4, 5], 8: [4, 8], 11: [8, 11], 13: [12, 13]}),
+        ({"every": 4, "keep": 0}, {11: [4, 8, 11], 13: [4, 8, 12, 13]}),
+        ({"every": 0, "keep": 1}, {11: [11]}),
+        ({"every": 4, "keep": 2, "before_evaluation": False}, {11: [8, 11]}),
+        ({"enabled": False}, {11: []}),
+    ],
+)
+def test_checkpoints_that_are_not_due_are_replaced_and_do_not_count(tmp_path, options, steps):
+    for last, expected in steps.items():
+        folder = tmp_path / str(last)
+        events = []
+        folder.mkdir()
+        fit(build(), last, folder, [Noted("number", 3, events)], saver=Checkpoint(**options))
+        assert [int(p.stem.split("=")[1]) for p in directory.checkpoints(folder)] == expected
+        assert [step for _, step in events] == sorted({*range(3, last, 3), last})
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """It wrote a checkpoint that is due and was killed before it removed the one that is not."""
+    fit(build(), 4, tmp_path, saver=Checkpoint(every=2))
+    second, fourth = directory.checkpoints(tmp_path)
+    left = torch.load(second)
+    left["boundary"]["counts"] = False
+    torch.save(left, second.with_name("step=00000003.ckpt"))
+    fit(build(), 5, tmp_path, saver=Checkpoint(every=2, keep=0), ckpt_path=fourth)
+    assert [p.name for p in directory.checkpoints(tmp_path)] == [second.name, fourth.name, "step=00000005.ckpt"]
+
+
+def test_broken_weights_are_refused_before_anything_is_spent_on_them(tmp_path):
+    class Break(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.global_step == 3:
+                with torch.no_grad():
+                    module.ema_generator.layers[0].weight[0, 0] = torch.inf
+
+    events = []
+    with pytest.raises(NonFiniteLossError, match=r"ema_generator.* by step 4; the last good checkpoint is .*00000002"):
+        fit(build(), 9, tmp_path, [Noted("number", 2, events), Break()])
+    assert events == [("number", 2)]
+    assert set(content(tmp_path)) == {"number-2", "checkpoints/step=00000002.ckpt"}
+
+
+def test_state_that_changes_at_the_end_of_a_step_is_in_its_checkpoint(tmp_path):
+    class Counts(Callback):
+        count = 0
+
+        def on_train_batch_end(self, *arguments):
+            self.count += 1
+
+        def state_dict(self):
+            return {"count": self.count}
+
+    trainer = fit(build(), 3, tmp_path, [Counts()])
+    assert [type(c).__name__ for c in trainer.callbacks][:2] == ["Counts", "Boundary"]
+    (state,) = torch.load(directory.checkpoints(tmp_path)[-1])["callbacks"].values()
+    assert state == {"count": 3}
+    assert sum(isinstance(c, Boundary) for c in trainer.callbacks) == 1

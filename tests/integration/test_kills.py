@@ -1,0 +1,293 @@
+"""A run that is killed anywhere at the end of a step, and resumed, leaves what the undisturbed run leaves.
+
+Runs are children forked from this process: a case costs a fraction of a second.
+"""
+
+import functools
+import logging
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from support import kills
+from support.gan import build as build_gan
+from support.latent_model import read_once
+from support.lm import build as build_lm
+from support.lm import corpus
+from support.vae import digits
+
+from lit_gen.callbacks import boundary, samples
+from lit_gen.callbacks.boundary import Boundary
+from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.evaluators import base
+from lit_gen.callbacks.evaluators.fid import FID
+from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
+from lit_gen.callbacks.evaluators.perplexity import Perplexity
+from lit_gen.callbacks.latent_pictures import LatentPictures
+from lit_gen.callbacks.samples import Samples
+from lit_gen.callbacks.stop import Stop
+from lit_gen.core import files, images
+from lit_gen.core.errors import UserError
+from lit_gen.data.images import mnist
+from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.models.gan.module import GAN
+from lit_gen.models.likelihoods.bernoulli import Bernoulli
+from lit_gen.models.vae import mlp
+from lit_gen.models.vae.bottleneck import GaussianBottleneck
+from lit_gen.models.vae.module import VAE
+from lit_gen.runs import directory
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
+    pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+]
+BY_STEPS = {"check_val_every_n_epoch": None}
+
+
+class Mean(torch.nn.Module):
+    """Four features: the means of the quarters of an image."""
+
+    def forward(self, images):
+        return torch.nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
+
+
+def gan(folder):
+    """Validation, evaluations, checkpoints and pictures on steps that meet and on steps that do not."""
+    model = build_gan(shape=(1, 28, 28), n_critic=2, optimizer=functools.partial(torch.optim.Adam, lr=3e-3))
+    fid = FID(Mean(), count=64, every=4, reference="val", floor=False)
+    best = ModelCheckpoint(folder / "best", monitor="val/fd64_Mean", every_n_train_steps=2, filename="{step}")
+    last = [EarlyStopping("val/real_logit", patience=50), best, Checkpoint(every=6, keep=2), Samples(every=3, count=4)]
+    return model, digits(binarize="grey"), [fid, *last], {"max_steps": 14, "val_check_interval": 4, **BY_STEPS}
+
+
+def vae(folder):
+    """Validation once per epoch of five steps, where Lightning's monitors act at the end of the epoch."""
+    torch.manual_seed(0)
+    networks = [network((1, 28, 28), width=8) for network in (mlp.Encoder, mlp.Decoder)]
+    adam = functools.partial(torch.optim.Adam, lr=1e-3)
+    model = VAE(*networks, GaussianBottleneck(3), Bernoulli(), optimizer=adam)
+    monitors = [
+        EarlyStopping("val/rate", patience=2),  # ends the fourth epoch
+        ModelCheckpoint(folder / "best", monitor="val/elbo", mode="max", filename="best"),
+        ModelCheckpoint(folder / "best", monitor="val/rate", mode="min", save_top_k=2, filename="{epoch}-{step}"),
+    ]
+    evaluation = ImportanceNLL(samples=2, every_epochs=2, count=64)
+    pictures = LatentPictures(every=10, count=2, paths=1, steps=2, traversals=1, images=64, manifold=2)
+    ours = [Checkpoint(every=4, keep=0), evaluation, pictures]
+    return model, digits(batch_size=800), [*monitors, *ours], {"max_epochs": 6, "limit_val_batches": 2}
+
+
+def lm(folder):
+    """Gradients of two batches, early stopping in the middle of an epoch, and texts."""
+    data = corpus()
+    model = build_lm(data, dropout=0.1)
+    stop = EarlyStopping("val/loss", min_delta=0.3, patience=2)  # ends step 9
+    best = ModelCheckpoint(folder / "best", monitor="val/loss", save_last=True)
+    ours = [Checkpoint(every=4, keep=1), Samples(every=5, count=2, max_new_tokens=4), Perplexity(every=3)]
+    options = {"accumulate_grad_batches": 2, "max_steps": 20, "val_check_interval": 6, **BY_STEPS}
+    return model, data, [stop, best, *ours], options
+
+
+FAMILIES = {"gan": gan, "vae": vae, "lm": lm}
+
+
+def train(family, folder, resume=False, extra=()):
+    """One process of a run."""
+    model, data, callbacks, options = FAMILIES[family](folder)
+    trainer = Trainer(
+        accelerator="cpu", logger=[MetricsCSV(str(folder))], callbacks=[Boundary(), *extra, *callbacks],
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=3,
+        default_root_dir=folder, **{"limit_val_batches": 1, **options},
+    )  # fmt: skip
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    saved = directory.checkpoints(folder) if resume else []
+    trainer.fit(model, datamodule=data, ckpt_path=saved[-1] if saved else None)
+
+
+# what happens at the end of a step, in this order: the function that is killed, before or after it did its work
+POINTS = [
+    (Boundary, "_cross", "before"),
+    (boundary, "refuse_non_finite", "after"),
+    (files, "_rename", "before"),  # the partial file is there
+    (Checkpoint, "_write", "after"),
+    (Checkpoint, "save", "after"),
+    (MetricsCSV, "log_metrics", "after"),
+    (base, "save_record", "before"),
+    (base, "save_record", "after"),
+    (images, "save_png", "after"),
+    (samples, "write_whole", "before"),
+    (samples, "write_whole", "after"),
+    (ModelCheckpoint, "on_train_batch_end", "after"),
+    (EarlyStopping, "_run_early_stopping_check", "before"),
+    (EarlyStopping, "_run_early_stopping_check", "after"),
+    (ModelCheckpoint, "_save_checkpoint", "before"),
+    (ModelCheckpoint, "_save_checkpoint", "after"),
+    (ModelCheckpoint, "_remove_checkpoint", "after"),
+    (Boundary, "on_train_end", "before"),
+    (Boundary, "on_train_end", "after"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _data(monkeypatch):
+    read_once(monkeypatch)
+    mnist.embedded_digits()  # for all children
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the undisturbed run of each family leaves."""
+
+    @functools.cache
+    def of(family):
+        folder = tmp_path_factory.mktemp(family) / "run"
+        log = folder.parent / "log"
+        assert kills.in_child(lambda: train(family, folder), log) == 0, log.read_text(encoding="utf-8")
+        return kills.content(folder)
+
+    return of
+
+
+@pytest.fixture
+def resumed(undisturbed, tmp_path):
+    """Run a child in a new folder, then another that resumes it to the end; compare, and return what the first said."""
+
+    def run(family, act, code, where):
+        folder, log = tmp_path / "run", tmp_path / "log"
+        shutil.rmtree(folder, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        found = kills.in_child(lambda: act(folder), log)
+        said = log.read_text(encoding="utf-8")
+        if found == 0 != code:
+            return None  # there is no such call in this family
+        assert found == code, f"{where}: {said}"
+        if not directory.checkpoints(folder):
+            return said  # killed before there was anything to resume
+        found = kills.in_child(lambda: train(family, folder, resume=True), log)
+        assert found == 0, f"{where}: {log.read_text(encoding='utf-8')}"
+        different = kills.differences(undisturbed(family), kills.content(folder))
+        assert not different, f"{where}:\n" + "\n".join(different)
+        return said
+
+    return run
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("calls", [(2,), pytest.param((1, 3, 4, 5), marks=pytest.mark.slow)], ids=["second", "others"])
+def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, calls, undisturbed, resumed):
+    folders = {name.split("/")[0] for name in undisturbed(family)}
+    assert folders == {"best", "checkpoints", "eval", "metrics.csv", "samples"}
+    killed = 0
+    for owner, name, when in POINTS:
+        for call in (1,) if name == "on_train_end" else calls:
+
+            def act(folder, owner=owner, name=name, when=when, call=call):
+                kills.kill(owner, name, when, call)
+                train(family, folder)
+
+            killed += resumed(family, act, kills.KILLED, f"{when} call {call} of {name}") is not None
+    assert killed >= 15
+
+
+class Ask(Callback):
+    """Send this process a signal in the middle of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("family", "steps"), [("gan", (4, 7, 14)), ("vae", (5, 12, 20)), ("lm", (6, 8, 9))])
+def test_a_stopped_run_leaves_what_the_undisturbed_one_leaves(family, steps, resumed):
+    """At steps of validation, at the last one, and in between."""
+    for step in steps:
+
+        def act(folder, step=step):
+            stop = Stop()
+            train(family, folder, extra=[Ask(step), stop])
+            assert stop.stopped
+            assert [p.name for p in directory.checkpoints(folder)][-1] == f"step={step:08d}.ckpt"
+            assert not [p for p in folder.rglob(f"*step={step:08d}*") if p.suffix != ".ckpt"], "a step that owes all"
+
+        resumed(family, act, 0, f"stopped at {step}")
+
+
+@pytest.mark.parametrize("owner", [FID, Samples, EarlyStopping, GAN], ids=lambda owner: owner.__name__)
+def test_a_stop_ends_what_is_made_of_a_saved_step(owner, resumed):
+    """In an evaluation, in a picture, in a validation, and between the validation and its monitor."""
+    name = {FID: "measure", Samples: "_draw", EarlyStopping: "on_validation_end", GAN: "validation_step"}[owner]
+    step = 3 if owner is Samples else 4
+
+    def act(folder):
+        def slow(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+        setattr(owner, name, slow)
+        stop, began = Stop(), time.monotonic()
+        train("gan", folder, extra=[stop])
+        assert stop.stopped
+        assert time.monotonic() - began < 30
+        assert [p.name for p in directory.checkpoints(folder)] == [f"step={step:08d}.ckpt"]
+        assert (owner is FID) == (not (folder / "eval").exists() and step == 4)
+
+    assert "SIGTERM: the step is saved, stopping" in resumed("gan", act, 0, "stopped")
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_second_time(failing, resumed):
+    """The system refuses files of more than 4 kB, from the second checkpoint on."""
+
+    def act(folder):
+        import resource
+
+        original, calls = Checkpoint._write, [0]
+
+        def limited(self, trainer, path):
+            calls[0] += 1
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            if 2 <= calls[0] < 2 + failing:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+            try:
+                return original(self, trainer, path)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+        Checkpoint._write = limited
+        try:
+            train("gan", folder)
+        finally:
+            if failing == 2:
+                assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
+
+    said = resumed("gan", act, 0 if failing == 1 else kills.FAILED, "a save failed")
+    assert said.count("step=00000004.ckpt could not be written (File too large); what was saved before is whole") == 1
+    assert said.count("OSError: [Errno 27] File too large: ") == failing - 1
+
+
+@pytest.mark.parametrize("error", [UserError("the disk has a hole"), RuntimeError("a bug")], ids=["user", "bug"])
+def test_what_fails_after_the_save_costs_nothing(error, resumed):
+    def act(folder):
+        def fail(*arguments):
+            raise error
+
+        FID.measure = fail
+        try:
+            train("gan", folder)
+        finally:
+            assert [p.name for p in directory.checkpoints(folder)] == ["step=00000004.ckpt"]
+
+    said = resumed("gan", act, kills.FAILED, "failed")
+    sentence = (
+        "the disk has a hole; step 4 is saved: " if isinstance(error, UserError) else "FID failed; step 4 is saved: "
+    )
+    assert f"{sentence}lit-gen fit --resume" in said

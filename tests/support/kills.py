@@ -1,0 +1,89 @@
+"""Runs in forked children of a process that has imported everything: killed where a test says, and compared."""
+
+import contextlib
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import torch
+
+KILLED, FAILED = 9, 70
+
+
+def in_child(act, log):
+    """``act()`` in a forked child: its exit code, which is 0 if it returns; what it prints goes to the file ``log``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's threads wait, no lock is held
+        child = os.fork()
+    if child == 0:
+        code = FAILED
+        try:
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+            torch.set_num_threads(1)
+            act()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill(owner, name, when, count):
+    """Make the ``count``-th call of ``owner.name`` the process's last, ``before`` or ``after`` it did its work."""
+    original, calls = getattr(owner, name), [0]
+
+    def killing(*arguments, **options):
+        calls[0] += 1
+        if when == "before" and calls[0] == count:
+            os._exit(KILLED)
+        result = original(*arguments, **options)
+        if when == "after" and calls[0] == count:
+            os._exit(KILLED)
+        return result
+
+    setattr(owner, name, killing)
+
+
+def content(folder):
+    """What a run's folder holds: bytes of files, values of checkpoints, with paths relative to the folder."""
+    found = {}
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        if path.suffix == ".ckpt":
+            found[str(path.relative_to(folder))] = _without(torch.load(path, weights_only=True), str(folder))
+        else:
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+def _without(value, folder):
+    if isinstance(value, str):
+        return value.replace(folder, "RUN")
+    if isinstance(value, dict):
+        return {_without(k, folder): _without(v, folder) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without(v, folder) for v in value)
+    return value
+
+
+def differences(a, b, name=""):
+    """Where two contents differ, by name."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(7.1), b.nan_to_num(7.1))
+        return [] if same else [f"{name}: {a} became {b}"]
+    if isinstance(a, dict) and isinstance(b, dict):
+        lost = [f"{name}/{k}: only on one side" for k in a.keys() ^ b.keys()]
+        return lost + [x for k in a.keys() & b.keys() for x in differences(a[k], b[k], f"{name}/{k}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [x for i, (v, w) in enumerate(zip(a, b, strict=True)) for x in differences(v, w, f"{name}/{i}")]
+    return [] if a == b else [f"{name}: {a!r} became {b!r}"]
