@@ -48,13 +48,14 @@ class Saver(Part):
     before_evaluation = False
     """Whether it also saves before evaluations, pictures and validation that are due in between."""
 
-    def save(self, trainer: Trainer, counts: bool, final: bool) -> None:
+    def save(self, trainer: Trainer, counts: bool, final: bool, at_once: bool) -> None:
         """Write the checkpoint of the current step on all ranks together, once.
 
         Args:
             trainer: at the end of a step.
             counts: false for one that the next replaces.
             final: whether no other follows in this process.
+            at_once: whether it has to be on the disk when this returns.
         """
         raise NotImplementedError
 
@@ -185,19 +186,19 @@ class Boundary(Callback):
         for saver in savers:
             counts = saver.cadence.due(at)
             if counts or at.stopping or (risky and saver.before_evaluation):
-                self._save(saver, trainer, at, counts, ended)
+                self._save(saver, trainer, at, counts, ended, at_once=risky)
         if at.stopping:
             raise Stopped
         for derived in due:
             self._make(derived, trainer, module, at.step)
         reentry.install(trainer).guard = partial(self._interruptible, trainer) if at.validates else None
 
-    def _save(self, saver: Saver, trainer: Trainer, at: Moment, counts: bool, ended: bool) -> None:
+    def _save(self, saver: Saver, trainer: Trainer, at: Moment, counts: bool, ended: bool, at_once: bool) -> None:
         rows = next((logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV)), None)
         moment = at._replace(stopping=False)._asdict()
         self._saving = {"moment": moment, "ended": ended, "counts": counts, "rows": rows}
         try:
-            saver.save(trainer, counts, final=at.stopping or at.last)
+            saver.save(trainer, counts, final=at.stopping or at.last, at_once=at_once)
         finally:
             self._saving = None
 

@@ -2,17 +2,20 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import callbacks
 
 from lit_gen.callbacks.boundary import Saver
 from lit_gen.callbacks.moment import NEVER, Cadence
 from lit_gen.core import distributed
-from lit_gen.core.files import sweep, sweep_all, whole
+from lit_gen.core.files import sweep_all, whole
 from lit_gen.core.options import at_least
 from lit_gen.runs import checkpoints, directory
+from lit_gen.runs.checkpoint_io import CheckpointFiles
 
 
 class Checkpoint(Saver, callbacks.Checkpoint):
@@ -27,10 +30,20 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         keep: how many of the newest to keep; 0 for all.
         enabled: false writes none at all, not even the last.
         before_evaluation: false writes none between those steps: what fails there costs the steps since the last one.
+        asynchronous: copy what is saved and write the copy in a thread while training goes on; null does so on CUDA
+            only. Evaluations, validation, a stop and the end wait until it is written.
     """
 
-    def __init__(self, every: int = 1000, keep: int = 3, enabled: bool = True, before_evaluation: bool = True) -> None:
+    def __init__(
+        self,
+        every: int = 1000,
+        keep: int = 3,
+        enabled: bool = True,
+        before_evaluation: bool = True,
+        asynchronous: bool | None = None,
+    ) -> None:
         at_least(0, "checkpoint.", every=every, keep=keep)
+        self.asynchronous = asynchronous
         self.every, self.keep, self.enabled = every, keep, enabled
         self.cadence = Cadence(every) if enabled else NEVER
         self.before_evaluation = before_evaluation and enabled
@@ -39,11 +52,21 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         self._in_run = False  # or in another run, whose checkpoint this one began with
         self._replaced: set[Path] = set()  # by the next one
         self._failed = False  # the last attempt
+        self._files: CheckpointFiles | None = None  # None where the strategy writes in a way of its own
+
+    @property
+    def _in_thread(self) -> bool:
+        return self._files is not None and self._files.asynchronous
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin anew."""
         super().setup(trainer, pl_module, stage)
         self.latest, self._latest_step, self._replaced, self._failed = None, -1, set(), False
+        strategy = trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            on_cuda = strategy.root_device.type == "cuda"
+            strategy.checkpoint_io = CheckpointFiles(on_cuda if self.asynchronous is None else self.asynchronous)
+        self._files = strategy.checkpoint_io if isinstance(strategy.checkpoint_io, CheckpointFiles) else None
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Find what a resumed run's process left, and keep from saving the resumed step a second time."""
@@ -61,13 +84,14 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         """Whether the run has a checkpoint of that step."""
         return step == self._latest_step and self._in_run
 
-    def save(self, trainer: Trainer, counts: bool, final: bool) -> None:
+    def save(self, trainer: Trainer, counts: bool, final: bool, at_once: bool) -> None:
         """Write the checkpoint of the current step, on all ranks together; once per step.
 
         Args:
             trainer: at the end of a step.
             counts: false for one that the next replaces.
             final: whether no other follows in this process.
+            at_once: whether it has to be on the disk when this returns.
 
         Raises:
             OSError: names the checkpoint, if it cannot be written and neither could the one before, or it is final.
@@ -76,39 +100,72 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         path = run / directory.CHECKPOINTS / f"step={step:08d}.ckpt"
         if not self.enabled:
             return
+        if self._in_thread:
+            self._finish(final=False)
         replaced = self._replaced
         if step != self._latest_step:
             failure = self._write(trainer, path)
             if failure is not None:
-                if self._failed or final:
-                    raise failure
-                self._failed = True
-                if trainer.is_global_zero:
-                    told = f"{path} could not be written ({failure.strerror}); what was saved before is whole"
-                    print(f"{told}, and the run ends if the next cannot be written either", file=sys.stderr, flush=True)
+                self._missed(failure, final)
                 return
-            self.latest, self._latest_step, self._in_run, self._failed = path, step, True, False
+            self.latest, self._latest_step, self._in_run = path, step, True
             self._replaced = {path}
         if counts:
             self._replaced.discard(path)
         if trainer.is_global_zero:
-            counted = [p for p in directory.checkpoints(run) if p not in self._replaced | replaced]
-            for old in [*(replaced - {path}), *(counted[: -self.keep] if self.keep else [])]:
-                old.unlink(missing_ok=True)
+            self._when_written(lambda: self._remove_old(run, replaced, path))
+        if final or at_once or not self._in_thread:
+            self._finish(final)
 
     def _write(self, trainer: Trainer, path: Path) -> OSError | None:
-        """Write, and say what went wrong with the disk; the same on all ranks."""
+        """Write, or begin to, and say what went wrong with the disk; the same on all ranks."""
         failure, passed = None, False
-        if trainer.is_global_zero:
-            sweep(path)  # a run that was killed in the middle of this checkpoint continues from the one before
+        # The other ranks take part in what is collective, rank 0 alone writes.
+        writes = trainer.is_global_zero and self._files is None
         try:
-            # The other ranks take part in what is collective, rank 0 alone writes; it renames when all are done.
-            with whole(path) if trainer.is_global_zero else contextlib.nullcontext(path) as partial:
+            with whole(path) if writes else contextlib.nullcontext(path) as partial:
                 trainer.save_checkpoint(partial)
                 passed = True
         except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
             failure = OSError(error.errno, error.strerror, str(path))
             if not passed:
                 trainer.strategy.barrier("Trainer.save_checkpoint")  # at which lightning left the others waiting
-        found = distributed.broadcast((failure.errno, failure.strerror) if failure is not None else None)
-        return None if found is None else OSError(*found, str(path))
+        return _agreed(failure)
+
+    def _when_written(self, action: Callable[[], None]) -> None:
+        action() if self._files is None else self._files.when_written(action)
+
+    def _finish(self, final: bool) -> None:
+        """Wait for a checkpoint that is written in a thread; called on every rank."""
+        failure = None
+        if self._in_thread:
+            try:
+                assert self._files is not None
+                self._files.wait()  # elsewhere than on the first rank there is nothing to wait for
+            except OSError as error:
+                failure = error
+            failure = _agreed(failure)
+        if failure is None:
+            self._failed = False
+        else:
+            self._latest_step = -1
+            self._missed(failure, final)
+
+    def _missed(self, failure: OSError, final: bool) -> None:
+        if self._failed or final:
+            raise failure
+        self._failed = True
+        if distributed.rank() == 0:
+            told = f"{failure.filename} could not be written ({failure.strerror}); what was saved before is whole"
+            print(f"{told}, and the run ends if the next cannot be written either", file=sys.stderr, flush=True)
+
+    def _remove_old(self, run: Path, replaced: set[Path], path: Path) -> None:
+        counted = [p for p in directory.checkpoints(run) if p not in self._replaced | replaced]
+        for old in [*(replaced - {path}), *(counted[: -self.keep] if self.keep else [])]:
+            old.unlink(missing_ok=True)
+
+
+def _agreed(failure: OSError | None) -> OSError | None:
+    """The first rank's failure to write, on all ranks."""
+    found = distributed.broadcast(None if failure is None else (failure.errno, failure.strerror, failure.filename))
+    return None if found is None else OSError(*found)

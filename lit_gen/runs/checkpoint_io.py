@@ -46,6 +46,11 @@ class CheckpointFiles(TorchCheckpointIO):
         self._thread = threading.Thread(target=self._run, args=(copied, Path(path)), name="checkpoint")
         self._thread.start()
 
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint, when the one that replaces it is written."""
+        self.wait()
+        super().remove_checkpoint(path)
+
     def when_written(self, action: Callable[[], None]) -> None:
         """Do something as soon as what was saved last is in its file: at once, or when it is waited for."""
         self._afterwards.append(action)

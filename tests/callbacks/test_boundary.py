@@ -1,12 +1,15 @@
 """The end of a step: what is due when, in which order, and which checkpoints stay."""
 
+import errno
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from support.gan import build, fit
-from support.kills import content
+from support.kills import content, differences
 
 from lit_gen.callbacks.boundary import Boundary, Derived
 from lit_gen.callbacks.checkpoint import Checkpoint
@@ -104,6 +107,68 @@ def test_checkpoints_that_are_not_due_are_replaced_and_do_not_count(tmp_path, op
         fit(build(), last, folder, [Noted("number", 3, events)], saver=Checkpoint(**options))
         assert [int(p.stem.split("=")[1]) for p in directory.checkpoints(folder)] == expected
         assert [step for _, step in events] == sorted({*range(3, last, 3), last})
+
+
+def test_checkpoints_written_in_a_thread_are_those_of_a_run_that_waits(tmp_path):
+    found = {}
+    for asynchronous in (False, True):
+        folder = tmp_path / f"{asynchronous}/run"
+        best = ModelCheckpoint(folder / "best", monitor="val/real_logit", save_top_k=1, filename="best-{step}")
+        saver = Checkpoint(every=2, keep=2, asynchronous=asynchronous)
+        fit(build(), 9, folder, [best, Noted("number", 3, [])], saver=saver, **VALIDATES | {"val_check_interval": 4})
+        found[asynchronous] = content(folder)
+    assert differences(found[False], found[True]) == []
+    names = [Path(name).name for name in found[True] if "best" not in name and name.endswith("ckpt")]
+    assert names == ["step=00000008.ckpt", "step=00000009.ckpt"]
+
+
+def test_a_save_waits_where_something_may_fail_and_elsewhere_goes_on(tmp_path, monkeypatch):
+    alive, events = [], []
+    save = torch.save
+
+    def slow(checkpoint, file):
+        time.sleep(0.3)
+        save(checkpoint, file)
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            alive.append(any(thread.name == "checkpoint" for thread in threading.enumerate()))
+
+    class Waits(Noted):
+        def make(self, trainer, module, step):
+            super().make(trainer, module, step)
+            assert (tmp_path / f"checkpoints/step={step:08d}.ckpt").is_file()
+
+    monkeypatch.setattr(torch, "save", slow)
+    saver = Checkpoint(every=2, asynchronous=True)
+    fit(build(), 5, tmp_path, [Look(), Waits("number", 4, events)], saver=saver)
+    assert alive[:5] == [False, False, True, alive[3], False], "after step 2 training goes on, after step 4 it waited"
+    assert [p.name for p in directory.checkpoints(tmp_path)] == [f"step=0000000{i}.ckpt" for i in (2, 4, 5)]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_thread_that_fails_costs_one_checkpoint_and_ends_the_run_at_the_second_time(
+    tmp_path, monkeypatch, capsys, failing
+):
+    save, calls = torch.save, []
+
+    def broken(checkpoint, file):
+        calls.append(checkpoint["global_step"])
+        if 2 <= len(calls) < 2 + failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, "save", broken)
+    saver = Checkpoint(every=2, keep=1, asynchronous=True)
+    if failing == 1:
+        fit(build(), 9, tmp_path, saver=saver)
+        assert calls == [2, 4, 6, 8, 9]
+        assert [p.name for p in directory.checkpoints(tmp_path)] == ["step=00000009.ckpt"]
+    else:
+        with pytest.raises(OSError, match=r"No space left on device: .*step=00000006\.ckpt"):
+            fit(build(), 9, tmp_path, saver=saver)
+        assert [p.name for p in directory.checkpoints(tmp_path)] == ["step=00000002.ckpt"]
+    assert capsys.readouterr().err.count("step=00000004.ckpt could not be written (No space left on device); what") == 1
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
