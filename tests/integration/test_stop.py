@@ -1,6 +1,9 @@
 """Ctrl-C and SIGTERM in a real process: the step is finished, saved, and the run continues bit-exactly."""
 
+import contextlib
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import kills
 from support.cli import TINY
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
@@ -91,6 +95,57 @@ def test_a_second_ctrl_c_stops_at_once():
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+
+
+MONITORS = """
+trainer:
+  accelerator: cpu
+  val_check_interval: 10
+  log_every_n_steps: 5
+  callbacks+:
+    - class_path: lightning.pytorch.callbacks.EarlyStopping
+      init_args: {monitor: val/real_logit, patience: 100}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {dirpath: "{run_dir}/best", monitor: val/fd64_lenet-mnist, every_n_train_steps: 10, filename: "{step}"}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_run_that_is_ended_again_and_again_leaves_what_the_undisturbed_one_leaves(name, world):
+    """With an evaluation, pictures, validation and monitors, at six random moments."""
+    Path("monitors.yaml").write_text(MONITORS, encoding="utf-8")
+    options = ["--config=monitors.yaml", "--trainer.callbacks.FID.count=64", "--trainer.callbacks.FID.every=10"]
+    options += ["--samples.enabled=true", "--samples.every=15", "--checkpoint.every=20", f"--trainer.devices={world}"]
+    whole = start(*options, identifier="whole")
+    assert whole.wait(100) == 0, whole.stderr.read()
+    draws, ended = random.Random(world), 0
+    process = start(*options, identifier="ended")
+    while ended < 6 and process.poll() is None:
+        rows = Path("runs/r/ended/metrics.csv")
+        there = rows.read_text(encoding="utf-8").count("\n") if rows.is_file() else 0
+        with contextlib.suppress(AssertionError):  # it came to its end
+            wait_for_rows("ended", there + draws.randint(1, 6), process)
+        time.sleep(draws.random() / 10)
+        os.killpg(process.pid, getattr(signal, name))
+        process.communicate(timeout=60)
+        ended += 1
+        if not list(Path("runs/r/ended").glob("checkpoints/*.ckpt")):
+            shutil.rmtree("runs/r/ended", ignore_errors=True)
+            process = start(*options, identifier="ended")
+            continue
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lit_gen", "fit", "--resume", "runs/r/ended"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
+        )  # fmt: skip
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert ended > 3
+    of_starts = {"run.yaml", "config.yaml"}
+    found, expected = (kills.content(Path(f"runs/r/{name}").resolve()) for name in ("ended", "whole"))
+    assert {name.split("/")[0] for name in expected} >= {"best", "checkpoints", "eval", "metrics.csv", "samples"}
+    assert kills.differences(*({k: v for k, v in c.items() if k not in of_starts} for c in (expected, found))) == []
 
 
 @pytest.mark.slow

@@ -66,13 +66,13 @@ def resume(lit_gen, steps):
 def log(capfd):
     """Log by hand, beside the metrics.csv of a run, which costs less than a run: what was printed."""
 
-    def rows(steps, first_step=0, **options):
+    def rows(steps, first_step=0, stopped=0, **options):
         path = RUN / "metrics.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text("step,train/a\n", encoding="utf-8")
         logger = WeightsAndBiases(save_dir=str(RUN), **options)
-        logger.expect("{}", first_step, lambda: False)
+        logger.expect("{}", first_step, lambda: stopped)
         capfd.readouterr()
         logger.log_graph()
         for step in steps:
@@ -229,6 +229,16 @@ def test_no_row_is_sent_that_the_server_has(log, server):
     log([10], 8)
     assert history(server).keys() == {2, 4, 6, 8, 10}
     assert checks.same(history(server), checks.logged(RUN))
+
+
+def test_the_row_of_a_stopped_step_waits_for_what_the_resumed_run_adds(log, server):
+    """Evaluation and validation of that step are owed, and W&B never changes a row."""
+    log([2, 4], stopped=4)
+    assert history(server).keys() == {2}
+    log([6], 4)
+    assert checks.same(history(server), checks.logged(RUN))
+    log([8], 6, stopped=9)
+    assert history(server).keys() == {2, 4, 6, 8}
 
 
 def test_an_agents_run_id_counts(log, server, monkeypatch):
