@@ -19,6 +19,7 @@ from lit_gen.callbacks import reentry
 from lit_gen.callbacks.failures import refuse_non_finite, saved_at, tell
 from lit_gen.callbacks.moment import NEVER, Cadence, Moment, end_of_step, is_last
 from lit_gen.core import distributed
+from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.loggers.csv import MetricsCSV
 
@@ -32,9 +33,10 @@ class Part(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Put a boundary before the callbacks of a trainer that has none."""
-        if stage == "fit" and not any(isinstance(c, Boundary) for c in trainer.callbacks):  # type: ignore[attr-defined]
+        if stage == "fit" and not any(isinstance(c, Boundary) for c in callbacks_of(trainer)):
             boundary = Boundary()
-            trainer.callbacks = [boundary, *trainer.callbacks]  # type: ignore[attr-defined]
+            # a new list: Lightning walks along the old one now
+            trainer.callbacks = [boundary, *callbacks_of(trainer)]  # type: ignore[attr-defined]
             boundary.setup(trainer, pl_module, stage)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
@@ -122,7 +124,7 @@ class Boundary(Callback):
         self._resumed, self._made, self._last = None, [], -1
         loop = reentry.install(trainer)
         loop.owed = loop.guard = None
-        others = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
+        others = [c for c in callbacks_of(trainer) if c is not self]
         first = [c for c in others if not isinstance(c, Part) and reentry.keeps_state_of_steps(c)]
         trainer.callbacks = [*first, self, *(c for c in others if c not in first)]  # type: ignore[attr-defined]
 
@@ -139,7 +141,7 @@ class Boundary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Agree on where the run stands, and find what cannot work before the first step."""
-        self._parts = [c for c in trainer.callbacks if isinstance(c, Part)]  # type: ignore[attr-defined]
+        self._parts = [c for c in callbacks_of(trainer) if isinstance(c, Part)]
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
         for part in sorted(self._parts, key=lambda p: not isinstance(p, Stopper)):
             part.begin(trainer, pl_module)

@@ -14,6 +14,7 @@ from lit_gen.callbacks.boundary import Derived
 from lit_gen.callbacks.moment import Cadence
 from lit_gen.core import distributed
 from lit_gen.core import images as pictures
+from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
 from lit_gen.core.options import at_least
@@ -72,7 +73,7 @@ class Evaluator(Derived):
             return
         self.latest = None
         self.prepare(trainer, pl_module)
-        others = [c for c in trainer.callbacks if isinstance(c, Evaluator) and c is not self]  # type: ignore[attr-defined]
+        others = [c for c in callbacks_of(trainer) if isinstance(c, Evaluator) and c is not self]
         if any(c.title == self.title for c in others):
             raise UserError(f"{self.option}: two evaluations are called {self.title}; their numbers would be mixed up")
 

@@ -230,7 +230,7 @@ class LitGenCLI(LightningCLI):
         return self.trainer.global_step if closing.callback(self.trainer, Stop).stopped else 0
 
     def _print_metrics(self) -> None:
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(self.trainer):
             if isinstance(callback, Evaluator):
                 callback.make_up(self.trainer, self.model)
         if self.trainer.is_global_zero:
