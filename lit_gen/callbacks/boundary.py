@@ -35,8 +35,7 @@ class Part(Callback):
         """Put a boundary before the callbacks of a trainer that has none."""
         if stage == "fit" and not any(isinstance(c, Boundary) for c in callbacks_of(trainer)):
             boundary = Boundary()
-            # a new list: Lightning walks along the old one now
-            trainer.callbacks = [boundary, *callbacks_of(trainer)]  # type: ignore[attr-defined]
+            trainer.callbacks = [boundary, *callbacks_of(trainer)]  # type: ignore[attr-defined]  # walked along now
             boundary.setup(trainer, pl_module, stage)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
