@@ -63,7 +63,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         super().setup(trainer, pl_module, stage)
         self.latest, self._latest_step, self._replaced, self._failed = None, -1, set(), False
         strategy = trainer.strategy
-        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+        if self.enabled and type(strategy.checkpoint_io) is TorchCheckpointIO:
             on_cuda = strategy.root_device.type == "cuda"
             strategy.checkpoint_io = CheckpointFiles(on_cuda if self.asynchronous is None else self.asynchronous)
         self._files = strategy.checkpoint_io if isinstance(strategy.checkpoint_io, CheckpointFiles) else None
