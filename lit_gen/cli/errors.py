@@ -62,6 +62,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         if "manual optimization" in told:
             told += " For a GAN: model.generator_clip, model.discriminator_clip, model.accumulate."
         return USER, told
+    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+        return USER, f"trainer.callbacks.EarlyStopping.monitor: {error}"
     if isinstance(error, RuntimeError) and "EADDRINUSE" in str(error):
         port = os.environ.get("MASTER_PORT", "?")
         return USER, f"MASTER_PORT: port {port} of this node is in use; set MASTER_PORT to a free one"

@@ -215,7 +215,8 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
             continue
         value = value if equals else _next(words, option)
         try:
-            content = nested(path, yaml.safe_load(value))
+            # {run_dir}/best begins a mapping in YAML
+            content = nested(path, value if value.startswith("{run_dir}") else yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"{option}: {value!r} is broken YAML") from None
         if name:

@@ -20,7 +20,7 @@ from lit_gen.cli.config.changes import refuse_changes
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.launch import closing, run_dir, slurm
+from lit_gen.cli.launch import closing, monitors, run_dir, slurm
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
@@ -180,6 +180,7 @@ class LitGenCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
         check_for_gpus_cheaply(trainer.strategy.root_device)
+        monitors.check(self.model, self.datamodule, self.config_init.get("fit"))
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:

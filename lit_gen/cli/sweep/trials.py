@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.cli import errors
 from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import as_list, take
-from lit_gen.cli.launch import run_dir
+from lit_gen.cli.launch import monitors, run_dir
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.sweep.file import EXAMPLE, OWN, Sweep
 from lit_gen.core import randomness
@@ -145,24 +144,7 @@ class Built(LitGenCLI):
 
     def announced(self) -> tuple[list[str], list[str]]:
         """The names that will be logged, and what else may log but does not say under which names."""
-        limit = self.chosen.trainer.limit_val_batches
-        model: Any = self.model
-        names, silent = [], []
-        if hasattr(model, "announced"):
-            names += model.announced(limit)
-        else:
-            silent.append(type(model).__name__)
-        for callback in self.callbacks:
-            if not isinstance(callback, Evaluator):
-                silent += [] if type(callback).__module__.startswith("lit_gen.") else [type(callback).__name__]
-                continue
-            if not callback.cadence.ever(validates=limit != 0):
-                continue
-            try:
-                names += [f"val/{name}" for name in callback.announced(self.datamodule)]
-            except NotImplementedError:
-                silent.append(type(callback).__name__)
-        return list(dict.fromkeys(names)), silent
+        return monitors.announced(self.model, self.datamodule, self.callbacks, self.chosen.trainer.limit_val_batches)
 
 
 def check(sweep: Sweep) -> int:

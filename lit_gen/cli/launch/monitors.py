@@ -1,0 +1,64 @@
+"""Which numbers a run will log, and whether those are among them that its callbacks monitor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from lit_gen.callbacks.evaluators.base import Evaluator
+from lit_gen.cli.config.files import as_list
+from lit_gen.core.errors import UserError, nearest
+
+ALWAYS = ("epoch", "step")  # ModelCheckpoint knows them by itself
+
+
+def announced(model: Any, data: Any, callbacks: Sequence[Any], limit_val_batches: Any) -> tuple[list[str], list[str]]:
+    """The names that will be logged, and what else may log but does not say under which names.
+
+    Args:
+        model: the module.
+        data: the data module.
+        callbacks: those of the config.
+        limit_val_batches: the trainer's option.
+    """
+    names: list[str] = []
+    silent: list[str] = []
+    if hasattr(model, "announced"):
+        names += model.announced(limit_val_batches)
+    else:
+        silent.append(type(model).__name__)
+    for callback in callbacks:
+        if not isinstance(callback, Evaluator):
+            ours = type(callback).__module__.startswith("lit_gen.")
+            silent += [] if ours or isinstance(callback, EarlyStopping | ModelCheckpoint) else [type(callback).__name__]
+            continue
+        if not callback.cadence.ever(validates=limit_val_batches != 0):
+            continue
+        try:
+            names += [f"val/{name}" for name in callback.announced(data)]
+        except NotImplementedError:
+            silent.append(type(callback).__name__)
+    return list(dict.fromkeys(names)), silent
+
+
+def check(model: Any, data: Any, fit: Any) -> None:
+    """Refuse a callback that monitors what nothing logs, where that can be known before training.
+
+    Args:
+        model: the module.
+        data: the data module.
+        fit: the instantiated options of ``fit``; None for another command.
+
+    Raises:
+        UserError: for the first such callback.
+    """
+    if fit is None or not type(model).__module__.startswith("lit_gen."):  # a subclass may log what it likes
+        return
+    callbacks = as_list(fit.trainer.callbacks)
+    names, silent = announced(model, data, callbacks, fit.trainer.limit_val_batches)
+    for callback in callbacks if not silent else ():
+        wanted = getattr(callback, "monitor", None) if isinstance(callback, EarlyStopping | ModelCheckpoint) else None
+        if wanted is not None and wanted not in (*names, *ALWAYS):
+            option = f"trainer.callbacks.{type(callback).__name__}.monitor"
+            same = [name for name in names if name.split("/")[0] == wanted.split("/")[0]] or names
+            raise UserError(f"{option}: nothing logs {wanted}{nearest(wanted, names)} (logged are {', '.join(same)})")
