@@ -53,6 +53,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         self._replaced: set[Path] = set()  # by the next one
         self._failed = False  # the last attempt
         self._files: CheckpointFiles | None = None  # None where the strategy writes in a way of its own
+        self._before: tuple[Path | None, set[Path]] | None = None  # `latest` and `_replaced`, while one is written
 
     @property
     def _in_thread(self) -> bool:
@@ -72,10 +73,10 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         """Find what a resumed run's process left, and keep from saving the resumed step a second time."""
         run = Path(trainer.default_root_dir)
         if trainer.is_global_zero:
-            for folder in ("", "samples", "eval"):
+            for folder in ("", "samples", "eval", directory.CHECKPOINTS):
                 sweep_all(run / folder, "step=" if folder else directory.METRICS)
         if trainer.ckpt_path:
-            self._latest_step = trainer.global_step
+            self._latest_step, self.latest = trainer.global_step, Path(trainer.ckpt_path)
             self._in_run = Path(trainer.ckpt_path).resolve().parent == (run / directory.CHECKPOINTS).resolve()
             if trainer.is_global_zero:
                 self._replaced = {path for path in directory.checkpoints(run) if not checkpoints.counts(path)}
@@ -108,6 +109,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
             if failure is not None:
                 self._missed(failure, final)
                 return
+            self._before = self.latest, replaced
             self.latest, self._latest_step, self._in_run = path, step, True
             self._replaced = {path}
         if counts:
@@ -127,7 +129,8 @@ class Checkpoint(Saver, callbacks.Checkpoint):
                 trainer.save_checkpoint(partial)
                 passed = True
         except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
-            failure = OSError(error.errno, error.strerror, str(path))
+            named = str(path) if self._files is None else error.filename or str(path)  # or a monitor's, of a thread
+            failure = OSError(error.errno, error.strerror, named)
             if not passed:
                 trainer.strategy.barrier("Trainer.save_checkpoint")  # at which lightning left the others waiting
         return _agreed(failure)
@@ -137,7 +140,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
 
     def _finish(self, final: bool) -> None:
         """Wait for a checkpoint that is written in a thread; called on every rank."""
-        failure = None
+        failure, before, self._before = None, self._before, None
         if self._in_thread:
             try:
                 assert self._files is not None
@@ -146,10 +149,12 @@ class Checkpoint(Saver, callbacks.Checkpoint):
                 failure = error
             failure = _agreed(failure)
         if failure is None:
-            self._failed = False
-        else:
-            self._latest_step = -1
-            self._missed(failure, final)
+            self._failed = self._failed and before is None
+            return
+        if before is not None and failure.filename == str(self.latest):
+            self._latest_step, self.latest = -1, before[0]
+            self._replaced |= before[1]
+        self._missed(failure, final)
 
     def _missed(self, failure: OSError, final: bool) -> None:
         if self._failed or final:

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from lightning import Trainer
 
+from lit_gen.callbacks.reentry import EpochLoop
+from lit_gen.core import distributed
+
 
 class Moment(NamedTuple):
     """The end of one step."""
@@ -58,7 +61,11 @@ def end_of_step(trainer: Trainer, batch_idx: int) -> Moment | None:
     assert fetcher is not None
     epoch = trainer.current_epoch + 1 if ends_epoch else None
     last = is_last(trainer, trainer.global_step, epoch)
-    return Moment(trainer.global_step, epoch, last, False, loop._should_check_val_fx(fetcher))
+    validates = loop._should_check_val_fx(fetcher)
+    if getattr(trainer, "_val_check_time_interval", None) is not None and isinstance(loop, EpochLoop):
+        # each look at the clock, and each rank's, may have another answer: one holds
+        validates = loop.decided = distributed.broadcast(validates)
+    return Moment(trainer.global_step, epoch, last, False, validates)
 
 
 def is_last(trainer: Trainer, step: int, epoch: int | None) -> bool:

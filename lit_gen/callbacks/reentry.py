@@ -38,7 +38,8 @@ class EpochLoop(_TrainingEpochLoop):
     owed: Owed | None = None
     guard: Callable[[], AbstractContextManager[None]] | None = None
     """Around the validation that follows a step."""
-    _validates: bool | None = None
+    decided: bool | None = None
+    """Whether validation follows this step, where that is known already."""
 
     def run(self, data_fetcher: _DataFetcher) -> None:
         """Finish the saved step, then train as ever."""
@@ -52,11 +53,8 @@ class EpochLoop(_TrainingEpochLoop):
         owed.settle()
         self.batch_progress.increment_completed()
         self._restarting = self.val_loop._restarting = False
-        self._validates = owed.validates
-        try:
-            self.on_advance_end(data_fetcher)
-        finally:
-            self._validates = None
+        self.decided = owed.validates
+        self.on_advance_end(data_fetcher)
         self.on_iteration_done()
         while not self.done:
             try:
@@ -70,11 +68,14 @@ class EpochLoop(_TrainingEpochLoop):
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         """Validate, and whatever else follows a batch."""
         guard, self.guard = self.guard or nullcontext, None
-        with guard():
-            super().on_advance_end(data_fetcher)
+        try:
+            with guard():
+                super().on_advance_end(data_fetcher)
+        finally:
+            self.decided = None
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
-        return super()._should_check_val_fx(data_fetcher) if self._validates is None else self._validates
+        return super()._should_check_val_fx(data_fetcher) if self.decided is None else self.decided
 
 
 class FitLoop(_FitLoop):
@@ -152,9 +153,10 @@ def remove_later_files(trainer: Trainer, step: int) -> None:
     run = Path(trainer.default_root_dir).resolve()
     for monitor in monitors_of(trainer) if trainer.is_global_zero else []:
         folder = Path(monitor.dirpath or run).resolve()
-        known = {*monitor.best_k_models, monitor.best_model_path, monitor.last_model_path}
+        named = {*monitor.best_k_models, monitor.best_model_path, monitor.last_model_path}
+        known = {Path(path).resolve() for path in named if path}
         if folder.is_relative_to(run):
-            others = {p for p in folder.glob("*.ckpt") if str(p) not in known} - set(directory.checkpoints(run))
+            others = {p for p in folder.glob("*.ckpt") if p not in known} - set(directory.checkpoints(run))
             for path in others:
                 if (checkpoints.step_of(path) or -1) >= step:
                     path.unlink()

@@ -44,7 +44,7 @@ class Sampler:
         """How to draw: ``drawer(weights="ema", steps: int = 50, ...)``.
 
         After the weights come options of the model's own, each with a type and a default: ``lit-gen sample RUN --steps
-        20`` gives them, `sample` and `interpolate` pass them on.
+        20`` gives them where the command has no option of that name, `sample` and `interpolate` pass them on.
         """
         raise NotImplementedError
 

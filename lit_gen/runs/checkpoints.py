@@ -66,11 +66,13 @@ def damage(path: Path) -> str | None:
 
     A checkpoint is a zip archive with a check sum of each part.
     """
-    if path.stat().st_size == 0:
-        return "it is empty"
     try:
+        if path.stat().st_size == 0:
+            return "it is empty"
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
+    except FileNotFoundError:  # another rank has set it aside
+        return "it is gone"
     except (zipfile.BadZipFile, EOFError, zlib.error, struct.error, NotImplementedError, ValueError) as error:
         return f"it is truncated or is no checkpoint: {error}"
     return None if bad is None else f"the check sum of its part {bad} is wrong"
@@ -155,13 +157,25 @@ def _dotted_paths(content: Any) -> Iterator[str]:
         yield content
 
 
-def check_fits(path: Path, model: LightningModule) -> int:
+def check_fits(path: Path | None, model: LightningModule, resumed: Path | None = None) -> int:
     """Compare a checkpoint's weights with the model's, and return its step.
 
+    Args:
+        path: the checkpoint; None for a run from the beginning, at step 0.
+        model: the configured one.
+        resumed: the run that it continues, if it does.
+
     Raises:
-        UserError: if they are of another model; names the first difference.
+        UserError: if they are of another model; names the first difference. If an earlier version wrote the run.
     """
+    if path is None:
+        return 0
     content = read(path)
+    if resumed is not None and "boundary" not in content:
+        raise UserError(
+            f"{path} was written by an earlier lit_gen, whose runs cannot be resumed; --ckpt_path in place of --resume "
+            f"continues it in a new run"
+        )
     found, expected = content["state_dict"], model.state_dict()
     for name in (*expected, *found):
         here = tuple(found[name].shape) if name in found else "nothing"

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Self
 
+import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
@@ -75,11 +76,18 @@ class TrainingModule(LightningModule):
         """Prepare for training; a family that overrides this calls it first.
 
         Raises:
-            UserError: for an average of weights that the strategy shards, or an argument that cannot be described.
+            UserError: for an average of weights that the strategy shards, or that are of half precision, or an argument
+                that cannot be described.
         """
         if self.averaged and isinstance(self.trainer.strategy, SHARDING):
             name = type(self.trainer.strategy).__name__
             raise UserError(f"model.ema: null is expected with {name}, which shards the weights")
+        half = (torch.float16, torch.bfloat16)
+        if any(p.dtype in half for name in self._averaged for p in self.weighted(name, "ema").parameters()):
+            raise UserError(
+                f"trainer.precision: {self.trainer.precision} was found, in which an average of weights is rounded to "
+                f"what it was; a mixed precision or 32-true is expected, or model.ema null"
+            )
         if self.averaged:  # the averages are in evaluation mode on purpose
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         self._setters = {}
@@ -114,6 +122,11 @@ class TrainingModule(LightningModule):
         network: nn.Module = getattr(self, f"ema_{name}" if weights == "ema" and name in self._averaged else name)
         return network
 
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """All parameters but those of the averages."""
+        averages = tuple(f"ema_{name}." for name in self._averaged)
+        return [p for name, p in self.named_parameters() if not (averages and name.startswith(averages))]
+
     def move_average(self, step: int, samples: int | None = None) -> None:
         """Move the averages after step ``step`` (from 0).
 
@@ -125,6 +138,11 @@ class TrainingModule(LightningModule):
             return
         if samples is None:
             samples = datasets.data_of(self.trainer).per_step()[0] if self.ema.half_life is not None else 0
+        if self.ema.half_life is not None and not samples:
+            kind = datasets.kind_of(datasets.data_of(self.trainer))
+            raise UserError(
+                f"model.ema.half_life: {kind} does not say how many samples a step has; set model.ema.decay"
+            )
         moved, followed = ([self.weighted(name, weights) for name in self._averaged] for weights in ("ema", "raw"))
         # several as one module, so that a weight that two of them share moves once
         average, source = (each[0] if len(each) == 1 else nn.ModuleList(each) for each in (moved, followed))

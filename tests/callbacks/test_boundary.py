@@ -211,3 +211,43 @@ def test_state_that_changes_at_the_end_of_a_step_is_in_its_checkpoint(tmp_path):
     (state,) = torch.load(directory.checkpoints(tmp_path)[-1])["callbacks"].values()
     assert state == {"count": 3}
     assert sum(isinstance(c, Boundary) for c in trainer.callbacks) == 1
+
+
+def test_a_disk_that_stays_full_ends_the_run_though_each_save_is_waited_for(tmp_path, monkeypatch, capsys):
+    save = torch.save
+
+    def broken(checkpoint, file):
+        if checkpoint["global_step"] > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, "save", broken)
+    saver = Checkpoint(every=2, keep=1, asynchronous=True)
+    with pytest.raises(OSError, match=r"No space left on device: .*step=00000006\.ckpt"):
+        fit(build(), 99, tmp_path, [Noted("number", 2, [])], saver=saver)
+    assert [p.name for p in directory.checkpoints(tmp_path)] == ["step=00000002.ckpt"]
+    assert saver.latest == directory.checkpoints(tmp_path)[0]
+    assert capsys.readouterr().err.count("could not be written") == 1
+
+
+def test_validation_by_the_clock_is_decided_once_in_a_step(tmp_path, monkeypatch):
+    """A long evaluation lies between two looks at the clock."""
+    moments = []
+
+    class Slow(Noted):
+        def make(self, trainer, module, step):
+            super().make(trainer, module, step)
+            clock[0] += 100
+
+    clock, events = [0.0], []
+    monkeypatch.setattr("lightning.pytorch.loops.training_epoch_loop.time.monotonic", lambda: clock[0])
+    original = Checkpoint.save
+
+    def save(self, trainer, counts, final, at_once):
+        moments.append((trainer.global_step, at_once))
+        original(self, trainer, counts, final, at_once)
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    options = {"limit_val_batches": 1, "check_val_every_n_epoch": None, "val_check_interval": "00:00:01:00"}
+    fit(build(), 4, tmp_path, [Slow("number", 2, events), Watch(events)], saver=Checkpoint(every=1), **options)
+    assert [event for event in events if event[0] == "validation"] == [("validation", 3)], "not in step 2, after it"

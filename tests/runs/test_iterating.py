@@ -157,3 +157,13 @@ def test_noise_is_named_by_block_purpose_and_step():
 def test_two_models_of_other_seeds_draw_other_images():
     a, b = (Langevin(Score((1, 4, 4)), seed=seed).sample(torch.arange(4)) for seed in (0, 1))
     assert not torch.equal(a, b)
+
+
+def test_own_options_may_stand_anywhere_and_are_read_by_their_type(lit_gen, run):
+    code, _, err = lit_gen("sample", "--steps", "3", "--size", "1e-3", str(run), "--n=2", "--out=first")
+    assert code == 0, err
+    code, _, err = lit_gen("sample", str(run), "--n=2", "--out=second", "--size=0.001", "--steps=3")
+    assert code == 0, err
+    assert Path("first/000001.png").read_bytes() == Path("second/000001.png").read_bytes()
+    code, _, err = lit_gen("sample", "--lables", "0,1", str(run))
+    assert (code, "--lables; did you mean 'labels'?" in err) == (2, True)

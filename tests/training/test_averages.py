@@ -305,3 +305,39 @@ def test_a_model_without_an_average_records_that_it_is_raw(tmp_path):
         fit(model, data, 1, tmp_path / family, [callback])
         (record,) = records(tmp_path / family).values()
         assert record["protocol"]["weights"] == "raw (the run keeps no average)"
+
+
+def test_an_average_that_could_not_move_is_refused(tmp_path):
+    """1 - decay is less than the spacing of bfloat16."""
+    model, data = made("lm", ema=EMA())
+    with pytest.raises(UserError, match=r"trainer\.precision: bf16-true was found, in which an average"):
+        fit(model, data, 1, tmp_path, precision="bf16-true")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_half_life_needs_data_that_count():
+    model, _ = made("vae", ema=EMA(half_life=100))
+    model.trainer = type("Trainer", (), {"datamodule": object(), "world_size": 1})()
+    with pytest.raises(UserError, match=r"model\.ema\.half_life: object does not say how many samples a step has"):
+        model.move_average(0)
+
+
+class Learned(ELBO, torch.nn.Module):
+    """An objective with a number of its own, which is trained."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        ELBO.__init__(self)
+        self.scale = torch.nn.Parameter(torch.zeros(()))
+
+    def __call__(self, *arguments):
+        terms = super().__call__(*arguments)
+        return terms._replace(loss=terms.loss + (self.scale - 1) ** 2)
+
+
+def test_parameters_of_an_objective_are_trained_and_averages_are_not():
+    model, _ = made("vae", ema=EMA(), objective=Learned())
+    trained = {id(p) for group in model.configure_optimizers().param_groups for p in group["params"]}
+    named = dict(model.named_parameters())
+    assert {name for name, p in named.items() if id(p) not in trained} == {n for n in named if n.startswith("ema_")}
+    assert id(model.objective.scale) in trained

@@ -1,5 +1,6 @@
 """A model's own options of drawing on the command line: ``--steps 50``, ``--guidance_scale 3``."""
 
+import argparse
 import inspect
 from typing import Any
 
@@ -9,27 +10,34 @@ from lit_gen.cli.errors import ArgumentParser
 from lit_gen.core.errors import UserError, nearest
 
 
-def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[Any, dict[str, str]]:
+def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parse a command line of which some options are known only with the model.
 
     Returns:
         The options of the command, and by name the values of the others; see `of_model`.
 
     Raises:
-        UserError: for a further argument that is not an option with a value.
+        UserError: for another option without a value.
     """
-    options, rest = parser.parse_known_args(arguments)
-    found: dict[str, str] = {}
-    while rest:
-        name, equals, value = rest.pop(0).partition("=")
-        if not name.startswith("--") or not (equals or rest):
-            parser.error(f"unrecognized arguments: {name}")
-        found[name[2:]] = value if equals else rest.pop(0)
-    return options, found
+    mine: list[str] = []
+    others: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name == "--" or name in parser._option_string_actions:
+            mine.append(word)
+            continue
+        following = value if equals else next(words, None)
+        if following is None:
+            parser.error(f"unrecognized arguments: {word}")
+        others[name[2:]] = following
+    return parser.parse_args(mine), others
 
 
 def of_model(model: object, given: dict[str, str], parser: ArgumentParser) -> dict[str, Any]:
     """The values of a model's own options: the keyword parameters of its ``drawer``, but for the weights.
+
+    Options of the command cannot be named anew.
 
     Args:
         model: any; one without ``drawer`` has no options.
@@ -41,17 +49,23 @@ def of_model(model: object, given: dict[str, str], parser: ArgumentParser) -> di
     """
     drawer = getattr(model, "drawer", None)
     parameters = dict(inspect.signature(drawer).parameters) if callable(drawer) else {}
-    parameters.pop("weights", None)
-    known = [*parameters, *(a.dest for a in parser._actions if a.option_strings and a.dest != "help")]
+    known = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
+    own = [name for name in parameters if name not in known and name != "weights"]
     found = {}
     for name, text in given.items():
-        if name not in parameters:
-            own = f"; of its own the model has {', '.join(f'--{p}' for p in parameters)}" if parameters else ""
-            raise UserError(f"{parser.command}: unrecognized arguments: --{name}{nearest(name, known)}{own}")
-        value, expected = yaml.safe_load(text), parameters[name].annotation
-        if expected is float and type(value) is int:
-            value = float(value)
-        if isinstance(expected, type) and type(value) is not expected:
-            raise UserError(f"--{name}: {text!r} was found, {expected.__name__} is expected")
-        found[name] = value
+        if name not in own:
+            has = f"; of its own the model has {', '.join(f'--{p}' for p in own)}" if own else ""
+            raise UserError(f"{parser.command}: unrecognized arguments: --{name}{nearest(name, [*own, *known])}{has}")
+        found[name] = _value(name, text, parameters[name].annotation)
     return found
+
+
+def _value(name: str, text: str, expected: Any) -> Any:
+    if expected is str:
+        return text
+    try:
+        return expected(text) if expected in (int, float) else yaml.safe_load(text)
+    except ValueError:
+        raise UserError(f"--{name}: {text!r} was found, {expected.__name__} is expected") from None
+    except yaml.YAMLError:
+        raise UserError(f"--{name}: {text!r} is broken YAML") from None

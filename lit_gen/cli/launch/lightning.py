@@ -169,7 +169,7 @@ class LitGenCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""
         self.datamodule.prepare_data()
-        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model) if self.checkpoint else 0
+        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model, self.resumed)
         if isinstance(self.datamodule, DataModule):
             self.datamodule.allow_changes = self.chosen.allow_changes
         if self.plugins:
@@ -209,7 +209,7 @@ class LitGenCLI(LightningCLI):
                 if isinstance(logger, MetricsCSV) and self.checkpoint is None:
                     logger.cut(0)  # else the checkpoint says how many rows there were
                 elif hasattr(logger, "_kwargs"):
-                    # TensorBoard: hide what is logged again
+                    # TensorBoard: hide what is trained again; what the saved step owes may stand there twice
                     logger._kwargs.setdefault("purge_step", self.first_step + 1)
         for mirror in (m for m in self.trainer.loggers if isinstance(m, WeightsAndBiases)):
             mirror.expect(self.dump, self.first_step, self._stopped)

@@ -152,7 +152,7 @@ class VAE(Automatic, Sampler):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.create_optimizer(self.optimizer or _adam, self.parts("raw").parameters())
+        return self.create_optimizer(self.optimizer or _adam, self.trained_parameters())
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
