@@ -137,10 +137,10 @@ class GAN(Alternating, Sampler):
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step: what does not fit is a user's mistake."""
+        checks.precision(self.trainer.precision)
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
         facts = data.facts()
-        checks.precision(self.trainer.precision)
         checks.conditioning(self.generator, self.discriminator, self.regularizers)
         for side in NETWORKS:
             checks.labels(side, getattr(getattr(self, side), "num_classes", None), facts)
