@@ -86,13 +86,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         return step == self._latest_step and self._in_run
 
     def save(self, trainer: Trainer, counts: bool, final: bool, at_once: bool) -> None:
-        """Write the checkpoint of the current step, on all ranks together; once per step.
-
-        Args:
-            trainer: at the end of a step.
-            counts: false for one that the next replaces.
-            final: whether no other follows in this process.
-            at_once: whether it has to be on the disk when this returns.
+        """Write the checkpoint of the current step as `Saver` says.
 
         Raises:
             OSError: names the checkpoint, if it cannot be written and neither could the one before, or it is final.

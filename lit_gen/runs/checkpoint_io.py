@@ -16,8 +16,8 @@ from lit_gen.core.files import sweep, whole
 class CheckpointFiles(TorchCheckpointIO):
     """Writes checkpoints into an open partial file, which is flushed to the disk and renamed.
 
-    Lightning serializes into memory first and copies from there: at 100 million weights with Adam's state 1.4 GiB more
-    and several times the time (docs/runs.md). `ModelCheckpoint`'s files are written so too.
+    Lightning serializes into memory first and copies from there, which takes the memory of the file and about twice the
+    time (docs/runs.md). `ModelCheckpoint`'s files are written so too.
 
     Args:
         asynchronous: copy what is written, and write the copy in a thread of its own while training goes on; one at a

@@ -2,7 +2,6 @@
 
 import errno
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -123,26 +122,28 @@ def test_checkpoints_written_in_a_thread_are_those_of_a_run_that_waits(tmp_path)
 
 
 def test_a_save_waits_where_something_may_fail_and_elsewhere_goes_on(tmp_path, monkeypatch):
-    alive, events = [], []
+    writing, events, gate = [], [], threading.Event()
     save = torch.save
 
-    def slow(checkpoint, file):
-        time.sleep(0.3)
+    def held(checkpoint, file):
+        assert gate.wait(60)
         save(checkpoint, file)
 
     class Look(Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            alive.append(any(thread.name == "checkpoint" for thread in threading.enumerate()))
+            writing.append(any(thread.name == "checkpoint" for thread in threading.enumerate()))
+            if trainer.global_step == 3:  # one step after the save: it is still being written
+                gate.set()
 
     class Waits(Noted):
         def make(self, trainer, module, step):
             super().make(trainer, module, step)
             assert (tmp_path / f"checkpoints/step={step:08d}.ckpt").is_file()
 
-    monkeypatch.setattr(torch, "save", slow)
+    monkeypatch.setattr(torch, "save", held)
     saver = Checkpoint(every=2, asynchronous=True)
     fit(build(), 5, tmp_path, [Look(), Waits("number", 4, events)], saver=saver)
-    assert alive[:5] == [False, False, True, alive[3], False], "after step 2 training goes on, after step 4 it waited"
+    assert writing == [False, False, True, True, False], "after step 2 training goes on, after step 4 it waited"
     assert [p.name for p in directory.checkpoints(tmp_path)] == [f"step=0000000{i}.ckpt" for i in (2, 4, 5)]
 
 

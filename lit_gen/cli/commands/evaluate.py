@@ -68,6 +68,7 @@ def run(arguments: list[str]) -> int:
     if out is None and isinstance(source, Run):
         against = re.sub(r"[^\w.-]+", "-", options.reference)
         how = "-".join([options.weights, *(f"{name}{value}" for name, value in options.drawing.items())])
+        how = re.sub(r"[^\w.-]+", "-", how)
         what = f"{extractor.name}-{thousands(result.protocol['count'])}-{how}-{against}"
         out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{what}"
     if out is not None:

@@ -9,7 +9,7 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.cli.config.files import as_list
 from lit_gen.core.errors import UserError, nearest
 
-ALWAYS = ("epoch", "step")  # ModelCheckpoint knows them by itself
+ALWAYS = (None, "epoch", "step")  # ModelCheckpoint may monitor nothing, and knows the others by itself
 
 
 def announced(model: Any, data: Any, callbacks: Sequence[Any], limit_val_batches: Any) -> tuple[list[str], list[str]]:
@@ -55,10 +55,13 @@ def check(model: Any, data: Any, fit: Any) -> None:
     if fit is None or not type(model).__module__.startswith("lit_gen."):  # a subclass may log what it likes
         return
     callbacks = as_list(fit.trainer.callbacks)
+    monitoring = [c for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint) and c.monitor not in ALWAYS]
+    if not monitoring:
+        return
     names, silent = announced(model, data, callbacks, fit.trainer.limit_val_batches)
-    for callback in callbacks if not silent else ():
-        wanted = getattr(callback, "monitor", None) if isinstance(callback, EarlyStopping | ModelCheckpoint) else None
-        if wanted is not None and wanted not in (*names, *ALWAYS):
+    for callback in monitoring if not silent else ():
+        wanted = str(callback.monitor)
+        if wanted not in names:
             option = f"trainer.callbacks.{type(callback).__name__}.monitor"
             same = [name for name in names if name.split("/")[0] == wanted.split("/")[0]] or names
             raise UserError(f"{option}: nothing logs {wanted}{nearest(wanted, names)} (logged are {', '.join(same)})")
