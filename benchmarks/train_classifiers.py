@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 
 from lit_gen.core import randomness
+from lit_gen.core.batches import Batches
 from lit_gen.core.files import write_whole
 from lit_gen.data.images.loaders import ImageSet, TrainLoader
 from lit_gen.data.images.mnist import MNIST, FashionMNIST, embedded_digits
@@ -63,7 +64,7 @@ def train(data: ImageSet, recipe: Recipe) -> LeNet:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.1, cycle_momentum=False
     )
-    loader = TrainLoader(data, recipe.batch_size, SEED, flip=recipe.flip, pad=recipe.pad)
+    loader = TrainLoader(data, Batches(recipe.batch_size), SEED, flip=recipe.flip, pad=recipe.pad)
     start = time.perf_counter()
     while loader.step < recipe.steps:
         for batch in loader:

@@ -150,12 +150,11 @@ class Boundary(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Cross the boundary where the batch ends a step."""
+        """Cross the boundary at the end of each batch, which is a step."""
         at = end_of_step(trainer, batch_idx)
-        if at is not None:
-            stopping = [p.agreed(trainer) for p in self._parts if isinstance(p, Stopper)]
-            self._made = []
-            self._cross(trainer, pl_module, at._replace(stopping=any(stopping)))
+        stopping = [p.agreed(trainer) for p in self._parts if isinstance(p, Stopper)]
+        self._made = []
+        self._cross(trainer, pl_module, at._replace(stopping=any(stopping)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cross it once more as the last one, where that was not known at the end of the step."""

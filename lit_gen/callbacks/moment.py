@@ -52,12 +52,10 @@ class Cadence(NamedTuple):
 NEVER = Cadence(at_end=False)
 
 
-def end_of_step(trainer: Trainer, batch_idx: int) -> Moment | None:
-    """The step that this batch ends; None for one of several batches whose gradients Lightning adds up."""
+def end_of_step(trainer: Trainer, batch_idx: int) -> Moment:
+    """The step that this batch ends: a batch is a step."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     ends_epoch = batch_idx + 1 == trainer.num_training_batches or loop.batch_progress.is_last_batch
-    if not ends_epoch and (batch_idx + 1) % trainer.accumulate_grad_batches:
-        return None
     assert fetcher is not None
     epoch = trainer.current_epoch + 1 if ends_epoch else None
     last = is_last(trainer, trainer.global_step, epoch)

@@ -60,7 +60,7 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if type(error).__name__ == "MisconfigurationException":  # lightning's; not imported here, for the sake of --help
         told = f"trainer: {' '.join(str(error).split())}"
         if "manual optimization" in told:
-            told += " For a GAN: model.generator_clip, model.discriminator_clip, model.accumulate."
+            told += " For a GAN: model.generator_clip, model.discriminator_clip."
         return USER, told
     if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
         return USER, f"trainer.callbacks.EarlyStopping.monitor: {error}"

@@ -14,8 +14,14 @@ from typing import Any, Literal
 
 from lit_gen.core.errors import UserError, nearest
 
-RENAMED = {"ema_decay": "ema.decay", "ema_half_life": "ema.half_life", "ema_ramp": "ema.ramp"}
-"""Options of a model by their names in earlier versions, and what they are called now."""
+RENAMED = {
+    "ema_decay": "ema.decay",
+    "ema_half_life": "ema.half_life",
+    "ema_ramp": "ema.ramp",
+    "accumulate": "data.device_batch_size",
+}
+"""Options of a model by their names in earlier versions, and what they are called now; ``data.`` begins those that the
+data have in their place."""
 
 
 def expect(good: bool, option: str, found: object, expected: str, hint: str = "") -> None:

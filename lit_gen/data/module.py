@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from lightning import LightningDataModule
 
+from lit_gen.core.batches import Batches, divide
 from lit_gen.core.cache import cache_folder
+from lit_gen.core.options import at_least
 from lit_gen.protocols.data import TrainBatches
 
 Loader = TypeVar("Loader", bound=TrainBatches)
@@ -19,16 +21,28 @@ class DataModule(LightningDataModule):
     Args:
         root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
         seed: names all draws.
+        batch_size: items of one update, over all ranks and micro-batches; None where a subclass has no such thing.
+        device_batch_size: items that a device takes at once, at most; None for no limit.
 
     Attributes:
         name: what records of numbers call the set; the class's name unless a subclass says another.
+        items: what ``batch_size`` counts.
         allow_changes: whether a resumed run may take another number of items per step.
     """
 
     name: str = ""
+    items: str = "items"
 
-    def __init__(self, root: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        device_batch_size: int | None = None,
+    ) -> None:
         super().__init__()
+        at_least(1, "data.", batch_size=batch_size, device_batch_size=device_batch_size)
+        self.batch_size, self.device_batch_size = batch_size, device_batch_size
         self.root, self.seed, self.allow_changes = data_root(root), seed, False
         if not self.name:
             self.name = type(self).__name__
@@ -42,8 +56,8 @@ class DataModule(LightningDataModule):
         return {}
 
     def per_step(self) -> tuple[int, str]:
-        """Items of one step over all ranks, and their unit."""
-        raise NotImplementedError
+        """Items of one step over all ranks, those of all updates and micro-batches, and their unit."""
+        return self.counted(self.batches())
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -56,6 +70,27 @@ class DataModule(LightningDataModule):
 
     def adopt(self, checkpoint: Mapping[str, Any]) -> None:
         """Take over what a model's checkpoint says of its data; called before `facts` and before anything is read."""
+
+    # ---- the total batch
+
+    def batches(self, world: int | None = None, module: Any = None) -> Batches:
+        """How a step's items fall on ranks and micro-batches.
+
+        Args:
+            world: ranks; None for the trainer's, 1 where there is none.
+            module: the model, which says how many batches a step reads; None likewise.
+
+        Raises:
+            UserError: if the ranks do not divide ``batch_size``.
+        """
+        assert self.batch_size is not None
+        if self.trainer is not None:
+            world, module = world or self.trainer.world_size, module or self.trainer.lightning_module
+        return divide(self.batch_size, world or 1, self.device_batch_size, getattr(module, "batches_per_step", 1))
+
+    def counted(self, batches: Batches) -> tuple[int, str]:
+        """What a step of such batches has, as `per_step` counts it."""
+        return batches.per_step, self.items
 
     # ---- the position in the training data
 
@@ -86,12 +121,7 @@ def data_root(root: str | None) -> Path:
 
 
 def place(trainer: Any) -> dict[str, Any]:
-    """Where a trainer's loaders work: their options rank, world and device; none without a trainer."""
+    """Where a trainer's evaluation loaders work: their options rank, world and device; none without a trainer."""
     if trainer is None:
         return {}
     return {"rank": trainer.global_rank, "world": trainer.world_size, "device": trainer.strategy.root_device}
-
-
-def micro_batches(trainer: Any) -> int:
-    """Micro-batches of one update that Lightning adds up."""
-    return 1 if trainer is None else int(trainer.accumulate_grad_batches)

@@ -21,6 +21,8 @@ class ImageBatch(NamedTuple):
     """int64 (B,), or None where the data set has no labels."""
     indices: Tensor
     """int64 (B,), each row's index within its split."""
+    micro_batches: int = 1
+    """In training: into how many equal parts the rows of an update are divided, one after the other."""
 
 
 class Condition(NamedTuple):

@@ -20,6 +20,8 @@ class TokenBatch(NamedTuple):
     """bool (B, T), which targets count; None where all do, as in training."""
     indices: Tensor
     """int64 (B,), each row's number within the global step, or its window's number within the split."""
+    micro_batches: int = 1
+    """In training: into how many equal parts the rows of an update are divided, one after the other."""
 
 
 class Tokenizer(Protocol):

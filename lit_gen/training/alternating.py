@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
 from lit_gen.core.errors import UserError
+from lit_gen.core.randomness import Draws
 from lit_gen.protocols.training import Terms
 from lit_gen.training.module import TrainingModule
 from lit_gen.training.monitor import gradient_norm
@@ -31,7 +32,8 @@ class Alternating(TrainingModule):
     """Base of the modules whose step updates several players in turn: `training_step` calls `update` for each.
 
     One lightning batch is one step is one update of the player that counts, so that `trainer.global_step`,
-    ``max_steps``, checkpoint names and the log all count the same.
+    ``max_steps``, checkpoint names and the log all count the same. It holds all micro-batches of this rank, in the
+    order of the updates that read them; `lit_gen.core.batches.split` divides it.
 
     Attributes:
         seed: names what the networks draw for themselves, such as dropout.
@@ -72,6 +74,11 @@ class Alternating(TrainingModule):
         if any("." not in name for name in self._scheduled):  # a number of the module: its players may have it too
             self._players = self._ordered()
 
+    @property
+    def updates_per_step(self) -> int:
+        """Updates of all players in one step."""
+        return len(self._players or self.players())
+
     def optimizer_names(self) -> list[str]:
         """Their options, in the same order."""
         return [f"{name}_optimizer" for name in self._players or self.players()]
@@ -84,6 +91,11 @@ class Alternating(TrainingModule):
             if not self._players[name].counts:  # lightning installs its counting hooks anew for every batch
                 optimizer._on_before_step = optimizer._on_after_step = lambda: None
         return found
+
+    def draws(self, update: int, micro_batch: int = 0, micro_batches: int = 1) -> Draws:
+        """Where the rows of a micro-batch of a player's update ``update`` stand."""
+        world = self.trainer.world_size
+        return Draws(self.seed, update, micro_batch * world + self.global_rank, micro_batches * world)
 
     def start_step(self) -> int:
         """Seed torch's generators and set the scheduled numbers; returns the step, from 0."""

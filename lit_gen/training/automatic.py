@@ -1,21 +1,28 @@
-"""Steps of one optimizer, which lightning drives: the training of VAEs and language models."""
+"""Steps of one optimizer, which lightning drives: the training of VAEs and language models.
+
+A lightning batch holds all micro-batches of a step, so that batches, steps and updates are one count: the gradients of
+all but the last are made within `Automatic.training_step`, the last one's by lightning, which then steps.
+"""
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_gen.core import randomness
+from lit_gen.core.batches import micro_batches_of, split
 from lit_gen.core.errors import UserError
-from lit_gen.training.module import TrainingModule
+from lit_gen.core.randomness import Draws
+from lit_gen.training.module import SHARDING, TrainingModule
 from lit_gen.training.monitor import gradient_norm
 from lit_gen.training.schedules import Schedule
 
 
 class Automatic(TrainingModule):
-    """Base of the modules with one optimizer under Lightning's automatic optimization.
+    """Base of the modules with one optimizer under Lightning's automatic optimization; they implement `loss_of`.
 
     A log entry holds the means since the last one, over all micro-batches and ranks, and is written before any callback
     saves a checkpoint, so that a resumed run writes the entries that the undisturbed one would have written.
@@ -32,6 +39,7 @@ class Automatic(TrainingModule):
         super().__init__()
         self._norm = torch.zeros(())
         self._rates: list[float] = []
+        self._adds = False  # whether this step adds up gradients of several micro-batches
 
     # ---- what a module calls
 
@@ -58,24 +66,6 @@ class Automatic(TrainingModule):
         self._rates = [group["lr"] for group in found.param_groups]
         return found
 
-    def start_micro_batch(self, batch_idx: int) -> tuple[int, int, int]:
-        """Seed torch's generators and set the learning rates for a micro-batch.
-
-        Returns:
-            The step, from 0; which part of its global batch this is; the number of parts.
-        """
-        trainer = self.trainer
-        step, accumulate, world = trainer.global_step, trainer.accumulate_grad_batches, trainer.world_size
-        micro = batch_idx % accumulate
-        randomness.seed_global(self.seed, step * accumulate + micro, self.global_rank, self.device)
-        if micro == 0:
-            self.apply_schedules(step)
-        if self.schedule is not None:
-            factor = self.schedule(step)
-            for group, rate in zip(self._optimizer().param_groups, self._rates, strict=True):
-                group["lr"] = rate * factor
-        return step, micro * world + self.global_rank, accumulate * world
-
     def record_terms(self, terms: dict[str, Tensor]) -> None:
         """Add the scalar terms of a micro-batch to the next log entry.
 
@@ -99,20 +89,61 @@ class Automatic(TrainingModule):
         """
         return [f"train/{name}" for name in (*self.monitor.names, "gradient_norm", "lr", *(self.schedules or ()))]
 
+    # ---- what a module says
+
+    def loss_of(self, batch: Any, draws: Draws) -> Tensor:
+        """The loss of one micro-batch, a mean over its rows; it passes its terms to `record_terms`.
+
+        Args:
+            batch: its rows.
+            draws: where in the run they stand: names all their noise.
+        """
+        raise NotImplementedError
+
     # ---- what lightning calls
 
-    def on_train_start(self) -> None:
-        """Refuse an epoch that ends in the middle of a step.
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Add up the gradients of a step's micro-batches, each divided by their number; the last one's lightning adds.
 
-        Raises:
-            UserError: if the number of its batches is no multiple of those that a step takes.
+        Returns:
+            The last micro-batch's loss, divided likewise.
         """
-        batches, accumulate = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
-        if accumulate > 1 and batches != math.inf and batches % accumulate:
-            raise UserError(
-                f"trainer.accumulate_grad_batches: {accumulate} was found, but an epoch has {batches} batches "
-                f"(trainer.limit_train_batches, or the train loader), which is no multiple of it"
-            )
+        step, count, world = self.trainer.global_step, micro_batches_of(batch), self.trainer.world_size
+        self._adds = count > 1
+        if self._adds:
+            self._optimizer().zero_grad()
+        self._set_rates(step)
+        for i, part in enumerate(split(batch, count)):
+            randomness.seed_global(self.seed, step * count + i, self.global_rank, self.device)
+            draws = Draws(self.seed, step, i * world + self.global_rank, count * world)
+            loss = self.loss_of(part, draws)
+            if self._adds:
+                loss = loss / count
+            if i < count - 1:
+                self._add_gradient(loss)
+        return loss
+
+    def _set_rates(self, step: int) -> None:
+        self.apply_schedules(step)
+        if self.schedule is not None:
+            factor = self.schedule(step)
+            for group, rate in zip(self._optimizer().param_groups, self._rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _add_gradient(self, loss: Tensor) -> None:
+        """Backward without a reduction over ranks, and outside autocast, as lightning's own is."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, SHARDING):
+            name = type(strategy).__name__
+            raise UserError(f"data.device_batch_size: null is expected with {name}, which shards the weights")
+        unreduced = getattr(strategy, "block_backward_sync", nullcontext)
+        with unreduced(), torch.autocast(self.device.type, enabled=False):
+            strategy.backward(loss, None)
+
+    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the gradients of the micro-batches before the last one: lightning asks after the last one's loss."""
+        if not self._adds:
+            super().optimizer_zero_grad(*args, **kwargs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note the gradient's norm, before it is clipped, where a log entry follows."""

@@ -12,14 +12,17 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from torch import nn
 
 from lit_gen.core import data as datasets
+from lit_gen.core.batches import Batches, refuse_accumulation
 from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.core.options import within
 from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
 from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training import ema as averages
+from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA
 from lit_gen.training.hparams import module_hparams
+from lit_gen.training.meeting import meetings
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule, setter
 
@@ -36,12 +39,14 @@ class TrainingModule(LightningModule):
         described: the arguments of a module built in Python, in the words of the command line.
         ema: how averaged weights follow the trained ones; None where none are kept.
         schedules: numbers that change over the steps, by dotted name.
+        sync_batch_norm: whether batch norm runs over all ranks; None where there are several.
     """
 
     monitor: Monitor
     described: dict[str, Any] | None = None
     ema: EMA | None = None
     schedules: Mapping[str, Schedule] | None = None
+    sync_batch_norm: bool | None = None
     _averaged: tuple[str, ...] = ()  # names of the networks of which averages are kept
 
     def __init__(self) -> None:
@@ -76,9 +81,12 @@ class TrainingModule(LightningModule):
         """Prepare for training; a family that overrides this calls it first.
 
         Raises:
-            UserError: for an average of weights that the strategy shards, or that are of half precision, or an argument
-                that cannot be described.
+            UserError: for an average of weights that the strategy shards, or that are of half precision, an argument
+                that cannot be described, or a trainer that adds up gradients itself.
         """
+        refuse_accumulation(self.trainer.accumulate_grad_batches)
+        if self.synchronizes(self.trainer.world_size):
+            synchronize(self)
         if self.averaged and isinstance(self.trainer.strategy, SHARDING):
             name = type(self.trainer.strategy).__name__
             raise UserError(f"model.ema: null is expected with {name}, which shards the weights")
@@ -92,6 +100,35 @@ class TrainingModule(LightningModule):
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         self._setters = {}
         self.describe()  # now: schedules will change what it describes
+
+    # ---- the total batch
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that one step reads; the train loader yields them together."""
+        return 1
+
+    @property
+    def updates_per_step(self) -> int:
+        """Updates of one step."""
+        return 1
+
+    def synchronizes(self, world: int) -> bool:
+        """Whether batch norm runs over all of so many ranks."""
+        return world > 1 if self.sync_batch_norm is None else self.sync_batch_norm
+
+    def meetings(self, batches: Batches) -> list[str]:
+        """What another split of the batch changes, in words; a family adds parts that are no modules.
+
+        Args:
+            batches: how it is divided now.
+        """
+        return meetings(self.meeting_parts(), batches, self.synchronizes(batches.world))
+
+    def meeting_parts(self) -> list[Any]:
+        """In what rows of a batch may meet: all modules but averages."""
+        averages = tuple(f"ema_{name}" for name in self._averaged)
+        return [m for name, m in self.named_modules() if not (averages and name.startswith(averages))]
 
     # ---- averaged weights
 

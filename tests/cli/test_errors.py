@@ -45,7 +45,10 @@ BAD_OPTIONS = {
     "missing data": (["--data.embedded=false"], "train-images-idx3-ubyte.gz was not found under"),
     "negative seed": (["--seed_everything=-1"], "seed_everything: -1 was found"),
     "clipping": (["--trainer.gradient_clip_val=1.0"], "trainer: Automatic gradient clipping is not supported"),
-    "accumulation": (["--trainer.accumulate_grad_batches=2"], "gradient accumulation is not supported"),
+    "accumulation": (
+        ["--trainer.accumulate_grad_batches=2"],
+        "--trainer.accumulate_grad_batches is no option: micro-batches are derived from data.batch_size and",
+    ),
     "no validation": (["--trainer.val_check_interval=0"], "say --trainer.limit_val_batches 0"),
     "padding": (["--data.pad=28"], "data.pad: 28 was found, 0 to 27 pixels are expected"),
     "learning rate": (["--model.generator_optimizer.lr=-1"], "model.generator_optimizer: Invalid learning rate: -1"),

@@ -48,12 +48,15 @@ def log(identifier):
 
 @pytest.mark.slow  # test_ddp_cases.py has the quick ones
 @pytest.mark.parametrize("name", LOSSES)
-def test_two_ranks_with_half_the_batch_equal_one(name):
+def test_two_ranks_of_two_micro_batches_equal_one_of_the_whole(name):
     loss = f"--model.loss=lit_gen.models.adversarial.losses.{name}"
-    for world, batch in ((1, 64), (2, 32)):
-        done = fit(loss, *sgd(name), f"--data.batch_size={batch}", f"--run_id={world}", world=world)
+    divided = () if name == "relativistic_average" else ("--data.device_batch_size=16",)
+    for world, more in ((1, ()), (2, divided)):
+        done = fit(loss, *sgd(name), *more, f"--run_id={world}", world=world)
         assert done.returncode == 0, done.stderr
         assert "unused" not in done.stderr
+        assert "not as on one device" not in done.stdout
+    assert f"= 2 ranks x {2 if divided else '1 micro-batch x 32'}" in done.stdout
     one, two = weights(1)["state_dict"], weights(2)["state_dict"]
     for key in one:
         if key == "_first_bad_step":
@@ -70,7 +73,7 @@ def test_two_ranks_with_half_the_batch_equal_one(name):
 def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
     net = ("--model.generator=lit_gen.models.gan.dcgan.Generator", "--model.generator.width=4",
            "--model.discriminator=lit_gen.models.gan.dcgan.Discriminator", "--model.discriminator.width=4")  # fmt: skip
-    net = (*net, "--data.batch_size=32", "--checkpoint.every=10")
+    net = (*net, "--checkpoint.every=10")
     options = tuple(o for o in OPTIONS if "width" not in o and "dropout" not in o)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
 
@@ -98,7 +101,7 @@ def test_a_number_logged_by_two_ranks_is_that_of_the_checkpoint_in_one_process()
         "--model.generator.width=4",
         f"--trainer.callbacks={fid}",
     )
-    done = fit(*net, "--data.batch_size=32", "--run_id=two", world=2)
+    done = fit(*net, "--run_id=two", world=2)
     assert done.returncode == 0, done.stderr
     command = [sys.executable, "-m", "lit_gen", "evaluate", "runs/r/two", "--reference=mnist-5k:val", "--count=300"]
     alone = subprocess.run(command, capture_output=True, text=True, timeout=100)
@@ -110,10 +113,12 @@ def test_a_number_logged_by_two_ranks_is_that_of_the_checkpoint_in_one_process()
 
 
 def test_a_mistake_ends_both_ranks_with_one_sentence():
-    done = fit("--data.batch_size=3000", world=2)
+    done = fit("--data.batch_size=6000", world=2)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("error: ") == 1
-    assert "3000 x 2 ranks" in done.stderr
+    assert "data.batch_size: 6000 was found, with which a step reads 6000 images, but the training split has 4000" in (
+        done.stderr
+    )
 
 
 @pytest.mark.slow

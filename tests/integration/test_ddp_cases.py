@@ -12,7 +12,7 @@ from support import many_cases
 from lit_gen.models.adversarial import penalties, regularizers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no `validation_step`")  # families of the tests have none
-QUICK = ("all at once", "synchronized batch norm", "accumulation", "ADA")
+QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA")
 LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]
 
 

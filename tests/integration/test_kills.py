@@ -84,13 +84,13 @@ def vae(folder):
 
 
 def lm(folder):
-    """Gradients of two batches, early stopping in the middle of an epoch, and texts."""
-    data = corpus()
+    """Gradients of two micro-batches, early stopping in the middle of an epoch, and texts."""
+    data = corpus(device_batch_size=4)
     model = build_lm(data, dropout=0.1)
     stop = EarlyStopping("val/loss", min_delta=0.3, patience=2)  # ends step 9
     best = ModelCheckpoint(folder / "best", monitor="val/loss", save_last=True)
     ours = [Checkpoint(every=4, keep=1), Samples(every=5, count=2, max_new_tokens=4), Perplexity(every=3)]
-    options = {"accumulate_grad_batches": 2, "max_steps": 20, "val_check_interval": 6, **BY_STEPS}
+    options = {"max_steps": 20, "val_check_interval": 3, **BY_STEPS}
     return model, data, [stop, best, *ours], options
 
 

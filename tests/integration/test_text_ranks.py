@@ -40,7 +40,7 @@ def values(identifier, pattern):
 def test_two_ranks_with_half_the_batch_equal_one():
     sgd = "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.5}}"
     run(*FIT, sgd, "--data.batch_size=8", "--run_id=1")
-    run(*FIT, sgd, "--data.batch_size=4", "--run_id=2", world=2)
+    run(*FIT, sgd, "--data.batch_size=8", "--data.device_batch_size=2", "--run_id=2", world=2)
     one, two = weights(1), weights(2)
     assert one.keys() == two.keys()
     assert any(name.startswith("ema_network.") for name in one)
@@ -64,7 +64,7 @@ def test_a_checkpoint_has_one_perplexity_on_any_number_of_ranks():
 
 
 def test_two_ranks_resume_bit_exactly():
-    options = ("--data.batch_size=2", "--trainer.accumulate_grad_batches=2", "--model.network.dropout=0.2")
+    options = ("--data.batch_size=8", "--data.device_batch_size=2", "--model.network.dropout=0.2")
     run(*FIT, *options, "--run_id=whole", world=2)
     run(
         *FIT,

@@ -45,8 +45,7 @@ class Langevin(Automatic, Sampler):
     def configure_optimizers(self):
         return self.create_optimizer(torch.optim.SGD, [{"params": self.score.parameters(), "lr": 0.1}])
 
-    def training_step(self, batch, batch_idx):
-        self.start_micro_batch(batch_idx)
+    def loss_of(self, batch, draws):
         loss = (self.score.mean - batch.images).square().mean()
         self.record_terms({"loss": loss})
         return loss

@@ -28,18 +28,18 @@ from lit_gen.training.schedules import Cosine, Linear
 
 ADAM = functools.partial(torch.optim.Adam, lr=3e-3)
 NAMES = {"lm": ("network",), "vae": ("encoder", "decoder", "bottleneck", "likelihood")}
-PER_STEP = {"lm": 2 * 8 * 16, "vae": 2 * 16}  # tokens, images; of two micro-batches
+PER_STEP = {"lm": 8 * 16, "vae": 16}  # tokens, images; of two micro-batches
 
 
-def made(family, **options):
+def made(family, micro_batches=1, **options):
     """A small model and its data."""
     if family == "lm":
-        data = lm.corpus()
+        data = lm.corpus(device_batch_size=8 // micro_batches)
         return lm.build(data, dropout=0.2, **options), data
     torch.manual_seed(0)
     encoder, decoder = mlp.Encoder(SHAPE, width=16), mlp.Decoder(SHAPE, width=16)
     model = VAE(encoder, decoder, GaussianBottleneck(3), Gaussian(), optimizer=ADAM, **options)
-    return model, digits(binarize="grey")
+    return model, digits(binarize="grey", device_batch_size=16 // micro_batches)
 
 
 def weights(model, family, prefix=""):
@@ -48,7 +48,7 @@ def weights(model, family, prefix=""):
 
 
 class Noted(Callback):
-    """Raw and averaged weights after each micro-batch, and the average when a log entry is written."""
+    """Raw and averaged weights after each step, and the average when a log entry is written."""
 
     def __init__(self, family):
         self.family, self.after, self.logged = family, [], []
@@ -83,17 +83,16 @@ OPTIONS = {
 @pytest.mark.parametrize("family", NAMES)
 def test_the_average_moves_once_per_step(tmp_path, family, option):
     ema, schedules, decay_in = OPTIONS[option]
-    model, data = made(family, ema=ema, schedules=schedules)
+    model, data = made(family, 2, ema=ema, schedules=schedules)
     average, decay, noted = weights(model, family), decay_in(family), Noted(family)
     assert torch.equal(average, weights(model, family, "ema_"))
-    fit(model, data, 5, tmp_path, [noted], accumulate_grad_batches=2)
-    assert len(noted.after) == 10
-    for micro, (raw, found) in enumerate(noted.after):
-        if micro % 2:  # the second micro-batch ends the step
-            average = decay(micro // 2) * average + (1 - decay(micro // 2)) * raw
+    fit(model, data, 5, tmp_path, [noted])
+    assert len(noted.after) == 5
+    for step, (raw, found) in enumerate(noted.after):
+        average = decay(step) * average + (1 - decay(step)) * raw
         torch.testing.assert_close(found, average, rtol=1e-5, atol=1e-7)
     assert not torch.equal(average, raw)
-    assert all(torch.equal(a, b) for a, (_, b) in zip(noted.logged, noted.after[1::2], strict=True)), "log before move"
+    assert all(torch.equal(a, b) for a, (_, b) in zip(noted.logged, noted.after, strict=True)), "log before move"
 
 
 @pytest.mark.parametrize("family", NAMES)
@@ -120,10 +119,10 @@ def test_averages_are_frozen_in_evaluation_mode_and_saved(tmp_path, family):
 def test_a_resumed_run_is_bit_equal(tmp_path, family):
     scheduled = {"ema.half_life": Linear(100, 1000, 6), "optimizer.lr": Cosine(3e-3, 1e-3, 6, warmup=2)}
     scheduled |= {"objective.beta": Linear(0, 1, 5)} if family == "vae" else {}
-    options = {"accumulate_grad_batches": 2, "log_every": 3}
+    options = {"log_every": 3}
 
     def run(folder, steps, **more):
-        model, data = made(family, ema=EMA(half_life=500), schedules=scheduled)
+        model, data = made(family, 2, ema=EMA(half_life=500), schedules=scheduled)
         fit(model, data, steps, tmp_path / folder, **options, **more)
         return model
 
@@ -220,6 +219,7 @@ def test_a_weight_that_two_networks_share_moves_once():
 class Sharding:
     """As much of a trainer as says that its strategy shards weights."""
 
+    accumulate_grad_batches = world_size = 1
     strategy = FSDPStrategy()
 
 

@@ -4,6 +4,7 @@ from lightning.pytorch.callbacks import Callback
 from support.gan import build, fit
 from torch import nn
 
+from lit_gen.data.images.toy import Toy2D
 from lit_gen.training import ema
 from lit_gen.training.ema import EMA
 
@@ -59,9 +60,9 @@ def test_the_module_counts_generated_images(tmp_path, critics):
         def on_train_batch_end(self, trainer, module, *args):
             snapshots.append(module.generator.layers[0].bias.detach().clone())
 
-    model = build(ema=EMA(half_life=100.0, ramp=0.5), accumulate=2, n_critic=critics)
+    model = build(ema=EMA(half_life=100.0, ramp=0.5), n_critic=critics)
     average = model.ema_generator.layers[0].bias.clone()
-    fit(model, 10, tmp_path, [Snap()])
+    fit(model, 10, tmp_path, [Snap()], data=Toy2D(size=1000, batch_size=32, device_batch_size=16))
     for step, weights in enumerate(snapshots):
         half_life = min(100.0, 0.5 * 32 * step)
         decay = 0.5 ** (32 / half_life) if half_life else 0.0

@@ -31,10 +31,10 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
         name = first.split("=")[0].removeprefix("--")
         if not first.startswith("-"):
             return f"{first!r} is no option; options begin with --"
-        return f"--{name} is no option{_nearest_option(name, known)}"
+        return f"--{name} {_no_option(name, known)}"
     if found := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
         name = found[1] or found[2]
-        return f"{name} is no option{_nearest_option(name, known)}"
+        return f"{name} {_no_option(name, known)}"
     if (found := re.search(r"the following arguments are required: (.*)", message)) and not _key(message):
         names = [name.strip().split(".", 1)[-1] for name in found[1].split(",")]
         return f"{' and '.join(f'--{n}' for n in names)} must be given, mostly by --config FILE (see lit-gen configs)"
@@ -53,8 +53,11 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
 def _explain_value(message: str, key: str, configured: type | None) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         accepted = constructor_arguments(configured) if configured else []
-        if RENAMED.get(found[1], "").partition(".")[0] in accepted:
-            return f"{key}.{found[1]} is {key}.{RENAMED[found[1]]} now"
+        now = RENAMED.get(found[1], "")
+        if now.startswith("data."):
+            return f"{key}.{found[1]} is {now} now, the most that a device takes at once of data.batch_size"
+        if now.partition(".")[0] in accepted:
+            return f"{key}.{found[1]} is {key}.{now} now"
         owner = f" of {configured.__name__}" if configured else ""
         return f"{key}.{found[1]} is no option{owner}{nearest(found[1], accepted)}"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
@@ -107,9 +110,11 @@ def _key(message: str) -> str:
     return ".".join(p for p, before in zip(parts, [None, *parts], strict=False) if p != before)
 
 
-def _nearest_option(name: str, known: list[str]) -> str:
+def _no_option(name: str, known: list[str]) -> str:
+    if name.endswith("accumulate_grad_batches"):
+        return "is no option: micro-batches are derived from data.batch_size and data.device_batch_size"
     inner = [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    return nearest(name, known) or nearest(name, inner)
+    return f"is no option{nearest(name, known) or nearest(name, inner)}"
 
 
 def _class_at(key: str, config: Config, options: list[str]) -> type | None:

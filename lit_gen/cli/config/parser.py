@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
-from lightning import LightningDataModule, LightningModule
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
@@ -38,7 +38,9 @@ class Parser(LightningArgumentParser):
         raise UserError(message) from ex
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a class's arguments; a network may leave open what the data answer."""
+        """Add a class's arguments; a network may leave open what the data answer, and a trainer adds up nothing."""
+        if theclass is Trainer:  # see `lit_gen.core.batches`
+            kwargs["skip"] = {*(kwargs.get("skip") or ()), "accumulate_grad_batches"}
         added: list[str] = super().add_class_arguments(theclass, *args, **kwargs)
         for action in self._actions if _is_network(theclass) else []:
             if action.required:

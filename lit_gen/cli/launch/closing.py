@@ -10,7 +10,9 @@ from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.core import data as datasets
+from lit_gen.data.module import DataModule
 from lit_gen.runs import directory
+from lit_gen.training.module import TrainingModule
 
 C = TypeVar("C")
 
@@ -37,12 +39,28 @@ class WriteConfig(Callback):
         directory.write_config(self.run, self.text)
 
 
-def which_text(data: Any) -> None:
-    """A text that comes with Python differs between its versions: say which one this is."""
-    if datasets.has_text(data):
+def what_is_trained(trainer: Trainer, module: LightningModule, data: Any) -> None:
+    """The text, how the items of an update are divided, and what is therefore not as it were on one device.
+
+    Raises:
+        UserError: on every rank, if the ranks do not divide a batch.
+    """
+    if trainer.is_global_zero and datasets.has_text(data):  # one that comes with Python differs between its versions
         text = data.protocol
         kind = f"tokenizer {text['tokenizer']}, {text['vocab_size']:,} ids"
         print(f"text      {text['data']}, sha256 {text['text_sha256'][:12]}, {kind}", flush=True)
+    if not isinstance(data, DataModule) or data.batch_size is None:
+        return
+    batches = data.batches(trainer.world_size, module)
+    if not trainer.is_global_zero:
+        return
+    count, unit = data.counted(batches)
+    updates = getattr(module, "updates_per_step", 1)
+    print(
+        f"batch     {batches.told(data.items, updates, '' if unit == data.items else f'{count:,} {unit}')}", flush=True
+    )
+    if isinstance(module, TrainingModule) and (differs := module.meetings(batches)):
+        print(f"          not as on one device: {', '.join(differs)}", flush=True)
 
 
 def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:

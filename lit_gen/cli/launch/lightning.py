@@ -193,6 +193,7 @@ class LitGenCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Write the run's record; on resume hide what is logged again."""
+        closing.what_is_trained(self.trainer, self.model, self.datamodule)
         if self.trainer.is_global_zero:
             record.describe_environment(self.run_dir, self.command_line)
             if self.resumed is None:
@@ -200,7 +201,6 @@ class LitGenCLI(LightningCLI):
                 run_dir.note_trial(self.run_dir)
             else:  # options may still be refused when the data are loaded
                 callbacks_of(self.trainer).append(closing.WriteConfig(self.run_dir, self.dump))
-            closing.which_text(self.datamodule)
         self.first_step = self.checkpoint_step
         if self.requeued and self.trainer.is_global_zero:
             print(f"the job was requeued: {self.run_dir} continues from step {self.first_step}", flush=True)

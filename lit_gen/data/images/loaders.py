@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core import randomness
+from lit_gen.core.batches import Batches
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
 from lit_gen.data.images.binarize import white
@@ -43,15 +44,13 @@ class TrainLoader:
 
     Args:
         data: the training split; its tensors may already lie on the device.
-        batch_size: images per rank and micro-batch.
+        batches: how the images of a step fall on ranks and micro-batches; a rank's come joined, the micro-batches of an
+            update one after the other, the updates likewise: (updates * micro_batches * rows, C, H, W).
         seed: names the order, the flips, the crops and the binary pixels.
-        micro_batches: batches that one step consumes; they come joined, (micro_batches * batch_size, C, H, W).
-        accumulate: batches that one step consumes one after the other, where lightning adds up their gradients.
         flip: mirror each image with probability 1/2.
         pad: crop at random from the image padded by that many pixels on each side (reflected).
         binarize: make each pixel black or white, with its level as probability, anew each time it is shown.
         rank: this process's number.
-        world: number of processes.
         device: where batches are put.
 
     Raises:
@@ -61,28 +60,25 @@ class TrainLoader:
     def __init__(
         self,
         data: ImageSet,
-        batch_size: int,
+        batches: Batches,
         seed: int,
         *,
-        micro_batches: int = 1,
-        accumulate: int = 1,
         flip: bool = False,
         pad: int = 0,
         binarize: bool = False,
         rank: int = 0,
-        world: int = 1,
         device: torch.device | None = None,
     ) -> None:
-        self.data, self.batch_size, self.seed, self.micro_batches = data, batch_size, seed, micro_batches
-        self.flip, self.pad, self.binarize, self.rank, self.world = flip, pad, binarize, rank, world
+        self.data, self.batches, self.seed = data, batches, seed
+        self.flip, self.pad, self.binarize = flip, pad, binarize
         self.device = device or torch.device("cpu")
-        self.accumulate = accumulate
-        self.images_per_step = batch_size * world * micro_batches * accumulate
-        self.step, self._part = 0, 0
+        self.images_per_step = batches.per_step
+        self.step, self._rows = 0, batches.of_rank(rank)
         if self.images_per_step > len(data):
+            updates = f", {batches.updates} batches of {batches.size} (model.n_critic)" if batches.updates > 1 else ""
             raise UserError(
-                f"data.batch_size: one step needs {self.images_per_step} images ({batch_size} x {world} ranks x "
-                f"{micro_batches * accumulate} micro-batches), but the training split has {len(data)}"
+                f"data.batch_size: {batches.size} was found, with which a step reads {self.images_per_step} images"
+                f"{updates}, but the training split has {len(data)}; at most {len(data) // batches.updates} is expected"
             )
 
     @property
@@ -91,10 +87,10 @@ class TrainLoader:
         return len(self.data) // self.images_per_step
 
     def __len__(self) -> int:
-        return self.steps * self.accumulate
+        return self.steps
 
     def state_dict(self) -> dict[str, int]:
-        """The next step; the same on every rank, and at any world size with the same global batch."""
+        """The next step; the same on every rank, and however a step's images fall on ranks and micro-batches."""
         return {"step": self.step, "images_per_step": self.images_per_step}
 
     def resume(self, state: dict[str, int], allow_changes: bool) -> None:
@@ -106,14 +102,14 @@ class TrainLoader:
         before = state["images_per_step"]
         if before != self.images_per_step and not allow_changes:
             raise UserError(
-                f"a step takes {self.images_per_step} images now but took {before} (data.batch_size, "
-                f"trainer.devices, trainer.num_nodes): a resumed run continues as it was, or say --allow_changes true"
+                f"a step takes {self.images_per_step} images now but took {before} (data.batch_size): a resumed run "
+                f"continues as it was, or say --allow_changes true"
             )
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at the step of ``state``."""
-        self.step, self._part = state["step"], 0
+        self.step = state["step"]
 
     def __iter__(self) -> Iterator[ImageBatch]:
         """The remaining batches of the epoch."""
@@ -121,13 +117,8 @@ class TrainLoader:
         order = torch.from_numpy(randomness.host(self.seed, "order", epoch).permutation(len(self.data)))
         while self.step // self.steps == epoch:
             start = self.step % self.steps * self.images_per_step
-            # rows of the global step: (part, micro-batch, rank, row) -> this rank's of this part
-            rows = torch.arange(self.images_per_step)
-            rows = rows.view(self.accumulate, self.micro_batches, self.world, self.batch_size)
-            rows = rows[self._part, :, self.rank].flatten()
-            batch = self._gather(order[start + rows], rows, self.step)
-            self._part = (self._part + 1) % self.accumulate
-            self.step += self._part == 0
+            batch = self._gather(order[start + self._rows], self._rows, self.step)
+            self.step += 1
             yield batch
 
     def _gather(self, indices: Tensor, rows: Tensor, step: int) -> ImageBatch:
@@ -149,7 +140,7 @@ class TrainLoader:
             )
             images = white(images, drawn.to(self.device))
         labels = None if self.data.labels is None else self.data.labels[where].to(self.device)
-        return ImageBatch(to_float(images), labels, indices)
+        return ImageBatch(to_float(images), labels, indices, self.batches.micro_batches)
 
     def _drawn(
         self,

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.options import at_least
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
-from lit_gen.data.module import DataModule, micro_batches, place
+from lit_gen.data.module import DataModule, place
 from lit_gen.protocols.data import Split
 
 
@@ -20,7 +19,9 @@ class ImageData(DataModule):
 
     Args:
         root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
-        batch_size: training images per rank and micro-batch.
+        batch_size: training images of one update, over all ranks and micro-batches.
+        device_batch_size: training images that a device takes at once, at most: the rest of its share follows in
+            further micro-batches, whose gradients are added up; null for no limit.
         flip: mirror training images at random.
         pad: crop training images at random after padding by that many pixels.
         on_device: keep the whole training set on the training device.
@@ -31,20 +32,20 @@ class ImageData(DataModule):
     """(C, H, W) of one image."""
     num_classes: int | None = None
     """Number of classes, None for a set without labels."""
+    items = "images"
 
     def __init__(
         self,
         root: str | None = None,
         batch_size: int = 64,
+        device_batch_size: int | None = None,
         flip: bool = False,
         pad: int = 0,
         on_device: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(root, seed)
-        at_least(1, "data.", batch_size=batch_size)
-        self.batch_size, self.flip, self.pad, self.on_device = batch_size, flip, pad, on_device
-        self.images_per_step = batch_size  # of all ranks together; set again when the train loader is made
+        super().__init__(root, seed, batch_size, device_batch_size)
+        self.flip, self.pad, self.on_device = flip, pad, on_device
         self._splits: dict[Split, ImageSet] = {}
 
     # ---- what a subclass says
@@ -66,10 +67,6 @@ class ImageData(DataModule):
         """``shape``, and ``num_classes``, None for a set without labels."""
         return {"shape": self.shape, "num_classes": self.num_classes}
 
-    def per_step(self) -> tuple[int, str]:
-        """Training images of one step over all ranks, those of all updates and micro-batches."""
-        return self.images_per_step, "images"
-
     def split(self, split: Split) -> ImageSet:
         """A split, read once."""
         if split not in self._splits:
@@ -90,16 +87,14 @@ class ImageData(DataModule):
             data = ImageSet(data.images.to(here["device"]), labels)
         loader = TrainLoader(
             data,
-            self.batch_size,
+            self.batches(),
             self.seed,
-            micro_batches=getattr(self.trainer and self.trainer.lightning_module, "batches_per_step", 1),
-            accumulate=micro_batches(self.trainer),
             flip=self.flip,
             pad=self.pad,
             binarize=probabilities is not None,
-            **here,
+            rank=here.get("rank", 0),
+            device=here.get("device"),
         )
-        self.images_per_step = loader.images_per_step
         return self.continued(loader)
 
     def val_dataloader(self) -> EvalLoader | list[Any]:

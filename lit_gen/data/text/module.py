@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.errors import UserError, under
 from lit_gen.core.options import at_least, expect
-from lit_gen.data.module import DataModule, micro_batches, place
+from lit_gen.data.module import DataModule, place
 from lit_gen.data.text import splits, tokenizers
 from lit_gen.data.text.crops import TrainCrops
 from lit_gen.data.text.documents import Source
@@ -36,7 +37,9 @@ class TextCorpus(DataModule):
             ``vocab.json`` and ``merges.txt``.
         bpe_vocab_size: ids that bpe learns.
         block_size: tokens that the network reads.
-        batch_size: crops per rank and micro-batch.
+        batch_size: crops of one update, over all ranks and micro-batches.
+        device_batch_size: crops that a device takes at once, at most: the rest of its share follows in further
+            micro-batches, whose gradients are added up; null for no limit.
         column: where the text stands in JSON lines and Parquet.
         val_fraction: share of the text that is held out, its end; of documents, whole ones.
         val_path: a text that is held out instead, whole.
@@ -51,6 +54,8 @@ class TextCorpus(DataModule):
         UserError: if an option is out of range, or a file is missing.
     """
 
+    items = "crops"
+
     def __init__(
         self,
         path: str | list[str] = "embedded",
@@ -58,6 +63,7 @@ class TextCorpus(DataModule):
         bpe_vocab_size: int = 1024,
         block_size: int = 256,
         batch_size: int = 64,
+        device_batch_size: int | None = None,
         column: str | None = None,
         val_fraction: float = 0.1,
         val_path: str | list[str] | None = None,
@@ -68,17 +74,16 @@ class TextCorpus(DataModule):
         on_device: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(root, seed)
-        at_least(1, "data.", block_size=block_size, batch_size=batch_size)
+        super().__init__(root, seed, batch_size, device_batch_size)
+        at_least(1, "data.", block_size=block_size)
         at_least(1, "data.", grammar_characters=grammar_characters, workers=workers)
         at_least(256, "data.", bpe_vocab_size=bpe_vocab_size)  # the bytes
         expect(0 <= val_fraction < 1, "data.val_fraction", val_fraction, "a number from 0 to below 1")
         tokenizers.check_tokenizer(tokenizer, self.root)
         self.tokenizer_spec, self.bpe_vocab_size = tokenizer, bpe_vocab_size
-        self.block_size, self.batch_size, self.val_fraction = block_size, batch_size, val_fraction
+        self.block_size, self.val_fraction = block_size, val_fraction
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.on_device = on_device
-        self.tokens_per_step = batch_size * block_size  # of all ranks; set again when the train loader is made
         self._adopted: tuple[TextTokenizer, str] | None = None
         self._streams: dict[Split, TokenStream] = {}
         look = functools.partial(find, root=self.root, column=column, grammar_characters=grammar_characters)
@@ -203,9 +208,9 @@ class TextCorpus(DataModule):
         """``vocab_size`` and ``block_size``; learns the tokenizer."""
         return {"vocab_size": self.vocab_size, "block_size": self.block_size}
 
-    def per_step(self) -> tuple[int, str]:
-        """Tokens of one step over all ranks."""
-        return self.tokens_per_step, "tokens"
+    def counted(self, batches: Batches) -> tuple[int, str]:
+        """The tokens that the network reads."""
+        return batches.per_step * self.block_size, "tokens"
 
     def windows(self, split: Split, context: int, stride: int, rows: int) -> WindowLoader:
         """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
@@ -223,17 +228,17 @@ class TextCorpus(DataModule):
         return list(dict.fromkeys([file for source in sources for file in source.files] + made))
 
     def train_dataloader(self) -> TrainCrops:
-        """Random crops, one micro-batch at a time."""
+        """Random crops, one batch per step."""
+        here = place(self.trainer)
         loader = TrainCrops(
             self.stream("train"),
             self.block_size,
-            self.batch_size,
+            self.batches(),
             self.seed,
-            accumulate=micro_batches(self.trainer),
             on_device=self.on_device,
-            **place(self.trainer),
+            rank=here.get("rank", 0),
+            device=here.get("device"),
         )
-        self.tokens_per_step = loader.tokens_per_step
         return self.continued(loader)
 
     def val_dataloader(self) -> WindowLoader | list[Any]:

@@ -40,6 +40,13 @@ def ignores_a_shift(loss: Loss) -> bool:
     return torch.allclose(loss(real, fake).discriminator, loss(real + 3, fake + 3).discriminator, atol=1e-5)
 
 
+def is_mean_of_rows(loss: Loss) -> bool:
+    """Whether the loss of a batch is the mean of the losses of its halves."""
+    real, fake = torch.tensor([-0.7, 0.4, 1.3, -0.2]), torch.tensor([0.2, -1.1, 0.9, 0.5])
+    whole, halves = loss(real, fake), [loss(real[rows], fake[rows]) for rows in (slice(2), slice(2, None))]
+    return all(torch.allclose(a, (b + c) / 2, atol=1e-5) for a, b, c in zip(whole, *halves, strict=True))
+
+
 def regularizers(given: list[Any]) -> list[Regularizer]:
     """The regularizers of a module's constructor, functions as `FunctionRegularizer`.
 

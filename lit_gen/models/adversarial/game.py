@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.randomness import Draws
 from lit_gen.models.adversarial import checks
 from lit_gen.models.adversarial.augment import Augmentation
@@ -13,6 +14,7 @@ from lit_gen.models.adversarial.context import PenaltyContext, Regularizer, judg
 from lit_gen.models.adversarial.losses import Logits, Loss, threshold
 from lit_gen.models.adversarial.monitor import log_names, named
 from lit_gen.protocols.training import Network, Terms
+from lit_gen.training.meeting import parts_of
 
 NETWORKS: tuple[Network, Network] = ("discriminator", "generator")
 
@@ -62,6 +64,12 @@ class Game:
         self.regularizers: dict[Network, list[Regularizer]] = sides
         known = named(list(regularizers))
         self.names = {side: [f"{prefix}{n}" for n in (f"{side}_loss", *log_names(known, side))] for side in NETWORKS}
+
+    def meets(self, batches: Batches) -> str | None:
+        """Say that each part has means of its own, where the loss is no mean over rows; ours take them over ranks."""
+        own = not getattr(self.loss, "__module__", "").startswith("lit_gen.")
+        divided = parts_of(batches, ranks=own)
+        return None if not divided or checks.is_mean_of_rows(self.loss) else f"means of the loss per {divided}"
 
     def due(self, side: Network, update: int) -> list[int]:
         """Which of a network's regularizers are evaluated in its update ``update``, from 0."""

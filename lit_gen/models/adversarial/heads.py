@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gen.core.batches import Batches
 from lit_gen.models.adversarial.losses import Logits
 from lit_gen.models.nn.conditioning import needed
 
@@ -56,7 +57,7 @@ class MinibatchStd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to maps (B, C + 1, H, W)."""
-        group = max(d for d in range(1, self.group + 1) if len(x) % d == 0)
+        group = self._group_of(len(x))
         if group == 1:
             return F.pad(x, (0, 0, 0, 0, 0, 1))
         groups = x.unflatten(0, (-1, group))  # (B / g, g, C, H, W)
@@ -64,3 +65,10 @@ class MinibatchStd(nn.Module):
         deviation = (variance + 1e-8).sqrt().mean([1, 2, 3])  # inside the root: finite gradients where nothing varies
         spread = deviation.repeat_interleave(group).view(-1, 1, 1, 1)
         return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], 1)
+
+    def meets(self, batches: Batches) -> str | None:
+        """Say where the groups of a part are not those of the whole batch."""
+        return "minibatch deviation" if self._group_of(batches.rows) != self._group_of(batches.size) else None
+
+    def _group_of(self, rows: int) -> int:
+        return max(d for d in range(1, self.group + 1) if rows % d == 0)

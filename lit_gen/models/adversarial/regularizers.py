@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.distributed import mean_over_ranks
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import above, not_negative, within
@@ -87,6 +88,10 @@ class LeCam(Regularizer):
             means = mean_over_ranks(torch.stack([real.mean(), fake.mean()]))
             self.anchors.lerp_(means.to(self.anchors.dtype), 1 - self.decay)
         return self.weight * float(context.update >= self.start) * distance
+
+    def meets(self, batches: Batches) -> str | None:
+        """Say that each micro-batch moves the anchors."""
+        return "LeCam's anchors per micro-batch" if batches.micro_batches > 1 else None
 
 
 class ModeSeeking(Regularizer):

@@ -14,7 +14,7 @@ from lit_gen.models.adversarial.checks import ignores_a_shift
 from lit_gen.models.adversarial.context import FunctionRegularizer, judge
 from lit_gen.models.adversarial.heads import MinibatchStd
 from lit_gen.models.adversarial.regularizers import AuxiliaryClassifier
-from lit_gen.models.nn.normalization import has_batch_norm
+from lit_gen.training.batch_norm import has_batch_norm
 
 
 def options(**given: Any) -> None:
@@ -23,8 +23,12 @@ def options(**given: Any) -> None:
     Raises:
         UserError: for the first that is out of range; names it.
     """
-    for name in ("n_critic", "accumulate"):
-        expect(isinstance(given[name], int) and given[name] >= 1, f"model.{name}", given[name], whole_number(1))
+    expect(
+        isinstance(given["n_critic"], int) and given["n_critic"] >= 1,
+        "model.n_critic",
+        given["n_critic"],
+        whole_number(1),
+    )
     for name in ("generator_clip", "discriminator_clip", "weight_clip"):
         above(0, "model.", null=True, **{name: given[name]})
     if not isinstance(getattr(given["generator"], "latent_dim", None), int):
@@ -108,8 +112,8 @@ def micro_batches(images: int, parts: int) -> None:
     """
     if images % parts:
         raise UserError(
-            f"a step got {images} images for {parts} micro-batches (model.n_critic x model.accumulate), equal ones are "
-            f"expected: the train loader must yield all of a step's images together, as lit_gen's do"
+            f"a step got {images} images for {parts} micro-batches (model.n_critic, data.device_batch_size), equal "
+            f"ones are expected: the train loader must yield all of a step's images together, as lit_gen's do"
         )
 
 

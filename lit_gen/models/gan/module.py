@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
+from lit_gen.core.batches import split
 from lit_gen.core.randomness import Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial import checks as game_checks
@@ -23,7 +24,6 @@ from lit_gen.models.adversarial.game import NETWORKS, Fakes, Game
 from lit_gen.models.adversarial.losses import Loss, non_saturating
 from lit_gen.models.adversarial.monitor import HeldOut, named
 from lit_gen.models.gan import checks
-from lit_gen.models.nn import normalization
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported, Network, Terms
 from lit_gen.training.alternating import Alternating, Player
@@ -48,7 +48,6 @@ class GAN(Alternating, Sampler):
         augment: what every image passes on its way into the discriminator, from `lit_gen.models.adversarial.augment`.
         schedules: numbers that change over the steps, by name: ``generator_optimizer.lr``, ``regularizers.R1.gamma``.
         n_critic: discriminator updates per step, each with its own real images and latents.
-        accumulate: micro-batches per update; gradients are averaged over them.
         generator_clip: greatest norm of the generator's gradient; null for no clipping.
         discriminator_clip: greatest norm of the discriminator's gradient; null for no clipping.
         weight_clip: the discriminator's weights are kept within plus and minus this, as in the first Wasserstein GAN.
@@ -57,7 +56,8 @@ class GAN(Alternating, Sampler):
         generator_first: update the generator before the discriminator.
         reuse_fakes: make the generator's images once per step, for both networks' updates: one forward pass saved.
         concatenate: judge real and generated images in one pass of the discriminator, which must have no batch norm.
-        sync_batch_norm: take batch statistics over all ranks; a run is then the same at any world size.
+        sync_batch_norm: take batch statistics over all ranks; a run is then the same at any world size. null: with
+            several ranks.
         channels_last: lay images and convolution weights out with the channels last, which is several times faster for
             few output channels on a CPU.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
@@ -77,7 +77,6 @@ class GAN(Alternating, Sampler):
         augment: Augmentation | None = None,
         schedules: dict[str, Schedule] | None = None,
         n_critic: int = 1,
-        accumulate: int = 1,
         generator_clip: float | None = None,
         discriminator_clip: float | None = None,
         weight_clip: float | None = None,
@@ -85,7 +84,7 @@ class GAN(Alternating, Sampler):
         generator_first: bool = False,
         reuse_fakes: bool = False,
         concatenate: bool = False,
-        sync_batch_norm: bool = False,
+        sync_batch_norm: bool | None = None,
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
@@ -96,13 +95,11 @@ class GAN(Alternating, Sampler):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         made = game_checks.regularizers(regularizers or [])
         self.regularizers, self.augment = nn.ModuleList(made), augment
-        self.n_critic, self.accumulate = n_critic, accumulate
+        self.n_critic = n_critic
         self.generator_clip, self.discriminator_clip, self.weight_clip = generator_clip, discriminator_clip, weight_clip
         self.generator_first, self.reuse_fakes, self.concatenate = generator_first, reuse_fakes, concatenate
         self.sync_batch_norm, self.channels_last, self.seed = sync_batch_norm, channels_last, seed
         for network in (generator, discriminator):
-            if sync_batch_norm:
-                normalization.synchronize(network)
             if channels_last:
                 network.to(memory_format=torch.channels_last)
         self.keep_average(ema, "generator")
@@ -115,8 +112,17 @@ class GAN(Alternating, Sampler):
 
     @property
     def batches_per_step(self) -> int:
-        """How many micro-batches of real images one step consumes; the train loader yields them together."""
-        return self.n_critic * self.accumulate
+        """Batches of real images that one step reads; the train loader yields them together."""
+        return self.n_critic
+
+    @property
+    def updates_per_step(self) -> int:
+        """Those of the discriminator and the generator's one."""
+        return self.n_critic + 1
+
+    def meeting_parts(self) -> list[Any]:
+        """See `TrainingModule`."""
+        return [*super().meeting_parts(), self._game]
 
     # ---- training
 
@@ -151,17 +157,19 @@ class GAN(Alternating, Sampler):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
         step = self.start_step()
-        parts = self._micro_batches(batch)
-        of_generator = parts[: self.accumulate] if self.generator_first else parts[-self.accumulate :]
+        count = batch.micro_batches
+        checks.micro_batches(len(batch.images), self.n_critic * count)
+        parts = split(batch, self.n_critic * count)
+        of_generator = parts[:count] if self.generator_first else parts[-count:]
         shared: list[Fakes] = []
         if self.reuse_fakes:
-            shared = [self._fakes("generator", part, self._draws(step, i)) for i, part in enumerate(of_generator)]
+            shared = [self._fakes("generator", part, self.draws(step, i, count)) for i, part in enumerate(of_generator)]
         seen: dict[str, Tensor] = {}
 
         if self.generator_first:
             seen |= self._update("generator", of_generator, step, step + 1, shared)
         for critic in range(self.n_critic):
-            mine = parts[critic * self.accumulate : (critic + 1) * self.accumulate]
+            mine = parts[critic * count : (critic + 1) * count]
             reused = shared if critic == (0 if self.generator_first else self.n_critic - 1) else []
             seen |= self._update("discriminator", mine, step * self.n_critic + critic, step + 1, reused)
         if not self.generator_first:
@@ -184,7 +192,7 @@ class GAN(Alternating, Sampler):
         """
 
         def terms(i: int) -> Terms:
-            draws, batch = self._draws(update, i), batches[i]
+            draws, batch = self.draws(update, i, len(batches)), batches[i]
             fakes = shared[i] if shared else self._fakes(side, batch, draws)
             return self._game.terms(side, batch.images, batch.labels, fakes, draws, self.detailed(step))
 
@@ -212,18 +220,6 @@ class GAN(Alternating, Sampler):
                         parameter.clamp_(-self.weight_clip, self.weight_clip)
         if self.augment is not None:
             self.augment.observe(signals["real_sign"], images, updates)
-
-    def _micro_batches(self, batch: ImageBatch) -> list[ImageBatch]:
-        checks.micro_batches(len(batch.images), self.batches_per_step)
-        images, indices = batch.images.chunk(self.batches_per_step), batch.indices.chunk(self.batches_per_step)
-        if batch.labels is None:
-            return [ImageBatch(x, None, rows) for x, rows in zip(images, indices, strict=True)]
-        labels = batch.labels.chunk(self.batches_per_step)
-        return [ImageBatch(*each) for each in zip(images, labels, indices, strict=True)]
-
-    def _draws(self, update: int, micro_batch: int) -> Draws:
-        world = self.trainer.world_size
-        return Draws(self.seed, update, micro_batch * world + self.global_rank, self.accumulate * world)
 
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.to(memory_format=torch.channels_last) if self.channels_last else images

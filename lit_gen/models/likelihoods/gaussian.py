@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.distributed import mean_over_ranks
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import above, expect
@@ -108,6 +109,10 @@ class Gaussian(Likelihood):
         if self.training:
             return OptimalGaussianDistribution(outputs, self.variance, self._track)
         return GaussianDistribution(outputs, self.variance)
+
+    def meets(self, batches: Batches) -> str | None:
+        """Say that each micro-batch has an optimal sigma of its own."""
+        return "the optimal sigma per micro-batch" if self.sigma == "optimal" and batches.micro_batches > 1 else None
 
     @torch.no_grad()
     def _track(self, squared_error: Tensor) -> Tensor:

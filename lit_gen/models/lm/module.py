@@ -1,8 +1,7 @@
 """A language model's training step, its score of every token, and the texts that it writes.
 
 The network is injected; perplexity, samples and checkpoints live in callbacks. Optimization is lightning's own, with
-one optimizer: `trainer.global_step` counts its updates, `trainer.accumulate_grad_batches` and
-`trainer.gradient_clip_val` do what they say.
+one optimizer: `trainer.global_step` counts its updates, and `trainer.gradient_clip_val` does what it says.
 """
 
 import math
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
+from lit_gen.core.randomness import Draws
 from lit_gen.models.lm.writing import Writer, evaluating
 from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
@@ -129,9 +129,8 @@ class LanguageModel(Automatic, Writer):
             bad = least if least < 0 else most
             raise UserError(f"data: the token {bad} was found, 0 to {self.network.vocab_size - 1} are expected")
 
-    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+    def loss_of(self, batch: TokenBatch, draws: Draws) -> Tensor:
         """Mean nats per token of one micro-batch."""
-        self.start_micro_batch(batch_idx)
         if not self._looked:
             self._look_at(batch)
         loss = _nll(self.network, batch.tokens).mean()

@@ -16,6 +16,7 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
+from lit_gen.core.randomness import Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import Distribution
@@ -100,6 +101,10 @@ class VAE(Automatic, Sampler):
         """See `TrainingModule`."""
         return super().schedulable() | {"objective": self.objective}
 
+    def meeting_parts(self) -> list[Any]:
+        """See `TrainingModule`."""
+        return [*super().meeting_parts(), self.objective]
+
     def parts(self, weights: Weights) -> Parts:
         """The four parts with averaged or raw weights."""
         found: Any = (self.weighted(name, weights) for name in PARTS)
@@ -167,15 +172,13 @@ class VAE(Automatic, Sampler):
             for images in data.split("train").images.split(1024):
                 self._check_images(self.trainer.precision_plugin.convert_input(to_float(images.to(self.device))))
 
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+    def loss_of(self, batch: ImageBatch, draws: Draws) -> Tensor:
         """The objective of one micro-batch."""
-        step, part, parts = self.start_micro_batch(batch_idx)
         if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
             self._check_images(batch.images)
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
-        rows = randomness.Rows(self.device, self.seed, "posterior", step, part, parts)
-        noise = rows.normal(len(batch.images), self.objective.samples, self.latent_dim)
-        terms = self.objective(self.parts("raw"), batch.images, batch.labels, noise, step)
+        noise = draws.rows("posterior", self.device).normal(len(batch.images), self.objective.samples, self.latent_dim)
+        terms = self.objective(self.parts("raw"), batch.images, batch.labels, noise, draws.update)
         measured: dict[str, Any] = {name: terms.info[name] for name in self.objective.measured}
         means = {"rate": terms.rate.mean(), "distortion": terms.distortion.mean(), "loss": terms.loss}
         self.record_terms(means | measured)

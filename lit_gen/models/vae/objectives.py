@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.distributed import mean_over_ranks
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least, not_negative, one_of
@@ -103,7 +104,7 @@ class ELBO(Objective):
             `lit_gen.training.schedules.Cyclical`.
         free_bits: lambda, nats of each latent dimension that cost nothing: the rate becomes sum_j max(lambda, KL_j),
             KL_j being the mean over the batch, of all ranks (Kingma et al., 2016, https://arxiv.org/abs/1606.04934,
-            which has it for groups of dimensions). With accumulated gradients the batch is the micro-batch.
+            which has it for groups of dimensions). Of an update in micro-batches the batch is the micro-batch.
         capacity: C by step, in nats: gamma * |KL - C| takes the place of beta * KL, KL being the mean over the batch,
             of all ranks (Burgess et al., 2018, https://arxiv.org/abs/1804.03599).
         gamma: weight of that term; ``reduction`` converts it as it does beta, and logs it as ``beta_effective``.
@@ -150,6 +151,11 @@ class ELBO(Objective):
         if self.capacity is not None:
             info["capacity"] = self.capacity(step)
         return Terms(loss, distortion, coded.nats, info)
+
+    def meets(self, batches: Batches) -> str | None:
+        """Say that each micro-batch has means of its own."""
+        meets = batches.micro_batches > 1 and (self.free_bits or self.capacity)
+        return "the mean rate per micro-batch" if meets else None
 
     def _beta(self, step: int) -> float:
         return self.beta(step) if isinstance(self.beta, Schedule) else self.beta

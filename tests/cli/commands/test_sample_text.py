@@ -48,9 +48,9 @@ def test_resuming_takes_the_checkpoints_tokenizer(lit_gen, run):
 
 def test_a_refused_resume_leaves_the_run_as_it_was(lit_gen, run, tmp_path):
     before = (tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8")
-    code, _, err = lit_gen("fit", "--resume", run, "--trainer.max_steps=8", "--trainer.accumulate_grad_batches=2")
+    code, _, err = lit_gen("fit", "--resume", run, "--trainer.max_steps=8", "--data.device_batch_size=0")
     assert code == 2
-    assert "accumulate_grad_batches" in err
+    assert "device_batch_size" in err
     assert (tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8") == before
     assert lit_gen("fit", "--resume", run, "--trainer.max_steps=8")[0] == 0
     assert "max_steps: 8" in (tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8")

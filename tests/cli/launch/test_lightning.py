@@ -178,7 +178,7 @@ def test_resume_refuses_another_global_batch(lit_gen, tmp_path):
 
     data = MNIST(embedded=True, batch_size=32)
     data.load_state_dict({"step": 3, "images_per_step": 64})
-    with pytest.raises(UserError, match=r"a step takes 32 images now but took 64 \(data.batch_size, trainer.devices"):
+    with pytest.raises(UserError, match=r"a step takes 32 images now but took 64 \(data.batch_size\): a resumed"):
         data.train_dataloader()
 
 

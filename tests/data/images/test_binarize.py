@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.image_files import small_mnist  # noqa: F401  a fixture
 
+from lit_gen.core import batches
 from lit_gen.core.data import label_counts
 from lit_gen.core.errors import UserError
 from lit_gen.data.images import binarize, mnist, published
@@ -136,26 +137,23 @@ def numbered(n=64):
 @pytest.mark.parametrize(("world", "micro"), [(2, 1), (1, 2), (2, 2)])
 def test_ranks_and_micro_batches_change_nothing(world, micro):
     options = {"flip": True, "pad": 2, "binarize": True}
-    alone = TrainLoader(numbered(), 16, 0, **options)
-    each = 16 // (world * micro)
-    ranks = [
-        TrainLoader(numbered(), each, 0, rank=r, world=world, micro_batches=micro, **options) for r in range(world)
-    ]
-    for whole, *parts in zip(alone, *ranks, strict=True):
-        joined = torch.stack([p.images.unflatten(0, (micro, each)) for p in parts], 1).flatten(0, 2)
-        assert torch.equal(joined, whole.images)
+    alone = TrainLoader(numbered(), batches.Batches(16), 0, **options)
+    ranks = [TrainLoader(numbered(), batches.Batches(16, world, micro), 0, rank=r, **options) for r in range(world)]
+    for whole, *shares in zip(alone, *ranks, strict=True):
+        parts = [p for each in zip(*(batches.split(s, micro) for s in shares), strict=True) for p in each]
+        assert torch.equal(torch.cat([p.images for p in parts]), whole.images)
         assert levels(whole.images) == [-1, 1]
 
 
 def test_each_showing_is_another_draw_and_resume_finds_it_again():
-    loader = TrainLoader(numbered(), 64, 0, binarize=True)
+    loader = TrainLoader(numbered(), batches.Batches(64), 0, binarize=True)
     epochs = [next(iter(loader)) for _ in range(3)]
     in_order = [batch.images[batch.labels.argsort()] for batch in epochs]
     assert not torch.equal(in_order[0], in_order[1])
-    again = TrainLoader(numbered(), 64, 0, binarize=True)
+    again = TrainLoader(numbered(), batches.Batches(64), 0, binarize=True)
     again.load_state_dict({"step": 2})
     assert torch.equal(next(iter(again)).images, epochs[2].images)
-    other = TrainLoader(numbered(), 64, 1, binarize=True)
+    other = TrainLoader(numbered(), batches.Batches(64), 1, binarize=True)
     assert not torch.equal(next(iter(other)).images[next(iter(other)).labels.argsort()], in_order[0])
 
 

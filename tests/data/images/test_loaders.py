@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import quantize, to_float
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
@@ -16,24 +17,33 @@ def numbered(n, size=6):
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(24, 80), batch=st.integers(1, 4), world=st.integers(1, 3), micro=st.integers(1, 2))
-def test_ranks_together_see_what_one_rank_sees(n, batch, world, micro):
-    options = {"flip": True, "pad": 2, "micro_batches": micro}
-    alone = TrainLoader(numbered(n), batch * world, 0, **options)
-    ranks = [TrainLoader(numbered(n), batch, 0, rank=r, world=world, **options) for r in range(world)]
+@given(
+    n=st.integers(36, 80),
+    rows=st.integers(1, 3),
+    world=st.integers(1, 3),
+    micro=st.integers(1, 2),
+    updates=st.integers(1, 2),
+)
+def test_ranks_and_micro_batches_together_see_what_one_rank_sees(n, rows, world, micro, updates):
+    size, options = rows * world * micro, {"flip": True, "pad": 2}
+    alone = TrainLoader(numbered(n), Batches(size, updates=updates), 0, **options)
+    divided = Batches(size, world, micro, updates)
+    ranks = [TrainLoader(numbered(n), divided, 0, rank=r, **options) for r in range(world)]
     assert {len(loader) for loader in ranks} == {len(alone)}
     for _ in range(2):  # two epochs
-        for whole, *parts in zip(alone, *ranks, strict=True):
-            joined = [torch.stack([p.images.unflatten(0, (micro, batch)) for p in parts], 1).flatten(0, 2)]
-            assert torch.equal(joined[0], whole.images)
+        for whole, *shares in zip(alone, *ranks, strict=True):
+            assert {share.micro_batches for share in shares} == {micro}
+            parts = [p for each in zip(*(split(s, updates * micro) for s in shares), strict=True) for p in each]
+            assert torch.equal(torch.cat([p.images for p in parts]), whole.images)
+            assert torch.equal(torch.cat([p.labels for p in parts]), whole.labels)
 
 
 def test_an_epoch_shows_each_image_at_most_once_and_orders_differ():
-    loader = TrainLoader(numbered(64), 8, 0)
+    loader = TrainLoader(numbered(64), Batches(8), 0)
     epochs = [torch.cat([b.labels for b in loader]).tolist() for _ in range(3)]
     assert all(sorted(e) == list(range(64)) for e in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert torch.cat([b.labels for b in TrainLoader(numbered(64), 8, 1)]).tolist() != epochs[0]
+    assert torch.cat([b.labels for b in TrainLoader(numbered(64), Batches(8), 1)]).tolist() != epochs[0]
 
 
 @pytest.mark.parametrize("stop", [0, 1, 7, 8, 9, 15, 16, 20])
@@ -47,10 +57,10 @@ def test_continues_anywhere(stop):
                     break
         return out
 
-    whole = batches(TrainLoader(numbered(64), 8, 0, flip=True, pad=1), 24)
-    first = TrainLoader(numbered(64), 8, 0, flip=True, pad=1)
+    whole = batches(TrainLoader(numbered(64), Batches(8), 0, flip=True, pad=1), 24)
+    first = TrainLoader(numbered(64), Batches(8), 0, flip=True, pad=1)
     batches(first, stop) if stop else None
-    second = TrainLoader(numbered(64), 8, 0, flip=True, pad=1)
+    second = TrainLoader(numbered(64), Batches(8), 0, flip=True, pad=1)
     second.load_state_dict({"step": stop})
     for expected, found in zip(whole[stop:], batches(second, 24 - stop), strict=True):
         assert torch.equal(expected.images, found.images)
@@ -58,7 +68,7 @@ def test_continues_anywhere(stop):
 
 
 def test_a_flip_is_a_mirror_image_of_about_half():
-    loader = TrainLoader(numbered(64), 64, 0, flip=True)
+    loader = TrainLoader(numbered(64), Batches(64), 0, flip=True)
     plain = to_float(numbered(64).images)
     (batch,) = list(loader)
     mirrored = 0
@@ -74,7 +84,7 @@ def test_a_crop_is_a_window_of_the_reflected_image():
     pad, size = 2, 6
     data = ImageSet(torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8))
     padded = torch.nn.functional.pad(data.images.float(), (pad,) * 4, mode="reflect").to(torch.uint8)
-    (batch,) = list(TrainLoader(data, 32, 0, pad=pad))
+    (batch,) = list(TrainLoader(data, Batches(32), 0, pad=pad))
     windows = set()
     for image, i in zip(quantize(batch.images), batch.indices, strict=True):
         places = [
@@ -106,5 +116,6 @@ def test_evaluation_blocks_are_the_same_at_any_world_size():
 
 
 def test_a_step_larger_than_the_set_is_refused():
-    with pytest.raises(UserError, match=r"needs 24 images \(4 x 3 ranks x 2 micro-batches\).* has 23"):
-        TrainLoader(numbered(23), 4, 0, world=3, micro_batches=2)
+    told = r"12 was found, with which a step reads 24 images, 2 batches of 12 \(model.n_critic\), .* has 23; at most 11"
+    with pytest.raises(UserError, match=told):
+        TrainLoader(numbered(23), Batches(12, world=3, micro_batches=2, updates=2), 0)

@@ -6,35 +6,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.texts import stream_of
 
+from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.data.text.crops import TrainCrops
 
 
 @settings(max_examples=40, deadline=None)
-@given(world=st.integers(1, 3), accumulate=st.integers(1, 3), batch=st.integers(1, 3), n=st.integers(9, 60))
-def test_ranks_and_micro_batches_together_see_what_one_process_sees(world, accumulate, batch, n):
-    alone = TrainCrops(stream_of(n), 8, batch * world * accumulate, 0)
-    ranks = [
-        TrainCrops(stream_of(n), 8, batch, 0, accumulate=accumulate, rank=r, world=world, on_device=r % 2 == 0)
-        for r in range(world)
-    ]
-    assert {len(loader) for loader in ranks} == {len(alone) * accumulate}
+@given(world=st.integers(1, 3), micro=st.integers(1, 3), rows=st.integers(1, 3), n=st.integers(9, 60))
+def test_ranks_and_micro_batches_together_see_what_one_process_sees(world, micro, rows, n):
+    size = rows * world * micro
+    alone = TrainCrops(stream_of(n), 8, Batches(size), 0)
+    divided = Batches(size, world, micro)
+    ranks = [TrainCrops(stream_of(n), 8, divided, 0, rank=r, on_device=r % 2 == 0) for r in range(world)]
+    assert {len(loader) for loader in ranks} == {len(alone)}
     assert {loader.tokens_per_step for loader in ranks} == {alone.tokens_per_step}
     for _ in range(2):  # two epochs
-        items = list(zip(*ranks, strict=True))
-        for step, whole in enumerate(alone):
-            parts = items[step * accumulate : (step + 1) * accumulate]
-            tokens = torch.cat([part.tokens for ranked in parts for part in ranked])
-            indices = torch.cat([part.indices for ranked in parts for part in ranked])
-            assert torch.equal(tokens, whole.tokens)
+        for whole, *shares in zip(alone, *ranks, strict=True):
+            assert {share.micro_batches for share in shares} == {micro}
+            parts = [part for each in zip(*(split(s, micro) for s in shares), strict=True) for part in each]
+            assert torch.equal(torch.cat([part.tokens for part in parts]), whole.tokens)
+            indices = torch.cat([part.indices for part in parts])
             assert torch.equal(indices, whole.indices)
-            assert indices.tolist() == list(range(batch * world * accumulate))
+            assert indices.tolist() == list(range(size))
             assert whole.scored is None
 
 
 def test_a_crop_is_a_piece_of_the_text_and_starts_anywhere():
     n, block = 12, 8
-    loader = TrainCrops(stream_of(n), block, 64, 0)
+    loader = TrainCrops(stream_of(n), block, Batches(64), 0)
     starts = set()
     for _ in range(4):
         for batch in loader:
@@ -46,19 +45,19 @@ def test_a_crop_is_a_piece_of_the_text_and_starts_anywhere():
 
 
 def test_the_only_crop_of_a_text_of_one():
-    (batch,) = list(TrainCrops(stream_of(9), 8, 2, 0))
+    (batch,) = list(TrainCrops(stream_of(9), 8, Batches(2), 0))
     assert batch.tokens.tolist() == [list(range(1, 10))] * 2
     with pytest.raises(
         UserError, match=r"data\.block_size: 8 was found, but the training text has 8 tokens; at most 7"
     ):
-        TrainCrops(stream_of(8), 8, 2, 0)
+        TrainCrops(stream_of(8), 8, Batches(2), 0)
 
 
 def test_crops_are_named_by_seed_and_step():
-    first = TrainCrops(stream_of(500), 8, 4, 0)
-    assert first.starts(5).tolist() == TrainCrops(stream_of(500), 8, 4, 0).starts(5).tolist()
+    first = TrainCrops(stream_of(500), 8, Batches(4), 0)
+    assert first.starts(5).tolist() == TrainCrops(stream_of(500), 8, Batches(4), 0).starts(5).tolist()
     assert first.starts(5).tolist() != first.starts(6).tolist()
-    assert first.starts(5).tolist() != TrainCrops(stream_of(500), 8, 4, 1).starts(5).tolist()
+    assert first.starts(5).tolist() != TrainCrops(stream_of(500), 8, Batches(4), 1).starts(5).tolist()
     assert len(first) == 500 // 32
 
 
@@ -74,25 +73,31 @@ def test_crops_continue_anywhere(stop):
         return out
 
     def fresh():
-        return TrainCrops(stream_of(99), 8, 2, 0, accumulate=2)
+        return TrainCrops(stream_of(99), 8, Batches(4, micro_batches=2), 0)
 
-    assert len(fresh()) == 6
+    assert len(fresh()) == 3
     expected = items(fresh(), 30)
     first, second = fresh(), fresh()
     items(first, stop) if stop else None
-    assert first.state_dict()["micro_batch"] == stop
+    assert first.state_dict()["step"] == stop
     second.load_state_dict(first.state_dict())
     assert all(map(torch.equal, expected[stop:], items(second, 30 - stop)))
 
 
 def test_a_position_survives_another_division_of_the_step():
-    before = TrainCrops(stream_of(200), 8, 2, 0, accumulate=4)
-    position = before.state_dict() | {"micro_batch": 12}
-    after = TrainCrops(stream_of(200), 8, 4, 0, accumulate=1, world=2)
+    before = TrainCrops(stream_of(200), 8, Batches(8, micro_batches=4), 0)
+    position = before.state_dict() | {"step": 3}
+    after = TrainCrops(stream_of(200), 8, Batches(8, world=2), 0)
     after.resume(position, allow_changes=False)
-    assert (after.micro_batch, after.step) == (3, 3)
+    assert after.step == 3
     with pytest.raises(UserError, match="a step takes 32 tokens now but took 64"):
-        TrainCrops(stream_of(200), 8, 4, 0).resume(position, allow_changes=False)
-    other = TrainCrops(stream_of(200), 8, 4, 0)
+        TrainCrops(stream_of(200), 8, Batches(4), 0).resume(position, allow_changes=False)
+    other = TrainCrops(stream_of(200), 8, Batches(4), 0)
     other.resume(position, allow_changes=True)
     assert other.step == 3
+
+
+def test_a_position_that_counts_micro_batches_is_that_of_its_step():
+    loader = TrainCrops(stream_of(200), 8, Batches(8), 0)
+    loader.resume({"micro_batch": 12, "accumulate": 4, "tokens_per_step": 64}, allow_changes=False)
+    assert loader.step == 3

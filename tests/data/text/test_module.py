@@ -48,13 +48,13 @@ def test_the_loaders_of_the_data_module(tmp_path):
     data = TextCorpus(put(tmp_path, "a.txt", TEXT), block_size=32, batch_size=4)
     batch = next(iter(data.train_dataloader()))
     assert batch.tokens.shape == (4, 33)
-    assert data.tokens_per_step == 128
+    assert data.per_step() == (128, "tokens")
     assert data.tokenizer.decode(batch.tokens[0].tolist()) in TEXT
     val = data.val_dataloader()
     assert (val.context, val.stride, val.rows) == (32, 32, 256)
     assert sum(int(b.scored.sum()) for b in val) == len(data.stream("val"))
     position = data.state_dict()
-    assert position == {"micro_batch": 1, "accumulate": 1, "tokens_per_step": 128}
+    assert position == {"step": 1, "tokens_per_step": 128}
     again = TextCorpus(put(tmp_path, "a.txt", TEXT), block_size=32, batch_size=4)
     again.load_state_dict(position)
     assert torch.equal(next(iter(again.train_dataloader())).tokens, list(data.train_dataloader())[1].tokens)
@@ -63,7 +63,7 @@ def test_the_loaders_of_the_data_module(tmp_path):
     with pytest.raises(UserError, match="a step takes 256 tokens now but took 128"):
         other.train_dataloader()
     other.allow_changes = True
-    assert other.train_dataloader().micro_batch == 1
+    assert other.train_dataloader().step == 1
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ class Seen(LightningModule):
 def fitted(data, epochs, checkpoint=None, save=None, **options):
     module, quiet = Seen(), {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
-        accelerator="cpu", max_epochs=epochs, accumulate_grad_batches=2, limit_val_batches=0,
+        accelerator="cpu", max_epochs=epochs, limit_val_batches=0,
         enable_checkpointing=False, **quiet, **options,
     )  # fmt: skip
     trainer.fit(module, data, ckpt_path=checkpoint)
@@ -150,7 +150,7 @@ def test_a_loader_that_is_made_anew_goes_on(tmp_path, limit):
     assert fitted(data, 2, save=half, **again) == expected[: len(expected) // 2]
     for resumed in (fresh(), data):  # in the same process too
         assert fitted(resumed, 4, checkpoint=half, **again) == expected[len(expected) // 2 :]
-    data.load_state_dict({"micro_batch": 2, "accumulate": 2, "tokens_per_step": 1024})  # as testing a checkpoint does
+    data.load_state_dict({"step": 1, "tokens_per_step": 1024})  # as testing a checkpoint does
     assert fitted(data, 1, limit_train_batches=limit) == expected[: len(expected) // 4]  # a new fit
 
 

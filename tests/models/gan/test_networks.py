@@ -143,7 +143,7 @@ def test_r3gan_resamples_without_a_change_of_level():
 
 def test_dcgan_without_batch_norm_has_biases_instead():
     from lit_gen.models.gan.dcgan import Discriminator
-    from lit_gen.models.nn.normalization import has_batch_norm
+    from lit_gen.training.batch_norm import has_batch_norm
 
     assert has_batch_norm(Discriminator((1, 28, 28), width=8))
     plain = Discriminator((1, 28, 28), width=8, batch_norm=False)

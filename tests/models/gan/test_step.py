@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.data.images.loaders import ImageSet, TrainLoader
 from lit_gen.data.images.module import ImageData
@@ -157,7 +158,7 @@ def test_a_lazy_regularizer_pushes_as_much_as_a_full_one(tmp_path, every):
     assert model.discriminator.psi.item() == pytest.approx(1 - 0.8, abs=1e-6)
 
 
-# ---- n_critic and accumulation
+# ---- n_critic and micro-batches
 
 
 @pytest.fixture
@@ -189,11 +190,11 @@ def test_every_critic_update_has_its_own_images_and_latents(tmp_path, seen):
 
 
 @pytest.mark.parametrize("name", sorted(set(losses.__all__) - {"AdversarialLoss", "Logits", "relativistic_average"}))
-def test_accumulation_equals_the_big_batch(tmp_path, name):
+def test_micro_batches_equal_the_big_batch(tmp_path, name):
     """Relativistic average takes means of a micro-batch: it alone is another loss then."""
     terms = [penalties.GradientPenalty(0.1), penalties.R1(0.1), regularizers.ModeSeeking(0.1)]
-    small, big = (build(getattr(losses, name), accumulate=k, regularizers=terms, n_critic=2, ema=None) for k in (4, 1))
-    fit(small, 5, tmp_path / "small", data=Toy2D(size=1000, batch_size=4))
+    small, big = (build(getattr(losses, name), regularizers=terms, n_critic=2, ema=None) for _ in range(2))
+    fit(small, 5, tmp_path / "small", data=Toy2D(size=1000, batch_size=16, device_batch_size=4))
     fit(big, 5, tmp_path / "big", data=Toy2D(size=1000, batch_size=16))
     for (key, a), b in zip(small.state_dict().items(), big.state_dict().values(), strict=True):
         if not key.startswith("monitor.first_bad"):
@@ -252,14 +253,15 @@ def test_reused_fakes_are_made_once_and_give_the_same_gradient(tmp_path, monkeyp
         assert torch.allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"n_critic": 3}, {"accumulate": 2}, {"generator_first": True}])
+@pytest.mark.parametrize("options", [{"n_critic": 3}, {"micro_batches": 2}, {"generator_first": True}])
 def test_reused_fakes_with_other_options(tmp_path, monkeypatch, options):
     calls, original = [], GAN._fakes
     monkeypatch.setattr(GAN, "_fakes", lambda self, side, *a: calls.append(side) or original(self, side, *a))
+    count = options.pop("micro_batches", 1)
     model = build(reuse_fakes=True, **options)
     before = [p.clone() for p in model.parameters()]
-    fit(model, 3, tmp_path)
-    assert calls.count("generator") == 3 * options.get("accumulate", 1)
+    fit(model, 3, tmp_path, data=Toy2D(size=1000, batch_size=16, device_batch_size=16 // count))
+    assert calls.count("generator") == 3 * count
     assert calls.count("discriminator") == 3 * (options.get("n_critic", 1) - 1)
     assert not any(torch.equal(a, b) for a, b in zip(before, model.generator.parameters(), strict=False))
 
@@ -512,7 +514,7 @@ def test_under_bfloat16_every_update_sees_the_weights_of_the_one_before(tmp_path
     g, d = mlp.Generator((2, 1, 1), 3, width=8), mlp.Discriminator((2, 1, 1), width=8)
     og, od = SGD(g.parameters()), SGD(d.parameters())
     lower = functools.partial(torch.autocast, "cpu", torch.bfloat16)
-    loader = TrainLoader(Toy2D(size=1000).split("train"), 16, 0, micro_batches=2)
+    loader = TrainLoader(Toy2D(size=1000).split("train"), Batches(16, updates=2), 0)
     for step, batch in zip(range(4), loader, strict=False):
         for j, real in enumerate(batch.images.chunk(2)):
             z = randomness.Rows(torch.device("cpu"), 0, "latents of the discriminator step", 2 * step + j).normal(16, 3)
@@ -551,7 +553,6 @@ def test_penalties_run_in_float32_under_bfloat16(tmp_path):
     ("options", "told"),
     [
         ({"n_critic": 0}, "model.n_critic: 0 was found, a whole number of at least 1"),
-        ({"accumulate": 0}, "model.accumulate: 0 was found"),
         ({"generator_clip": 0.0}, "model.generator_clip: 0.0 was found, a number above 0 or null"),
         ({"discriminator_clip": -1.0}, "model.discriminator_clip: -1.0"),
         ({"weight_clip": -1.0}, "model.weight_clip: -1.0"),

@@ -48,8 +48,7 @@ class Autoencoder(Automatic):
         z = self.narrow(signals)
         return torch.stack([F.mse_loss(part(z), signals) for part in self.parts]).mean()
 
-    def training_step(self, batch, batch_idx):
-        self.start_micro_batch(batch_idx)
+    def loss_of(self, batch, draws):
         loss = self._error(batch[0])
         self.record_terms({"loss": loss})
         return loss

@@ -1,0 +1,63 @@
+"""Batch norm over the batches of all ranks."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lit_gen.core.distributed import mean_over_ranks, world_size
+
+
+class SynchronizedBatchNorm(_BatchNorm):
+    """Batch norm over the batches of all ranks, (B, C, ...), with gradients of any order and on any device.
+
+    Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167. torch's own synchronized batch norm runs on GPUs alone
+    and has no second derivative, which gradient penalties need. Every rank brings equally many samples.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass  # one class for vectors and maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, ...); in training by the mean and variance over all ranks, else by the running ones."""
+        if not self.training and self.running_mean is not None:
+            return super().forward(x)
+        axes, shape = [0, *range(2, x.ndim)], (1, -1, *(1,) * (x.ndim - 2))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics of half-precision maps need the digits
+        mean = mean_over_ranks(wide.mean(axes))
+        deviation = wide - mean.view(shape)
+        variance = mean_over_ranks(deviation.square().mean(axes))
+        if self.training and self.running_mean is not None:
+            self._track(mean.detach(), variance.detach(), x.numel() // x.shape[1] * world_size())
+        out = deviation * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        unbiased = variance * (count / max(count - 1, 1))
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+
+
+def synchronize(network: nn.Module) -> None:
+    """Let every batch norm inside ``network`` see all ranks: replaced in place, with its own parameters and buffers."""
+    for name, child in list(network.named_children()):
+        if not isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            synchronize(child)
+            continue
+        norm = SynchronizedBatchNorm(
+            child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+        )
+        norm._parameters, norm._buffers = child._parameters, child._buffers  # the optimizer may hold them already
+        setattr(network, name, norm.train(child.training))
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a sample's output depends on the rest of its batch through batch norm, synchronized or not."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
