@@ -17,6 +17,7 @@ FREE = (
     "stop.",
     "data.init_args.root",
     "data.init_args.on_device",
+    "data.init_args.device_batch_size",
 )
 IGNORED = ("config", "ckpt_path", "weights_only", "resume", "allow_changes", "run_root", "run_name", "run_id")
 

@@ -168,6 +168,14 @@ def test_mean_losses_stay_right_when_the_log_interval_changes(lit_gen, tmp_path)
     assert column("two") == pytest.approx([sum(column("each")) / 6], rel=1e-5)
 
 
+def test_resume_accepts_another_division_of_the_batch(lit_gen, tmp_path):
+    assert fit_tiny(lit_gen)[0] == 0
+    run = str(tmp_path / "runs/r/one")
+    code, out, err = lit_gen("fit", "--resume", run, "--trainer.max_steps=6", "--data.device_batch_size=8")
+    assert code == 0, err
+    assert "batch     32 images per update = 1 rank x 4 micro-batches x 8; 2 updates a step, 32 images" in out
+
+
 def test_resume_refuses_another_global_batch(lit_gen, tmp_path):
     assert fit_tiny(lit_gen)[0] == 0
     run = str(tmp_path / "runs/r/one")
