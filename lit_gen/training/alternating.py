@@ -10,6 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
+from lit_gen.core.batches import micro_batches_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.protocols.training import Terms
@@ -45,6 +46,7 @@ class Alternating(TrainingModule):
         super().__init__()
         self.automatic_optimization = False
         self._players: dict[str, Player] = {}  # the one that counts first
+        self._divided = 1
 
     def players(self) -> dict[str, Player]:
         """The players by name; ``model.<name>_optimizer`` is the option of a player's optimizer."""
@@ -92,6 +94,10 @@ class Alternating(TrainingModule):
                 optimizer._on_before_step = optimizer._on_after_step = lambda: None
         return found
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Note into how many micro-batches the step's batch is divided."""
+        self._divided = micro_batches_of(batch)
+
     def draws(self, update: int, micro_batch: int = 0, micro_batches: int = 1) -> Draws:
         """Where the rows of a micro-batch of a player's update ``update`` stand."""
         world = self.trainer.world_size
@@ -121,7 +127,15 @@ class Alternating(TrainingModule):
         Returns:
             The last micro-batch's total, and all else as means over micro-batches and ranks; ``watched`` has the
             gradient's norm where a log entry follows.
+
+        Raises:
+            UserError: if the data divide a batch into micro-batches, of which the module does not know.
         """
+        if micro_batches < self._divided:
+            raise UserError(
+                f"data.device_batch_size: it makes {self._divided} micro-batches of a batch, which "
+                f"{type(self).__name__} takes at once; null or a larger number is expected"
+            )
         me, optimizer = self._players[player], self.optimizers_by_player()[player]
         rows: list[Tensor] = []
         optimizer.zero_grad()

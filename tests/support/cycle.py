@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
-from lit_gen.core.randomness import Draws
+from lit_gen.core.batches import split
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial.game import Fakes, Game
 from lit_gen.models.adversarial.losses import least_squares
@@ -44,28 +44,33 @@ class Cycle(Alternating, Sampler):
         return {name: Player(p, self.optimizer, counts=name == "generators") for name, p in parameters.items()}
 
     def training_step(self, batch, batch_idx):
-        step, real = self.start_step(), batch.images
-        draws = Draws(self.seed, step, self.global_rank, self.trainer.world_size)
-        z = draws.rows("latents", real.device).normal(len(real), self.generator.latent_dim)
-        codes = z[:, :, None, None]
+        step, parts = self.start_step(), split(batch, batch.micro_batches)
+        draws = [self.draws(step, i, len(parts)) for i in range(len(parts))]
 
-        def play(side, images, found):
+        def ends(i):
+            real = parts[i].images
+            z = draws[i].rows("latents", real.device).normal(len(real), self.generator.latent_dim)
+            return z, z[:, :, None, None], real
+
+        def play(side, i, codes, real, images, found):
             pairs = ((real, images), (codes, found))
-            played = [g.terms(side, x, None, Fakes(y), draws) for g, (x, y) in zip(self.games, pairs, strict=True)]
+            played = [g.terms(side, x, None, Fakes(y), draws[i]) for g, (x, y) in zip(self.games, pairs, strict=True)]
             return sum(terms.total for terms in played), played[0].values | played[1].values
 
-        def discriminators(_):
+        def discriminators(i):
+            z, codes, real = ends(i)
             with torch.no_grad():
                 images, found = self.generator(z), self.inverse(real)
-            return Terms(*play("discriminator", images, found), {}, {})
+            return Terms(*play("discriminator", i, codes, real, images, found), {}, {})
 
-        def generators(_):
+        def generators(i):
+            z, codes, real = ends(i)
             images, found = self.generator(z), self.inverse(real)
-            total, values = play("generator", images, found)
+            total, values = play("generator", i, codes, real, images, found)
             there, back = self.inverse(images) - codes, self.generator(found.flatten(1)) - real
             cycle = there.abs().mean() + back.abs().mean()
             return Terms(total + self.weight * cycle, values | {"cycle": cycle.detach()}, {}, {})
 
-        self.update("discriminators", discriminators, step, step + 1)
-        self.update("generators", generators, step, step + 1)
+        self.update("discriminators", discriminators, step, step + 1, len(parts))
+        self.update("generators", generators, step, step + 1, len(parts))
         self.end_step(step + 1)

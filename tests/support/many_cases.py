@@ -129,7 +129,7 @@ def train(name, world):
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         limit_val_batches=0, use_distributed_sampler=False, log_every_n_steps=7,
     )  # fmt: skip
-    most = 8 if name == "micro-batches" else None
+    most = 8 if name in ("micro-batches", "cycle") else None
     trainer.fit(model, datamodule=MNIST(embedded=True, batch_size=BATCH, device_batch_size=most))
     model.monitor.settle()
     sums = {f"monitor.{name}": torch.tensor(value) for name, value in model.monitor.sums.items()}
