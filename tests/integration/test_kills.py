@@ -3,6 +3,7 @@
 Runs are children forked from this process: a case costs a fraction of a second.
 """
 
+import csv
 import functools
 import logging
 import os
@@ -29,6 +30,7 @@ from lit_gen.callbacks.evaluators.fid import FID
 from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
 from lit_gen.callbacks.evaluators.perplexity import Perplexity
 from lit_gen.callbacks.latent_pictures import LatentPictures
+from lit_gen.callbacks.ranking import Ranking
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
 from lit_gen.core import files, images
@@ -62,7 +64,8 @@ def gan(folder):
     model = build_gan(shape=(1, 28, 28), n_critic=2, optimizer=functools.partial(torch.optim.Adam, lr=3e-3))
     fid = FID(Mean(), count=64, every=4, reference="val", floor=False)
     best = ModelCheckpoint(folder / "best", monitor="val/fd64_Mean", every_n_train_steps=2, filename="{step}")
-    last = [EarlyStopping("val/real_logit", patience=50), best, Checkpoint(every=6, keep=2), Samples(every=3, count=4)]
+    saver = Checkpoint(every=6, keep=1, keep_every=12, monitor="val/fd64_Mean", mode="max", keep_best=2)
+    last = [EarlyStopping("val/real_logit", patience=50), best, saver, Samples(every=3, count=4)]
     return model, digits(binarize="grey"), [fid, *last], {"max_steps": 14, "val_check_interval": 4, **BY_STEPS}
 
 
@@ -79,7 +82,7 @@ def vae(folder):
     ]
     evaluation = ImportanceNLL(samples=2, every_epochs=2, count=64)
     pictures = LatentPictures(every=10, count=2, paths=1, steps=2, traversals=1, images=64, manifold=2)
-    ours = [Checkpoint(every=4, keep=0), evaluation, pictures]
+    ours = [Checkpoint(every=4, keep=2, monitor="val/elbo", mode="max", keep_best=3), evaluation, pictures]
     return model, digits(batch_size=800), [*monitors, *ours], {"max_epochs": 6, "limit_val_batches": 2}
 
 
@@ -89,7 +92,8 @@ def lm(folder):
     model = build_lm(data, dropout=0.1)
     stop = EarlyStopping("val/loss", min_delta=0.3, patience=2)  # ends step 9
     best = ModelCheckpoint(folder / "best", monitor="val/loss", save_last=True)
-    ours = [Checkpoint(every=4, keep=1), Samples(every=5, count=2, max_new_tokens=4), Perplexity(every=3)]
+    saver = Checkpoint(every=4, keep=1, monitor="val/loss", mode="min", keep_best=1)
+    ours = [saver, Samples(every=5, count=2, max_new_tokens=4), Perplexity(every=3)]
     options = {"accumulate_grad_batches": 2, "max_steps": 20, "val_check_interval": 6, **BY_STEPS}
     return model, data, [stop, best, *ours], options
 
@@ -97,13 +101,13 @@ def lm(folder):
 FAMILIES = {"gan": gan, "vae": vae, "lm": lm}
 
 
-def train(family, folder, resume=False, extra=()):
+def train(family, folder, resume=False, extra=(), **more):
     """One process of a run."""
     model, data, callbacks, options = FAMILIES[family](folder)
     trainer = Trainer(
         accelerator="cpu", logger=[MetricsCSV(str(folder))], callbacks=[Boundary(), *extra, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=3,
-        default_root_dir=folder, **{"limit_val_batches": 1, **options},
+        default_root_dir=folder, **{"limit_val_batches": 1, **options, **more},
     )  # fmt: skip
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     saved = directory.checkpoints(folder) if resume else []
@@ -129,6 +133,10 @@ POINTS = [
     (ModelCheckpoint, "_save_checkpoint", "before"),
     (ModelCheckpoint, "_save_checkpoint", "after"),
     (ModelCheckpoint, "_remove_checkpoint", "after"),
+    (Ranking, "enter", "before"),
+    (Ranking, "enter", "after"),
+    (Checkpoint, "_tidy", "before"),
+    (Checkpoint, "_tidy", "after"),
     (Boundary, "on_train_end", "before"),
     (Boundary, "on_train_end", "after"),
 ]
@@ -178,6 +186,46 @@ def resumed(undisturbed, tmp_path):
     return run
 
 
+KEPT = {
+    "gan": {"counted": [12, 14], "best": [4, 8]},  # the worst two, in fact: steps 4 and 8 were not due by `every`
+    "vae": {"counted": [20, 24], "best": [15, 20, 25]},
+    "lm": {"counted": [9], "best": [9]},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_newest_the_best_and_every_so_manieth_stay(family, undisturbed):
+    found = sorted(name for name in undisturbed(family) if name.startswith("checkpoints/"))
+    steps = sorted({step for kept in KEPT[family].values() for step in kept})
+    assert found == [f"checkpoints/step={step:08d}.ckpt" for step in steps]
+    rows = csv.DictReader(undisturbed(family)["metrics.csv"].decode().splitlines())
+    name, mode, count = {"gan": ("val/fd64_Mean", max, 2), "vae": ("val/elbo", max, 3), "lm": ("val/loss", min, 1)}[
+        family
+    ]
+    numbers = {int(row["step"]): float(row[name]) for row in rows if row[name]}
+    best = sorted(numbers, key=numbers.get, reverse=mode is max)[:count]
+    assert sorted(best) == KEPT[family]["best"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_kill_after_the_last_save_leaves_nothing_more(family, resumed):
+    """Before it removed what nothing keeps any more, and before it ranked the last step."""
+    for name in ("_tidy_when_written", "rank"):
+
+        def act(folder, name=name):
+            original = getattr(Checkpoint, name)
+
+            def killing(self, trainer):
+                if trainer.global_step == KEPT[family]["counted"][-1] and self.saved(trainer.global_step):
+                    os._exit(kills.KILLED)
+                original(self, trainer)
+
+            setattr(Checkpoint, name, killing)
+            train(family, folder)
+
+        resumed(family, act, kills.KILLED, name)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("calls", [(2,), pytest.param((1, 3, 4, 5), marks=pytest.mark.slow)], ids=["second", "others"])
 def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, calls, undisturbed, resumed):
@@ -193,6 +241,26 @@ def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, calls, undi
 
             killed += resumed(family, act, kills.KILLED, f"{when} call {call} of {name}") is not None
     assert killed >= 15
+
+
+@pytest.mark.parametrize("family", ["gan", pytest.param("lm", marks=pytest.mark.slow)])
+def test_a_run_of_two_ranks_that_is_killed_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
+    two = {"devices": 2, "strategy": "ddp"}
+    whole, log = tmp_path / "whole", tmp_path / "log"
+    assert kills.in_ranks(lambda: train(family, whole, **two), log) == [0, 0], log.read_text(encoding="utf-8")
+    points = [(Checkpoint, "_write", "after"), (Ranking, "enter", "after"), (Checkpoint, "_tidy", "before")]
+    for owner, name, when in points:
+        folder = tmp_path / "run"
+
+        def act(folder=folder, owner=owner, name=name, when=when):
+            kills.kill(owner, name, when, 2)
+            train(family, folder, **two)
+
+        assert kills.in_ranks(act, log)[0] == kills.KILLED
+        codes = kills.in_ranks(lambda folder=folder: train(family, folder, resume=True, **two), log)
+        assert codes == [0, 0], log.read_text(encoding="utf-8")
+        assert kills.differences(kills.content(whole), kills.content(folder)) == [], f"{when} {name}"
+        shutil.rmtree(folder)
 
 
 class Ask(Callback):
@@ -245,7 +313,7 @@ def test_a_stop_ends_what_is_made_of_a_saved_step(owner, resumed):
 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_second_time(failing, resumed):
-    """The system refuses files of more than 4 kB, from the second checkpoint on."""
+    """The system refuses files of more than 4 kB, from the checkpoint of step 9 on."""
 
     def act(folder):
         import resource
@@ -255,7 +323,7 @@ def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_seco
         def limited(self, trainer, path):
             calls[0] += 1
             limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-            if 2 <= calls[0] < 2 + failing:
+            if 5 <= calls[0] < 5 + failing:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
             try:
                 return original(self, trainer, path)
@@ -267,10 +335,11 @@ def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_seco
             train("gan", folder)
         finally:
             if failing == 2:
-                assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
+                names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+                assert names == ["step=00000004.ckpt", "step=00000006.ckpt", "step=00000008.ckpt"]
 
     said = resumed("gan", act, 0 if failing == 1 else kills.FAILED, "a save failed")
-    assert said.count("step=00000004.ckpt could not be written (File too large); what was saved before is whole") == 1
+    assert said.count("step=00000009.ckpt could not be written (File too large); what was saved before is whole") == 1
     assert said.count("OSError: [Errno 27] File too large: ") == failing - 1
 
 

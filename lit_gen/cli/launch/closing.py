@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 
+from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
@@ -60,9 +61,21 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
         print(f"nothing was left to train: {last}")
     if samples.latest is not None:
         print(f"samples   {samples.latest}")
+    for line in best(run, callback(trainer, Checkpoint)):
+        print(line)
     print(tables(datasets.callbacks_of(trainer)), end="")
     if progress.rate:
         print(f"{f'{progress.unit}/s':9} {progress.rate:,.0f}")
+
+
+def best(run: Path, checkpoint: Checkpoint) -> list[str]:
+    """The best checkpoints and their numbers, where some number ranks them."""
+    name, scores = checkpoint.ranking.monitor, checkpoint.ranking.scores
+    if name is None or not checkpoint.enabled:
+        return []
+    if not scores:
+        return [f"best      none: {name} was finite at no step that was saved"]
+    return [f"best      {checkpoint.path_of(run, step)}, {name} {number:.6g}" for step, number in scores.items()]
 
 
 def numbers(checkpoint: Path | None, trainer: Trainer) -> None:
