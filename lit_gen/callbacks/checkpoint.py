@@ -16,6 +16,7 @@ from lit_gen.callbacks.boundary import Saver
 from lit_gen.callbacks.moment import NEVER, Cadence
 from lit_gen.callbacks.ranking import Ranking
 from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
 from lit_gen.core.files import sweep_all, whole
 from lit_gen.core.options import at_least, expect
 from lit_gen.runs import checkpoints, directory
@@ -131,6 +132,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
 
         Raises:
             OSError: names the checkpoint, if it cannot be written and neither could the one before, or it is final.
+            UserError: if it cannot be written for a reason that is not the disk's. Both on all ranks.
         """
         step, run = trainer.global_step, Path(trainer.default_root_dir)
         path = self.path_of(run, step)
@@ -173,6 +175,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         self.rank(trainer)
         if self.enabled:
             self._tidy_when_written(trainer)
+            self._finish(final=True)  # a monitor's files too
 
     def _number(self, trainer: Trainer) -> Tensor | None:
         """The last value of what is monitored; each time that it is logged it is another object."""
@@ -181,7 +184,8 @@ class Checkpoint(Saver, callbacks.Checkpoint):
 
     def _write(self, trainer: Trainer, path: Path) -> OSError | None:
         """Write, or begin to, and say what went wrong with the disk; the same on all ranks."""
-        failure, passed = None, False
+        failure: Exception | None = None
+        passed = False
         # The other ranks take part in what is collective, rank 0 alone writes.
         writes = trainer.is_global_zero and self._files is None
         try:
@@ -191,8 +195,10 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
             named = str(path) if self._files is None else error.filename or str(path)  # or a monitor's, of a thread
             failure = OSError(error.errno, error.strerror, named)
-            if not passed:
-                trainer.strategy.barrier("Trainer.save_checkpoint")  # at which lightning left the others waiting
+        except Exception as error:
+            failure = error
+        if failure is not None and not passed:
+            trainer.strategy.barrier("Trainer.save_checkpoint")  # at which lightning left the others waiting
         return _agreed(failure)
 
     def _tidy_when_written(self, trainer: Trainer) -> None:
@@ -202,14 +208,14 @@ class Checkpoint(Saver, callbacks.Checkpoint):
 
     def _finish(self, final: bool) -> None:
         """Wait for a checkpoint that is written in a thread; called on every rank."""
-        failure, before, self._before = None, self._before, None
-        if self._in_thread:
-            try:
-                assert self._files is not None
+        raised: Exception | None = None
+        before, self._before = self._before, None
+        try:
+            if self._files is not None:
                 self._files.wait()  # elsewhere than on the first rank there is nothing to wait for
-            except OSError as error:
-                failure = error
-            failure = _agreed(failure)
+        except Exception as error:
+            raised = error
+        failure = _agreed(raised) if self._in_thread else None
         if failure is None:
             self._failed = self._failed and before is None
             return
@@ -241,7 +247,14 @@ def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step="))
 
 
-def _agreed(failure: OSError | None) -> OSError | None:
-    """The first rank's failure to write, on all ranks."""
-    found = distributed.broadcast(None if failure is None else (failure.errno, failure.strerror, failure.filename))
-    return None if found is None else OSError(*found)
+def _agreed(failure: Exception | None) -> OSError | None:
+    """The disk's failure on the first rank, on all ranks; any other of the first rank is raised on all of them."""
+    told: tuple[Any, ...] | None = None if failure is None else (str(failure),)
+    if isinstance(failure, OSError):
+        told = failure.errno, failure.strerror, failure.filename
+    told = distributed.broadcast(told)
+    if told is not None and len(told) == 3:
+        return OSError(*told)
+    if failure is None and told is None:
+        return None
+    raise failure or UserError(*told or ())

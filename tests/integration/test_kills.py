@@ -263,6 +263,38 @@ def test_a_run_of_two_ranks_that_is_killed_leaves_what_the_undisturbed_one_leave
         shutil.rmtree(folder)
 
 
+class Unwritable(Callback):
+    """Has a state that no checkpoint can hold, from step 5 on."""
+
+    def on_train_batch_end(self, trainer, *arguments):
+        self.step = trainer.global_step
+
+    def state_dict(self):
+        return {"state": (lambda: 0) if self.step > 4 else 0}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_error_of_the_first_rank_that_is_not_the_disks_ends_all_ranks(asynchronous, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+
+    def act():
+        signal.alarm(100)  # a rank that waits for another
+        model, data, _, options = gan(folder)
+        saver = Checkpoint(every=2, keep=0, asynchronous=asynchronous)
+        parts = (Unwritable(), saver)
+        FAMILIES["other"] = lambda folder: (model, data, parts, options | {"limit_val_batches": 0})
+        train("other", folder, devices=2, strategy="ddp")
+
+    assert kills.in_ranks(act, log) == [kills.FAILED] * 2
+    said = log.read_text(encoding="utf-8")
+    sentence = "step=00000006.ckpt could not be written ("
+    errors = [line for line in said.splitlines() if line.startswith("lit_gen.core.errors.UserError: ")]
+    assert [(sentence in line, "lambda" in line) for line in errors] == [(True, True)] * 2, said
+    assert all(line.endswith("; what was saved before is whole") for line in errors)
+    assert [p.name for p in directory.checkpoints(folder)] == ["step=00000002.ckpt", "step=00000004.ckpt"]
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+
+
 class Ask(Callback):
     """Send this process a signal in the middle of a step."""
 
