@@ -15,12 +15,14 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from support import kills
 from support.gan import build as build_gan
 from support.latent_model import read_once
 from support.lm import build as build_lm
 from support.lm import corpus
 from support.vae import digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_gen.callbacks import boundary, samples
 from lit_gen.callbacks.boundary import Boundary
@@ -37,12 +39,13 @@ from lit_gen.core import files, images
 from lit_gen.core.errors import UserError
 from lit_gen.data.images import mnist
 from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.loggers.tensorboard import Continue
 from lit_gen.models.gan.module import GAN
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
 from lit_gen.models.vae import mlp
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
-from lit_gen.runs import directory
+from lit_gen.runs import checkpoints, directory
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
@@ -101,11 +104,11 @@ def lm(folder):
 FAMILIES = {"gan": gan, "vae": vae, "lm": lm}
 
 
-def train(family, folder, resume=False, extra=(), **more):
+def train(family, folder, resume=False, extra=(), loggers=(), **more):
     """One process of a run."""
     model, data, callbacks, options = FAMILIES[family](folder)
     trainer = Trainer(
-        accelerator="cpu", logger=[MetricsCSV(str(folder))], callbacks=[Boundary(), *extra, *callbacks],
+        accelerator="cpu", logger=[MetricsCSV(str(folder)), *loggers], callbacks=[Boundary(), *extra, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=3,
         default_root_dir=folder, **{"limit_val_batches": 1, **options, **more},
     )  # fmt: skip
@@ -261,6 +264,57 @@ def test_a_run_of_two_ranks_that_is_killed_leaves_what_the_undisturbed_one_leave
         assert codes == [0, 0], log.read_text(encoding="utf-8")
         assert kills.differences(kills.content(whole), kills.content(folder)) == [], f"{when} {name}"
         shutil.rmtree(folder)
+
+
+class OwnHistogram(Callback):
+    """Writes to TensorBoard by itself, before the step is saved."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        writer = trainer.loggers[1].experiment
+        writer.add_histogram("own", torch.arange(3.0) + trainer.global_step, trainer.global_step + 1)
+
+
+@pytest.mark.parametrize("family", ["gan", pytest.param("lm", marks=pytest.mark.slow)])
+def test_tensorboard_of_a_killed_run_holds_the_same_values_once(family, tmp_path):
+    def act(folder, resume, point=None):
+        logger = TensorBoardLogger(folder, name="tensorboard", version="")
+        extra = [OwnHistogram()]
+        if point is not None:
+            kills.kill(*point)
+        if resume:
+            extra.append(Continue(logger, checkpoints.step_of(directory.checkpoints(folder)[-1])))
+        train(family, folder, resume, extra, [logger])
+
+    log, whole = tmp_path / "log", tmp_path / "whole"
+    assert kills.in_child(lambda: act(whole, False), log) == 0, log.read_text(encoding="utf-8")
+    expected = shown(whole / "tensorboard")
+    assert {kind for _, kind, *_ in expected} >= {"scalars", "tensors" if family == "lm" else "images", "histograms"}
+    drawn = (images, "save_png", "after", 1) if family == "gan" else (samples, "write_whole", "after", 1)
+    measured, stopping = (base, "save_record", "after", 1), (EarlyStopping, "_run_early_stopping_check", "after", 1)
+    for first, second in [(drawn, None), (measured, drawn), (measured, measured), (stopping, measured)]:
+        folder = tmp_path / "run"
+        assert kills.in_child(lambda: act(folder, False, first), log) == kills.KILLED, first  # noqa: B023
+        if second is not None:
+            time.sleep(1.1)  # a file's name begins with the second
+            assert kills.in_child(lambda: act(folder, True, second), log) == kills.KILLED, second  # noqa: B023
+        time.sleep(1.1)
+        code = kills.in_child(lambda: act(folder, True), log)  # noqa: B023
+        assert code == 0, log.read_text(encoding="utf-8")
+        assert shown(folder / "tensorboard") == expected, (first, second)
+        shutil.rmtree(folder)
+
+
+def shown(folder):
+    """What TensorBoard shows of each step, each as often as it is there."""
+    everything = dict.fromkeys(("scalars", "images", "tensors", "histograms"), 0)
+    events = EventAccumulator(str(folder), size_guidance=everything).Reload()
+    found = []
+    for kind in everything:
+        for tag in events.Tags()["distributions" if kind == "histograms" else kind]:
+            for event in getattr(events, kind.capitalize())(tag):
+                value = [v for name, v in vars(event).items() if name not in ("wall_time", "step")]
+                found.append((event.step, kind, tag, str(value)))
+    return sorted(found)
 
 
 class Unwritable(Callback):

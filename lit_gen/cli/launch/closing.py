@@ -5,12 +5,15 @@ from typing import Any, TypeVar
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.core import data as datasets
+from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.loggers.tensorboard import Continue
 from lit_gen.runs import directory
 
 C = TypeVar("C")
@@ -36,6 +39,20 @@ class WriteConfig(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checkpoint and data fit together."""
         directory.write_config(self.run, self.text)
+
+
+def log_again(trainer: Trainer, step: int | None) -> None:
+    """Hide what a resumed run logs again.
+
+    Args:
+        trainer: before the fit.
+        step: of the checkpoint, which itself says how many rows the log had; None where there is none.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCSV) and step is None:
+            logger.cut(0)
+        elif isinstance(logger, TensorBoardLogger):
+            datasets.callbacks_of(trainer).append(Continue(logger, step or 0))
 
 
 def which_text(data: Any) -> None:
