@@ -105,7 +105,7 @@ class Boundary(Callback):
     3. The checkpoint is written where it is due, where the run stops, and before anything that may fail.
     4. A run that stops ends here: its checkpoint owes the rest.
     5. Evaluations, then pictures.
-    6. Lightning's validation, and what monitors its numbers and those of the evaluations.
+    6. Lightning's validation, what monitors its numbers and those of the evaluations, and `Checkpoint.rank`.
     """
 
     def __init__(self) -> None:
@@ -142,10 +142,10 @@ class Boundary(Callback):
         """Agree on where the run stands, and find what cannot work before the first step."""
         self._parts = [c for c in callbacks_of(trainer) if isinstance(c, Part)]
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
-        for part in sorted(self._parts, key=lambda p: not isinstance(p, Stopper)):
-            part.begin(trainer, pl_module)
         if self._resumed is not None:
             reentry.remember(trainer, self._resumed["memory"], stops=not self._resumed["moment"]["last"])
+        for part in sorted(self._parts, key=lambda p: not isinstance(p, Stopper)):
+            part.begin(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -38,6 +38,8 @@ class EpochLoop(_TrainingEpochLoop):
     owed: Owed | None = None
     guard: Callable[[], AbstractContextManager[None]] | None = None
     """Around the validation that follows a step."""
+    settled: Callable[[], None] | None = None
+    """What is done after all that."""
     decided: bool | None = None
     """Whether validation follows this step, where that is known already."""
 
@@ -73,6 +75,8 @@ class EpochLoop(_TrainingEpochLoop):
                 super().on_advance_end(data_fetcher)
         finally:
             self.decided = None
+        if self.settled is not None:
+            self.settled()
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
         return super()._should_check_val_fx(data_fetcher) if self.decided is None else self.decided

@@ -73,8 +73,8 @@ class WeightsAndBiases(RunLogger):
         Args:
             config: the resolved configuration, YAML.
             first_step: where a resumed run continues; what the log has up to there is sent again where it is missing.
-            stopped: the step at which a signal ended the fit, 0 if none did: its row is left to the resumed run, which
-                adds evaluations and validation, and W&B never changes a row.
+            stopped: the saved step at which a signal or an error ended the fit, 0 if none did: its row is left to the
+                resumed run, which adds evaluations and validation, and W&B never changes a row.
         """
         self._config, self._first_step, self._stopped = yaml.safe_load(config), first_step, stopped
 

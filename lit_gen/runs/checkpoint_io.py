@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
+from lit_gen.core.errors import UserError
 from lit_gen.core.files import sweep, whole
 
 
@@ -34,11 +35,13 @@ class CheckpointFiles(TorchCheckpointIO):
         """Write a checkpoint; an asynchronous one when the last one is written.
 
         Raises:
-            OSError: if it, or the asynchronous one before it, cannot be written; names the file.
+            OSError: if it cannot be written; names the file. Of an asynchronous one `wait` says it: the ranks do not
+                all come here, and one that left would leave the others waiting.
+            UserError: if it cannot be written for another reason, an object of a callback's state say.
         """
         if storage_options is not None:
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
-        self.wait()
+        self._join()
         if not self.asynchronous:
             _write(checkpoint, Path(path))
             return
@@ -48,29 +51,33 @@ class CheckpointFiles(TorchCheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint, when the one that replaces it is written."""
-        self.wait()
+        self._join()
         super().remove_checkpoint(path)
 
     def when_written(self, action: Callable[[], None]) -> None:
         """Do something as soon as what was saved last is in its file: at once, or when it is waited for."""
         self._afterwards.append(action)
         if self._thread is None:
-            self.wait()
+            self._join()
 
     def wait(self) -> None:
         """Return when everything is written.
 
         Raises:
-            OSError: if the last checkpoint could not be written.
+            OSError: if a checkpoint since the last call could not be written.
+            UserError: for another reason than the disk.
         """
+        self._join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _join(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
-        error, self._error = self._error, None
         actions, self._afterwards = self._afterwards, []
-        if error is not None:
-            raise error
-        for action in actions:
+        for action in actions if self._error is None else ():
             action()
 
     def teardown(self) -> None:
@@ -81,7 +88,7 @@ class CheckpointFiles(TorchCheckpointIO):
         try:
             _write(checkpoint, path)
         except BaseException as error:  # raised where somebody waits
-            self._error = error
+            self._error = self._error or error
 
 
 def snapshot(content: Any) -> Any:
@@ -116,11 +123,12 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
     try:
         with whole(path) as partial, partial.open("wb") as stream.file:
             torch.save(checkpoint, cast(IO[bytes], stream))
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         cause = stream.error or error
         if isinstance(cause, OSError):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
-        raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"{path} could not be written ({reason}); what was saved before is whole") from error
 
 
 class _Stream:

@@ -13,7 +13,8 @@ from support.kills import content, differences
 from lit_gen.callbacks.boundary import Boundary, Derived
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.moment import NEVER, Cadence, Moment
-from lit_gen.core.errors import NonFiniteLossError
+from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.loggers.publish import log_scalars
 from lit_gen.runs import directory
 
 VALIDATES = {"limit_val_batches": 1, "check_val_every_n_epoch": None}
@@ -108,6 +109,70 @@ def test_checkpoints_that_are_not_due_are_replaced_and_do_not_count(tmp_path, op
         assert [step for _, step in events] == sorted({*range(3, last, 3), last})
 
 
+class Number(Noted):
+    """Logs a number of each step, where there is one."""
+
+    def __init__(self, numbers):
+        super().__init__("number", 1, [])
+        self.numbers = numbers
+
+    def make(self, trainer, module, step):
+        if step in self.numbers:
+            log_scalars(module, {"val/x": self.numbers[step]})
+
+
+NUMBERS = {1: 3.0, 2: float("nan"), 3: 1.0, 5: 1.0, 6: float("-inf"), 7: 2.0, 9: 5.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "best"),
+    [
+        ({"mode": "min"}, [3, 12], [3]),  # of equal ones the earlier; NaN, infinity and steps without a number: none
+        ({"mode": "min", "keep_best": 3}, [3, 5, 7, 12], [3, 5, 7]),
+        ({"mode": "max", "keep_best": 9}, [1, 3, 5, 7, 9, 12], [9, 1, 7, 3, 5]),
+        ({"mode": "max", "keep": 2}, [9, 10, 12], [9]),  # 10 was due, 9 was not and does not count
+        ({"mode": "max", "keep_every": 5, "every": 5}, [5, 9, 10, 12], [9]),
+        ({"monitor": None, "keep_every": 4, "every": 2, "keep": 3}, [4, 8, 10, 12], []),
+        ({"mode": "min", "before_evaluation": False}, [5, 12], [5]),  # a step that is not saved is none of the best
+        ({"mode": "min", "asynchronous": True}, [3, 12], [3]),
+    ],
+)
+def test_the_best_and_every_so_manieth_are_kept(tmp_path, options, kept, best):
+    saver = Checkpoint(**{"every": 5, "keep": 1, "monitor": "val/x"} | options)
+    fit(build(), 12, tmp_path, [Number(NUMBERS)], saver=saver)
+    assert [int(p.stem.split("=")[1]) for p in directory.checkpoints(tmp_path)] == kept
+    assert list(saver.ranking.scores) == best
+
+
+def test_the_best_are_those_of_one_run_and_of_one_number(tmp_path):
+    """A run that begins with the checkpoint of another, and one that is resumed with another number or mode."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    found = {}
+    for run, mode, monitor in ((first, "min", "val/x"), (second, "min", "val/x"), (first, "max", "val/x")):
+        saved = directory.checkpoints(first)
+        saver = Checkpoint(every=1, keep=1, monitor=monitor, mode=mode)
+        steps = 6 if saved else 4
+        last = fit(build(), steps, run, [Number(NUMBERS)], saver=saver, ckpt_path=saved[-1] if saved else None)
+        assert last.global_step == steps
+        found[run, mode] = list(saver.ranking.scores)
+    assert found == {(first, "min"): [3], (second, "min"): [5], (first, "max"): [5]}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"monitor": "val/x"}, "checkpoint.mode: None was found, min or max is expected, for val/x"),
+        ({"mode": "min"}, "checkpoint.mode: 'min' was found, null is expected: there is no checkpoint.monitor"),
+        ({"monitor": "val/x", "mode": "min", "keep_best": 0}, "checkpoint.keep_best: 0 was found, a whole number of"),
+        ({"every": 4, "keep_every": 6}, r"checkpoint.keep_every: 6 was found, 0 or a multiple of checkpoint.every \(4"),
+        ({"every": 0, "keep_every": 6}, r"checkpoint.keep_every: 6 was found, 0 or a multiple of checkpoint.every \(0"),
+    ],
+)
+def test_options_of_what_is_kept_that_do_not_fit(options, told):
+    with pytest.raises(UserError, match=told):
+        Checkpoint(**options)
+
+
 def test_checkpoints_written_in_a_thread_are_those_of_a_run_that_waits(tmp_path):
     found = {}
     for asynchronous in (False, True):
@@ -181,6 +246,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     torch.save(left, second.with_name("step=00000003.ckpt"))
     fit(build(), 5, tmp_path, saver=Checkpoint(every=2, keep=0), ckpt_path=fourth)
     assert [p.name for p in directory.checkpoints(tmp_path)] == [second.name, fourth.name, "step=00000005.ckpt"]
+
+
+def test_what_a_process_left_that_was_killed_after_its_last_save_is_removed_though_nothing_is_trained(tmp_path):
+    fit(build(), 4, tmp_path, saver=Checkpoint(every=2))
+    left, last = directory.checkpoints(tmp_path)
+    fit(build(), 4, tmp_path, saver=Checkpoint(every=2, keep=1), ckpt_path=last)
+    assert (directory.checkpoints(tmp_path), left.exists()) == ([last], False)
 
 
 def test_broken_weights_are_refused_before_anything_is_spent_on_them(tmp_path):

@@ -3,8 +3,8 @@
 Runs are children forked from this process: a case costs a fraction of a second.
 """
 
+import csv
 import functools
-import logging
 import os
 import shutil
 import signal
@@ -12,103 +12,34 @@ import time
 
 import pytest
 import torch
-from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from support import kills
-from support.gan import build as build_gan
+from support.killed import FAMILIES, gan, train
 from support.latent_model import read_once
-from support.lm import build as build_lm
-from support.lm import corpus
-from support.vae import digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_gen.callbacks import boundary, samples
 from lit_gen.callbacks.boundary import Boundary
 from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluators import base
 from lit_gen.callbacks.evaluators.fid import FID
-from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
-from lit_gen.callbacks.evaluators.perplexity import Perplexity
-from lit_gen.callbacks.latent_pictures import LatentPictures
+from lit_gen.callbacks.ranking import Ranking
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
 from lit_gen.core import files, images
 from lit_gen.core.errors import UserError
 from lit_gen.data.images import mnist
 from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.loggers.tensorboard import Continue
 from lit_gen.models.gan.module import GAN
-from lit_gen.models.likelihoods.bernoulli import Bernoulli
-from lit_gen.models.vae import mlp
-from lit_gen.models.vae.bottleneck import GaussianBottleneck
-from lit_gen.models.vae.module import VAE
-from lit_gen.runs import directory
+from lit_gen.runs import checkpoints, directory
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
     pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory"),
 ]
-BY_STEPS = {"check_val_every_n_epoch": None}
-
-
-class Mean(torch.nn.Module):
-    """Four features: the means of the quarters of an image."""
-
-    def forward(self, images):
-        return torch.nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
-
-
-def gan(folder):
-    """Validation, evaluations, checkpoints and pictures on steps that meet and on steps that do not."""
-    model = build_gan(shape=(1, 28, 28), n_critic=2, optimizer=functools.partial(torch.optim.Adam, lr=3e-3))
-    fid = FID(Mean(), count=64, every=4, reference="val", floor=False)
-    best = ModelCheckpoint(folder / "best", monitor="val/fd64_Mean", every_n_train_steps=2, filename="{step}")
-    last = [EarlyStopping("val/real_logit", patience=50), best, Checkpoint(every=6, keep=2), Samples(every=3, count=4)]
-    return model, digits(binarize="grey"), [fid, *last], {"max_steps": 14, "val_check_interval": 4, **BY_STEPS}
-
-
-def vae(folder):
-    """Validation once per epoch of five steps, where Lightning's monitors act at the end of the epoch."""
-    torch.manual_seed(0)
-    networks = [network((1, 28, 28), width=8) for network in (mlp.Encoder, mlp.Decoder)]
-    adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    model = VAE(*networks, GaussianBottleneck(3), Bernoulli(), optimizer=adam)
-    monitors = [
-        EarlyStopping("val/rate", patience=2),  # ends the fourth epoch
-        ModelCheckpoint(folder / "best", monitor="val/elbo", mode="max", filename="best"),
-        ModelCheckpoint(folder / "best", monitor="val/rate", mode="min", save_top_k=2, filename="{epoch}-{step}"),
-    ]
-    evaluation = ImportanceNLL(samples=2, every_epochs=2, count=64)
-    pictures = LatentPictures(every=10, count=2, paths=1, steps=2, traversals=1, images=64, manifold=2)
-    ours = [Checkpoint(every=4, keep=0), evaluation, pictures]
-    return model, digits(batch_size=800), [*monitors, *ours], {"max_epochs": 6, "limit_val_batches": 2}
-
-
-def lm(folder):
-    """Gradients of two micro-batches, early stopping in the middle of an epoch, and texts."""
-    data = corpus(device_batch_size=4)
-    model = build_lm(data, dropout=0.1)
-    stop = EarlyStopping("val/loss", min_delta=0.3, patience=2)  # ends step 9
-    best = ModelCheckpoint(folder / "best", monitor="val/loss", save_last=True)
-    ours = [Checkpoint(every=4, keep=1), Samples(every=5, count=2, max_new_tokens=4), Perplexity(every=3)]
-    options = {"max_steps": 20, "val_check_interval": 3, **BY_STEPS}
-    return model, data, [stop, best, *ours], options
-
-
-FAMILIES = {"gan": gan, "vae": vae, "lm": lm}
-
-
-def train(family, folder, resume=False, extra=()):
-    """One process of a run."""
-    model, data, callbacks, options = FAMILIES[family](folder)
-    trainer = Trainer(
-        accelerator="cpu", logger=[MetricsCSV(str(folder))], callbacks=[Boundary(), *extra, *callbacks],
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=3,
-        default_root_dir=folder, **{"limit_val_batches": 1, **options},
-    )  # fmt: skip
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    saved = directory.checkpoints(folder) if resume else []
-    trainer.fit(model, datamodule=data, ckpt_path=saved[-1] if saved else None)
-
 
 # what happens at the end of a step, in this order: the function that is killed, before or after it did its work
 POINTS = [
@@ -129,6 +60,10 @@ POINTS = [
     (ModelCheckpoint, "_save_checkpoint", "before"),
     (ModelCheckpoint, "_save_checkpoint", "after"),
     (ModelCheckpoint, "_remove_checkpoint", "after"),
+    (Ranking, "enter", "before"),
+    (Ranking, "enter", "after"),
+    (Checkpoint, "_tidy", "before"),
+    (Checkpoint, "_tidy", "after"),
     (Boundary, "on_train_end", "before"),
     (Boundary, "on_train_end", "after"),
 ]
@@ -178,6 +113,46 @@ def resumed(undisturbed, tmp_path):
     return run
 
 
+KEPT = {
+    "gan": {"counted": [12, 14], "best": [4, 8]},  # the worst two, in fact: steps 4 and 8 were not due by `every`
+    "vae": {"counted": [20, 24], "best": [15, 20, 25]},
+    "lm": {"counted": [9], "best": [9]},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_newest_the_best_and_every_so_manieth_stay(family, undisturbed):
+    found = sorted(name for name in undisturbed(family) if name.startswith("checkpoints/"))
+    steps = sorted({step for kept in KEPT[family].values() for step in kept})
+    assert found == [f"checkpoints/step={step:08d}.ckpt" for step in steps]
+    rows = csv.DictReader(undisturbed(family)["metrics.csv"].decode().splitlines())
+    name, mode, count = {"gan": ("val/fd64_Mean", max, 2), "vae": ("val/elbo", max, 3), "lm": ("val/loss", min, 1)}[
+        family
+    ]
+    numbers = {int(row["step"]): float(row[name]) for row in rows if row[name]}
+    best = sorted(numbers, key=numbers.get, reverse=mode is max)[:count]
+    assert sorted(best) == KEPT[family]["best"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_kill_after_the_last_save_leaves_nothing_more(family, resumed):
+    """Before it removed what nothing keeps any more, and before it ranked the last step."""
+    for name in ("_tidy_when_written", "rank"):
+
+        def act(folder, name=name):
+            original = getattr(Checkpoint, name)
+
+            def killing(self, trainer):
+                if trainer.global_step == KEPT[family]["counted"][-1] and self.saved(trainer.global_step):
+                    os._exit(kills.KILLED)
+                original(self, trainer)
+
+            setattr(Checkpoint, name, killing)
+            train(family, folder)
+
+        resumed(family, act, kills.KILLED, name)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("calls", [(2,), pytest.param((1, 3, 4, 5), marks=pytest.mark.slow)], ids=["second", "others"])
 def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, calls, undisturbed, resumed):
@@ -193,6 +168,109 @@ def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, calls, undi
 
             killed += resumed(family, act, kills.KILLED, f"{when} call {call} of {name}") is not None
     assert killed >= 15
+
+
+@pytest.mark.parametrize("family", ["gan", pytest.param("lm", marks=pytest.mark.slow)])
+def test_a_run_of_two_ranks_that_is_killed_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
+    two = {"devices": 2, "strategy": "ddp"}
+    whole, log = tmp_path / "whole", tmp_path / "log"
+    assert kills.in_ranks(lambda: train(family, whole, **two), log) == [0, 0], log.read_text(encoding="utf-8")
+    points = [(Checkpoint, "_write", "after"), (Ranking, "enter", "after"), (Checkpoint, "_tidy", "before")]
+    for owner, name, when in points:
+        folder = tmp_path / "run"
+
+        def act(folder=folder, owner=owner, name=name, when=when):
+            kills.kill(owner, name, when, 2)
+            train(family, folder, **two)
+
+        assert kills.in_ranks(act, log)[0] == kills.KILLED
+        codes = kills.in_ranks(lambda folder=folder: train(family, folder, resume=True, **two), log)
+        assert codes == [0, 0], log.read_text(encoding="utf-8")
+        assert kills.differences(kills.content(whole), kills.content(folder)) == [], f"{when} {name}"
+        shutil.rmtree(folder)
+
+
+class OwnHistogram(Callback):
+    """Writes to TensorBoard by itself, before the step is saved."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        writer = trainer.loggers[1].experiment
+        writer.add_histogram("own", torch.arange(3.0) + trainer.global_step, trainer.global_step + 1)
+
+
+@pytest.mark.parametrize("family", ["gan", pytest.param("lm", marks=pytest.mark.slow)])
+def test_tensorboard_of_a_killed_run_holds_the_same_values_once(family, tmp_path):
+    def act(folder, resume, point=None):
+        logger = TensorBoardLogger(folder, name="tensorboard", version="")
+        extra = [OwnHistogram()]
+        if point is not None:
+            kills.kill(*point)
+        if resume:
+            extra.append(Continue(logger, checkpoints.step_of(directory.checkpoints(folder)[-1])))
+        train(family, folder, resume, extra, [logger])
+
+    log, whole = tmp_path / "log", tmp_path / "whole"
+    assert kills.in_child(lambda: act(whole, False), log) == 0, log.read_text(encoding="utf-8")
+    expected = shown(whole / "tensorboard")
+    assert {kind for _, kind, *_ in expected} >= {"scalars", "tensors" if family == "lm" else "images", "histograms"}
+    drawn = (images, "save_png", "after", 1) if family == "gan" else (samples, "write_whole", "after", 1)
+    measured, stopping = (base, "save_record", "after", 1), (EarlyStopping, "_run_early_stopping_check", "after", 1)
+    for first, second in [(drawn, None), (measured, drawn), (measured, measured), (stopping, measured)]:
+        folder = tmp_path / "run"
+        assert kills.in_child(lambda: act(folder, False, first), log) == kills.KILLED, first  # noqa: B023
+        if second is not None:
+            time.sleep(1.1)  # a file's name begins with the second
+            assert kills.in_child(lambda: act(folder, True, second), log) == kills.KILLED, second  # noqa: B023
+        time.sleep(1.1)
+        code = kills.in_child(lambda: act(folder, True), log)  # noqa: B023
+        assert code == 0, log.read_text(encoding="utf-8")
+        assert shown(folder / "tensorboard") == expected, (first, second)
+        shutil.rmtree(folder)
+
+
+def shown(folder):
+    """What TensorBoard shows of each step, each as often as it is there."""
+    everything = dict.fromkeys(("scalars", "images", "tensors", "histograms"), 0)
+    events = EventAccumulator(str(folder), size_guidance=everything).Reload()
+    found = []
+    for kind in everything:
+        for tag in events.Tags()["distributions" if kind == "histograms" else kind]:
+            for event in getattr(events, kind.capitalize())(tag):
+                value = [v for name, v in vars(event).items() if name not in ("wall_time", "step")]
+                found.append((event.step, kind, tag, str(value)))
+    return sorted(found)
+
+
+class Unwritable(Callback):
+    """Has a state that no checkpoint can hold, from step 5 on."""
+
+    def on_train_batch_end(self, trainer, *arguments):
+        self.step = trainer.global_step
+
+    def state_dict(self):
+        return {"state": (lambda: 0) if self.step > 4 else 0}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_error_of_the_first_rank_that_is_not_the_disks_ends_all_ranks(asynchronous, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+
+    def act():
+        signal.alarm(100)  # a rank that waits for another
+        model, data, _, options = gan(folder)
+        saver = Checkpoint(every=2, keep=0, asynchronous=asynchronous)
+        parts = (Unwritable(), saver)
+        FAMILIES["other"] = lambda folder: (model, data, parts, options | {"limit_val_batches": 0})
+        train("other", folder, devices=2, strategy="ddp")
+
+    assert kills.in_ranks(act, log) == [kills.FAILED] * 2
+    said = log.read_text(encoding="utf-8")
+    sentence = "step=00000006.ckpt could not be written ("
+    errors = [line for line in said.splitlines() if line.startswith("lit_gen.core.errors.UserError: ")]
+    assert [(sentence in line, "lambda" in line) for line in errors] == [(True, True)] * 2, said
+    assert all(line.endswith("; what was saved before is whole") for line in errors)
+    assert [p.name for p in directory.checkpoints(folder)] == ["step=00000002.ckpt", "step=00000004.ckpt"]
+    assert len(list((folder / "checkpoints").iterdir())) == 2
 
 
 class Ask(Callback):
@@ -245,7 +323,7 @@ def test_a_stop_ends_what_is_made_of_a_saved_step(owner, resumed):
 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_second_time(failing, resumed):
-    """The system refuses files of more than 4 kB, from the second checkpoint on."""
+    """The system refuses files of more than 4 kB, from the checkpoint of step 9 on."""
 
     def act(folder):
         import resource
@@ -255,7 +333,7 @@ def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_seco
         def limited(self, trainer, path):
             calls[0] += 1
             limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-            if 2 <= calls[0] < 2 + failing:
+            if 5 <= calls[0] < 5 + failing:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
             try:
                 return original(self, trainer, path)
@@ -267,10 +345,11 @@ def test_a_save_that_fails_keeps_what_there_is_and_ends_the_run_only_at_the_seco
             train("gan", folder)
         finally:
             if failing == 2:
-                assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
+                names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+                assert names == ["step=00000004.ckpt", "step=00000006.ckpt", "step=00000008.ckpt"]
 
     said = resumed("gan", act, 0 if failing == 1 else kills.FAILED, "a save failed")
-    assert said.count("step=00000004.ckpt could not be written (File too large); what was saved before is whole") == 1
+    assert said.count("step=00000009.ckpt could not be written (File too large); what was saved before is whole") == 1
     assert said.count("OSError: [Errno 27] File too large: ") == failing - 1
 
 

@@ -23,6 +23,7 @@ from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core.errors import UserError
 from lit_gen.loggers import wandb_failures, wandb_files
 from lit_gen.loggers.wandb import WeightsAndBiases
+from lit_gen.models.gan.module import GAN
 
 RUN = Path("runs/r/one")
 LOGGER = "--trainer.logger.WeightsAndBiases"
@@ -239,6 +240,26 @@ def test_the_row_of_a_stopped_step_waits_for_what_the_resumed_run_adds(log, serv
     assert checks.same(history(server), checks.logged(RUN))
     log([8], 6, stopped=9)
     assert history(server).keys() == {2, 4, 6, 8}
+
+
+def test_so_does_the_row_of_a_saved_step_whose_validation_failed(lit_gen, server):
+    def fail(self, *arguments):
+        if self.trainer.global_step == 4:
+            raise UserError("the disk has a hole")
+        return validate(self, *arguments)
+
+    validate = GAN.validation_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GAN, "validation_step", fail)
+        options = (*TINY, "--config=wandb.yaml", "--trainer.val_check_interval=2", "--run_name=r", "--run_id=one")
+        code, _, err = lit_gen("fit", *options, "--trainer.max_steps=6")
+    assert (code, "the validation failed; step 4 is saved" in err) == (2, True), err
+    checks.settle()
+    assert history(server).keys() == {2}
+    resume(lit_gen, 6)
+    assert history(server).keys() == {2, 4, 6}
+    assert {name for name in history(server)[4] if name.startswith("val/")} >= {"val/real_logit"}
+    assert checks.same(history(server), checks.logged(RUN))
 
 
 def test_an_agents_run_id_counts(log, server, monkeypatch):

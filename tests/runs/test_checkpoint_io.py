@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lit_gen.core import files
+from lit_gen.core.errors import UserError
 from lit_gen.runs import checkpoint_io
 from lit_gen.runs.checkpoint_io import CheckpointFiles, snapshot
 
@@ -82,6 +83,19 @@ def test_training_goes_on_while_one_is_written_and_the_next_waits(tmp_path, monk
     assert written == [0, 1]
     assert equal(torch.load(tmp_path / "1.ckpt", weights_only=True), content())
     assert torch.load(tmp_path / "2.ckpt", weights_only=True)["state_dict"]["w"].abs().sum() == 0
+
+
+def test_a_failure_in_the_thread_is_told_where_it_is_waited_for_and_runs_no_later_action(tmp_path):
+    """And not where the next is saved, or an old one removed: that is what one rank may do alone."""
+    io, done = CheckpointFiles(asynchronous=True), []
+    io.save_checkpoint({"state": lambda: 0}, tmp_path / "1.ckpt")
+    io.when_written(lambda: done.append(1))
+    io.remove_checkpoint(tmp_path / "0.ckpt")
+    io.save_checkpoint(content(), tmp_path / "2.ckpt")
+    with pytest.raises(UserError, match=r"1\.ckpt could not be written \(.*lambda.*\); what was saved before is whole"):
+        io.wait()
+    io.wait()
+    assert (names(tmp_path), done) == (["2.ckpt"], [])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 import traceback
 import warnings
@@ -14,12 +15,36 @@ KILLED, FAILED = 9, 70
 
 def in_child(act, log):
     """``act()`` in a forked child: its exit code, which is 0 if it returns; what it prints goes to the file ``log``."""
+    return wait(start(act, log))
+
+
+def in_ranks(act, log, world=2):
+    """The exit codes of ``act()`` in as many forked children, which Lightning takes for the ranks of one run."""
+    return [wait(child) for child in start_ranks(act, log, world)]
+
+
+def start_ranks(act, log, world=2):
+    """The ids of such children."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1]), "NODE_RANK": "0"}
+    return [start(act, log, place | {"LOCAL_RANK": str(rank)}) for rank in range(world)]
+
+
+def wait(child):
+    """The exit code of a child, negative after a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def start(act, log, environment=None):
+    """Fork a child that does ``act()``, and return its id."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's threads wait, no lock is held
         child = os.fork()
     if child == 0:
         code = FAILED
         try:
+            os.environ.update(environment or {})
             file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(file, 1)
             os.dup2(file, 2)
@@ -36,7 +61,7 @@ def in_child(act, log):
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
 def kill(owner, name, when, count):

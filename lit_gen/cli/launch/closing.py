@@ -5,12 +5,16 @@ from typing import Any, TypeVar
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.core import data as datasets
 from lit_gen.data.module import DataModule
+from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.loggers.tensorboard import Continue
 from lit_gen.runs import directory
 from lit_gen.training.module import TrainingModule
 
@@ -37,6 +41,20 @@ class WriteConfig(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checkpoint and data fit together."""
         directory.write_config(self.run, self.text)
+
+
+def log_again(trainer: Trainer, step: int | None) -> None:
+    """Hide what a resumed run logs again.
+
+    Args:
+        trainer: before the fit.
+        step: of the checkpoint, which itself says how many rows the log had; None where there is none.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCSV) and step is None:
+            logger.cut(0)
+        elif isinstance(logger, TensorBoardLogger):
+            datasets.callbacks_of(trainer).append(Continue(logger, step or 0))
 
 
 def what_is_trained(trainer: Trainer, module: LightningModule, data: Any) -> None:
@@ -78,9 +96,21 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
         print(f"nothing was left to train: {last}")
     if samples.latest is not None:
         print(f"samples   {samples.latest}")
+    for line in best(run, callback(trainer, Checkpoint)):
+        print(line)
     print(tables(datasets.callbacks_of(trainer)), end="")
     if progress.rate:
         print(f"{f'{progress.unit}/s':9} {progress.rate:,.0f}")
+
+
+def best(run: Path, checkpoint: Checkpoint) -> list[str]:
+    """The best checkpoints and their numbers, where some number ranks them."""
+    name, scores = checkpoint.ranking.monitor, checkpoint.ranking.scores
+    if name is None or not checkpoint.enabled:
+        return []
+    if not scores:
+        return [f"best      none: {name} was finite at no step that was saved"]
+    return [f"best      {checkpoint.path_of(run, step)}, {name} {number:.6g}" for step, number in scores.items()]
 
 
 def numbers(checkpoint: Path | None, trainer: Trainer) -> None:

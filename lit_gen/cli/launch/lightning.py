@@ -26,7 +26,6 @@ from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect
 from lit_gen.data.module import DataModule
-from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.loggers.wandb import WeightsAndBiases
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.runs import checkpoints, directory, record
@@ -205,12 +204,7 @@ class LitGenCLI(LightningCLI):
         if self.requeued and self.trainer.is_global_zero:
             print(f"the job was requeued: {self.run_dir} continues from step {self.first_step}", flush=True)
         if self.resumed is not None or cluster.restarted():
-            for logger in self.trainer.loggers:
-                if isinstance(logger, MetricsCSV) and self.checkpoint is None:
-                    logger.cut(0)  # else the checkpoint says how many rows there were
-                elif hasattr(logger, "_kwargs"):
-                    # TensorBoard: hide what is trained again; what the saved step owes may stand there twice
-                    logger._kwargs.setdefault("purge_step", self.first_step + 1)
+            closing.log_again(self.trainer, None if self.checkpoint is None else self.first_step)
         for mirror in (m for m in self.trainer.loggers if isinstance(m, WeightsAndBiases)):
             mirror.expect(self.dump, self.first_step, self._stopped)
 
@@ -227,8 +221,10 @@ class LitGenCLI(LightningCLI):
             print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
 
     def _stopped(self) -> int:
-        """The step at which a signal ended the fit; 0 if none did."""
-        return self.trainer.global_step if closing.callback(self.trainer, Stop).stopped else 0
+        """The saved step at which a signal or an error ended the fit: a resumed run adds to it; 0 if none did."""
+        step = self.trainer.global_step
+        failed = self.trainer.interrupted and closing.callback(self.trainer, Checkpoint).saved(step)
+        return step if failed or closing.callback(self.trainer, Stop).stopped else 0
 
     def _print_metrics(self) -> None:
         for callback in callbacks_of(self.trainer):

@@ -56,12 +56,18 @@ def check(model: Any, data: Any, fit: Any) -> None:
         return
     callbacks = as_list(fit.trainer.callbacks)
     monitoring = [c for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint) and c.monitor not in ALWAYS]
-    if not monitoring:
+    wanted = {f"trainer.callbacks.{type(c).__name__}.monitor": str(c.monitor) for c in monitoring}
+    if fit.checkpoint.ranking.monitor is not None:
+        wanted["checkpoint.monitor"] = fit.checkpoint.ranking.monitor
+    if not wanted:
         return
     names, silent = announced(model, data, callbacks, fit.trainer.limit_val_batches)
-    for callback in monitoring if not silent else ():
-        wanted = str(callback.monitor)
-        if wanted not in names:
-            option = f"trainer.callbacks.{type(callback).__name__}.monitor"
-            same = [name for name in names if name.split("/")[0] == wanted.split("/")[0]] or names
-            raise UserError(f"{option}: nothing logs {wanted}{nearest(wanted, names)} (logged are {', '.join(same)})")
+    for option, name in wanted.items() if not silent else ():
+        if name not in names:
+            same = [known for known in names if known.split("/")[0] == name.split("/")[0]] or names
+            raise UserError(f"{option}: nothing logs {name}{nearest(name, names)} (logged are {', '.join(same)})")
+    if (name := wanted.get("checkpoint.monitor", "")).startswith("train/"):
+        raise UserError(
+            f"checkpoint.monitor: {name} is of the steps before the saved one; a number of an evaluation or of the "
+            f"validation is expected (val/...)"
+        )

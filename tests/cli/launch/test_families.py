@@ -135,26 +135,25 @@ def test_a_mistake_in_an_option_of_several_types_is_told_in_one_sentence(lit_gen
     assert out == ""
 
 
-def test_the_best_checkpoint_is_kept_as_the_docs_say_and_can_be_sampled(lit_gen, tmp_path):
+def test_the_best_checkpoint_is_kept_as_the_docs_say_and_can_be_sampled(lit_gen):
     docs = (Path(__file__).parents[3] / "docs/vae.md").read_text(encoding="utf-8")
-    (overlay,) = (block for block in re.findall(r"```yaml\n(.*?)```", docs, re.DOTALL) if "ModelCheckpoint" in block)
-    (tmp_path / "best.yaml").write_text(overlay, encoding="utf-8")
+    (keep,) = re.findall(r"`(--checkpoint.monitor [^`]*)`", docs)
     worse = "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 1.0e-3, maximize: true}}"
-    options = ("--config=best.yaml", "--trainer.max_steps=3", "--trainer.val_check_interval=1", worse)
-    code, _, err = lit_gen("fit", *DIGITS, *VAE, *options)
+    options = (*keep.split(), "--checkpoint.keep=1", "--trainer.max_steps=3", "--trainer.val_check_interval=1", worse)
+    code, out, err = lit_gen("fit", *DIGITS, *VAE, *options)
     assert code == 0, err
     with Path("runs/r/one/metrics.csv").open(encoding="utf-8") as file:
         bounds = {int(row["step"]): float(row["val/elbo"]) for row in csv.DictReader(file) if row["val/elbo"]}
     assert list(bounds) == [1, 2, 3]
     assert max(bounds, key=bounds.get) == 1
-    best = torch.load("runs/r/one/best/best.ckpt", weights_only=True)
-    assert best["global_step"] == 1
-    assert Path("runs/r/one/checkpoints/step=00000003.ckpt").is_file()
-    code, out, err = lit_gen("sample", "runs/r/one/best/best.ckpt", "--n", "2", "--out", "drawn")
+    best = "runs/r/one/checkpoints/step=00000001.ckpt"
+    assert f"best      {best}, val/elbo {bounds[1]:.6g}\n" in out
+    assert sorted(p.name for p in Path(best).parent.iterdir()) == ["step=00000001.ckpt", "step=00000003.ckpt"]
+    code, out, err = lit_gen("sample", best, "--n", "2", "--out", "drawn")
     assert code == 0, err
-    assert out.startswith("from runs/r/one/best/best.ckpt")
+    assert out.startswith(f"from {best}")
     drawn = torch.stack([pil_to_tensor(Image.open(f"drawn/00000{i}.png")) for i in range(2)])
-    assert torch.equal(drawn, quantize(package.load("runs/r/one/best/best.ckpt").sample(2)))
+    assert torch.equal(drawn, quantize(package.load(best).sample(2)))
 
 
 def test_predict_of_a_vae_writes_reconstructions(lit_gen, tmp_path):

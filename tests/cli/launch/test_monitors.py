@@ -17,6 +17,7 @@ class Loud(GAN):
 
 
 STOPS = ("--trainer.callbacks=EarlyStopping", "--trainer.val_check_interval=2")
+SAVES = ("--checkpoint.mode=max", "--trainer.val_check_interval=2")
 KEEPS = ("--trainer.callbacks=ModelCheckpoint", "--trainer.val_check_interval=2")
 
 
@@ -35,8 +36,20 @@ KEEPS = ("--trainer.callbacks=ModelCheckpoint", "--trainer.val_check_interval=2"
             (*STOPS, "--trainer.callbacks.EarlyStopping.monitor=val/real_logit", "--trainer.limit_val_batches=0"),
             "EarlyStopping.monitor: nothing logs val/real_logit; did you mean 'train/real_logit'? (logged are train/",
         ),
+        (
+            (*SAVES, "--checkpoint.monitor=val/real_logits"),
+            "error: checkpoint.monitor: nothing logs val/real_logits; did you mean 'val/real_logit'? (logged are val/",
+        ),
+        (
+            (*SAVES, "--checkpoint.monitor=train/real_logit"),
+            "error: checkpoint.monitor: train/real_logit is of the steps before the saved one; a number of an evaluat",
+        ),
+        (
+            ("--checkpoint.monitor=val/real_logit",),
+            "checkpoint.mode: None was found, min or max is expected, for val/real_logit",
+        ),
     ],
-    ids=["a typo", "an evaluation that is off", "no validation"],
+    ids=["a typo", "an evaluation that is off", "no validation", "a checkpoint's", "of training", "which is best"],
 )
 def test_what_nothing_logs_is_refused_before_training(lit_gen, options, told):
     code, _, err = fit_tiny(lit_gen, *options)
@@ -73,3 +86,16 @@ def test_the_run_directory_in_an_option_of_the_command_line(lit_gen):
     code, _, err = fit_tiny(lit_gen, *KEEPS, "--trainer.callbacks.ModelCheckpoint.monitor=val/real_logit", path)
     assert code == 0, err
     assert len(list(Path("runs/r/one/best").glob("*.ckpt"))) == 1
+
+
+def test_the_best_checkpoint_is_named_at_the_end(lit_gen, monkeypatch):
+    code, out, err = fit_tiny(lit_gen, *SAVES, "--checkpoint.monitor=val/real_logit", "--checkpoint.keep=1")
+    assert code == 0, err
+    (line,) = (line for line in out.splitlines() if line.startswith("best"))
+    path, name, number = line.removeprefix("best").replace(",", "").split()
+    assert (Path(path).is_file(), name) == (True, "val/real_logit")
+    assert repr(float(number))[:6] in Path("runs/r/one/metrics.csv").read_text(encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    options = ("--model=test_monitors.Loud", *SAVES, "--checkpoint.monitor=val/other")
+    code, out, err = fit_tiny(lit_gen, *options, identifier="two")
+    assert (code, "best      none: val/other was finite at no step that was saved\n" in out) == (0, True), err

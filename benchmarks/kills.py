@@ -1,0 +1,165 @@
+"""Kill runs at random moments, resume them, and compare every file with the undisturbed run's: a table.
+
+    python benchmarks/kills.py --kills 6 --seed 0
+
+A tiny run of each family (tests/support/killed.py), with EarlyStopping and ModelCheckpoint, on one and on two ranks,
+meets SIGKILL or SIGTERM again and again: as many times as asked for each family, signal and world size. The moments are
+uniform over the time that the undisturbed run takes, from the first checkpoint on. A signal goes to all ranks or to
+one; what is then left of the ranks is ended as a launcher does. Half of the runs write their checkpoints in a thread.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support import killed, kills
+
+from lit_gen.callbacks.stop import Stop
+from lit_gen.data.images import mnist
+from lit_gen.runs import directory
+
+STOPPED, PATIENCE = 75, 8.0  # seconds that the others may take after one rank was killed
+IN_A_ROW = 3  # a run meets at most so many signals, then ends by itself
+
+
+class Case(NamedTuple):
+    """What is run and how it is ended."""
+
+    family: str
+    world: int
+    signal: signal.Signals
+
+
+class Counts:
+    """What came of a case."""
+
+    def __init__(self) -> None:
+        self.runs = self.ended = self.saved = self.compared = 0
+        self.different: list[str] = []
+
+
+def act(case: Case, folder: Path, resume: bool, asynchronous: bool) -> None:
+    """One process of a run; exits with 75 where a signal stopped it between two steps."""
+    ranks = {"devices": case.world, "strategy": "ddp"} if case.world > 1 else {}
+    stop = Stop()
+    killed.train(case.family, folder, resume, [stop], asynchronous=asynchronous, **ranks)
+    if stop.stopped:
+        raise SystemExit(STOPPED)
+
+
+def start(case: Case, folder: Path, log: Path, resume: bool = False, asynchronous: bool = False) -> list[int]:
+    """The ids of the run's processes."""
+    process = partial(act, case, folder, resume, asynchronous)
+    return kills.start_ranks(process, log, case.world) if case.world > 1 else [kills.start(process, log)]
+
+
+def wait(children: list[int], until: float | None = None) -> dict[int, int]:
+    """The exit codes of those that end until then, by id; of all where no time is given."""
+    codes: dict[int, int] = {}
+    while len(codes) < len(children) and (until is None or time.monotonic() < until):
+        for child in (c for c in children if c not in codes):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                codes[child] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    return codes
+
+
+def run_and_end(case: Case, folder: Path, log: Path, draws: random.Random, seconds: float, counts: Counts) -> None:
+    """One run that is ended several times, then comes to its own end."""
+    asynchronous, resume = draws.random() < 0.5, False
+    for _ in range(IN_A_ROW):
+        children = start(case, folder, log, resume, asynchronous)
+        codes = wait(children, when_saved(folder) + draws.uniform(0, seconds))
+        left = [child for child in children if child not in codes]
+        if not left:
+            assert set(codes.values()) == {0}, log.read_text(encoding="utf-8")
+            return
+        for child in left if draws.random() < 0.5 else [draws.choice(left)]:
+            os.kill(child, case.signal)
+        late = wait(left, time.monotonic() + PATIENCE)
+        for child in (c for c in left if c not in late):
+            os.kill(child, signal.SIGKILL)
+            late |= wait([child])
+        resume = True
+        if set(late.values()) != {0}:
+            counts.ended += 1
+            counts.saved += set(late.values()) == {STOPPED}
+    codes = wait(start(case, folder, log, resume, asynchronous))
+    assert set(codes.values()) == {0}, log.read_text(encoding="utf-8")
+
+
+def undisturbed(case: Case, folder: Path, log: Path) -> float:
+    """Run once without a signal; the seconds from the first checkpoint to the end."""
+    children = start(case, folder, log)
+    began = when_saved(folder)
+    codes = wait(children)
+    assert set(codes.values()) == {0}, log.read_text(encoding="utf-8")
+    return time.monotonic() - began
+
+
+def when_saved(folder: Path) -> float:
+    """The time when there is a checkpoint."""
+    began = time.monotonic()
+    while not directory.checkpoints(folder):
+        assert time.monotonic() - began < 200, f"{folder}: no checkpoint"
+        time.sleep(0.002)
+    return time.monotonic()
+
+
+def measure(case: Case, number: int, draws: random.Random, whole: Path, seconds: float) -> Counts:
+    """End runs until there were so many ends, and compare each with the undisturbed one."""
+    counts, run, log = Counts(), whole.parent / "run", whole.parent / "log"
+    expected: dict[str, Any] = kills.content(whole)
+    while counts.ended < number:
+        run_and_end(case, run, log, draws, seconds, counts)
+        found = kills.content(run)
+        counts.runs += 1
+        counts.compared += len(expected.keys() | found.keys())
+        for difference in kills.differences(expected, found):
+            counts.different.append(difference)
+            print(f"{case}: {difference[:300]}", file=sys.stderr, flush=True)
+        shutil.rmtree(run)
+        log.unlink()
+    return counts
+
+
+def main() -> None:
+    """Print a row for each case, and exit with 1 if a file differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=6, help="for each family, signal and world size")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    mnist.embedded_digits()  # for all children
+    total, different = 0, 0
+    print("| family | ranks | signal | ended | of these saved at once | runs | files compared | that differ |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for family in killed.FAMILIES:
+            for world in (1, 2):
+                whole = Path(folder) / f"{family}-{world}"
+                seconds = undisturbed(Case(family, world, signal.SIGKILL), whole, whole.with_suffix(".log"))
+                for name in (signal.SIGKILL, signal.SIGTERM):
+                    case = Case(family, world, name)
+                    draws = random.Random(f"{given.seed} {family} {world} {name.name}")
+                    found = measure(case, given.kills, draws, whole, seconds)
+                    total, different = total + found.ended, different + len(found.different)
+                    cells = (found.ended, found.saved, found.runs, found.compared, len(found.different))
+                    print(f"| {family} | {world} | {name.name} | {' | '.join(map(str, cells))} |", flush=True)
+    print(f"\n{total} ends, {different} differences")
+    sys.exit(bool(different))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The best of the saved steps, by a number that is logged."""
+
+import math
+from typing import Any, Literal
+
+from lit_gen.core.options import at_least, expect
+
+
+class Ranking:
+    """The best steps and their numbers, the best first.
+
+    Args:
+        monitor: the number's name; None for no ranking.
+        mode: whether the least or the greatest is best; given if and only if ``monitor`` is, for a wrong one would keep
+            the worst.
+        count: how many steps are kept.
+
+    Raises:
+        UserError: for options of ``checkpoint`` that do not fit together.
+    """
+
+    def __init__(self, monitor: str | None, mode: Literal["min", "max"] | None, count: int) -> None:
+        at_least(1, "checkpoint.", keep_best=count)
+        if monitor is None:
+            expect(mode is None, "checkpoint.mode", mode, "null", ": there is no checkpoint.monitor")
+        else:
+            expect(mode in ("min", "max"), "checkpoint.mode", mode, "min or max", f", for {monitor}")
+        self.monitor, self.mode, self.count = monitor, mode, count
+        self.scores: dict[int, float] = {}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.scores = {}
+
+    def enter(self, step: int, number: float) -> None:
+        """Give a step its place, if its number is finite; of equal ones the earlier step is the better."""
+        scores = {s: n for s, n in self.scores.items() if s != step}
+        if math.isfinite(number):
+            scores[step] = number
+        sign = -1 if self.mode == "max" else 1
+        self.scores = dict(sorted(scores.items(), key=lambda score: (sign * score[1], score[0]))[: self.count])
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it; nothing where nothing is ranked."""
+        return {"monitor": self.monitor, "mode": self.mode, "scores": dict(self.scores)} if self.monitor else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, unless that is a ranking by another number."""
+        self.clear()
+        if (state.get("monitor"), state.get("mode")) == (self.monitor, self.mode):
+            for step, number in state.get("scores", {}).items():
+                self.enter(step, number)
