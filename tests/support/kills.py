@@ -1,7 +1,9 @@
 """Runs in forked children of a process that has imported everything: killed where a test says, and compared."""
 
 import contextlib
+import functools
 import os
+import socket
 import sys
 import traceback
 import warnings
@@ -14,28 +16,53 @@ KILLED, FAILED = 9, 70
 
 def in_child(act, log):
     """``act()`` in a forked child: its exit code, which is 0 if it returns; what it prints goes to the file ``log``."""
+    return _code(_fork(act, log))
+
+
+def in_ranks(act, folder, world=2):
+    """``act(rank)`` in forked children that lightning takes for the ranks of one run: their exit codes.
+
+    What rank r prints goes to the file ``log-r`` of the folder.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "NODE_RANK": "0"}
+
+    def child(rank):
+        os.environ.update(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        act(rank)
+
+    return [_code(c) for c in [_fork(functools.partial(child, r), folder / f"log-{r}") for r in range(world)]]
+
+
+def _fork(act, log):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's threads wait, no lock is held
         child = os.fork()
-    if child == 0:
-        code = FAILED
-        try:
-            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            torch.set_num_threads(1)
-            act()
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+    if child:
+        return child
+    code = FAILED
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        torch.set_num_threads(1)
+        act()
+        code = 0
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _code(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
