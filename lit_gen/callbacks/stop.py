@@ -136,7 +136,7 @@ class Stop(Stopper):
         if threading.current_thread() is threading.main_thread():  # Python hands signals to it alone
             signals.listen("SIGINT", "SIGTERM")
             if slurm.job_name() is not None:
-                signals.listen(signals.REQUEUE)
+                signals.listen(signals.REQUEUE, signals.HANDED_ON)
 
     def agreed(self, trainer: Trainer, now: bool = False) -> bool:
         """Whether any rank was asked to stop, which then holds for all of them.

@@ -18,6 +18,9 @@ Handler = Callable[[int, types.FrameType | None], Any] | int | None
 REQUEUE = "SIGUSR1"
 """What ``#SBATCH --signal`` sends before the time limit or a preemption: stop, and put the job back into the queue."""
 
+HANDED_ON = "SIGUSR2"
+"""A SIGTERM to the process that waits for ``srun``, as the tasks hear of it; see `lit_gen.runs.srun`."""
+
 _asked: list[str] = []
 _saved = False
 _interrupts = False
@@ -114,7 +117,7 @@ def _ask(number: int, frame: types.FrameType | None) -> None:
     if slurm.rank() == 0:
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
         doing = "the step is saved, stopping" if _saved else "finishing the step and saving"
-        message = f"\n{name}: {doing}{again}\n"
+        message = f"\n{'SIGTERM' if name == HANDED_ON else name}: {doing}{again}\n"
         try:  # print() cannot be entered twice, and the signal may have come in the middle of one
             os.write(sys.stderr.fileno(), message.encode())
         except (OSError, ValueError, AttributeError):  # a notebook's has no file

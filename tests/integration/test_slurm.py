@@ -3,7 +3,9 @@
 import csv
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from support import kills
 from support.wandb_checks import environment, on_server, serving
 from support.wandb_checks import state as state_of
 
@@ -28,13 +31,21 @@ pytestmark = [
 ]
 
 PACE = """
-import time
+import os, pathlib, time
 from lightning.pytorch import Callback
+from lit_gen.callbacks.evaluators.modes import Modes
 class Pace(Callback):
     def __init__(self, seconds: float):
         self.seconds = seconds
     def on_train_batch_start(self, *arguments):
         time.sleep(self.seconds)
+class Long(Modes):
+    # it takes a minute in the last task of an array, for the first time
+    def _rows(self, images):
+        if os.environ["SLURM_ARRAY_TASK_ID"] == "2" and "SLURM_RESTART_COUNT" not in os.environ:
+            pathlib.Path("evaluating").touch()
+            time.sleep(60 / 20)  # blocks of a rank
+        return super()._rows(images)
 """
 FIT = (
     "fit", "--config=gan_ring.yaml", "--trainer.accelerator=cpu", "--trainer.callbacks.Modes=false",
@@ -118,6 +129,13 @@ def seen(run):
         return float(list(csv.DictReader(file))[-1]["train/images_seen"])
 
 
+def same(run, other):
+    """Two runs left the same, but for what names their starts."""
+    found, expected = (kills.content(Path(one).resolve()) for one in (run, other))
+    starts = {"run.yaml", "config.yaml"}
+    assert kills.differences(*({k: v for k, v in c.items() if k not in starts} for c in (expected, found))) == []
+
+
 def weights(run, step):
     return torch.load(Path(run) / f"checkpoints/step={step:08d}.ckpt")["state_dict"]
 
@@ -143,6 +161,45 @@ def test_a_requeued_job_ends_with_the_weights_of_an_undisturbed_one():
     assert rows(run) == rows(other)  # no step twice, none missing
     starts = Path(run, "run.yaml").read_text(encoding="utf-8")
     assert starts.count("started:") == 2
+
+
+def test_a_warning_in_a_long_evaluation_requeues_one_task_of_an_array():
+    """Of two ranks each; the lead time is 20 seconds. The task that is warned has the array's own number."""
+    long = "--trainer.callbacks+={class_path: pace.Long, init_args: {every: 10}}"
+    job = submit(*paced(0.2, 60), long, options=("--array=1-2", "--nodes=2", "--ntasks-per-node=1"))
+    runs = [Path(f"runs/gan_ring/slurm-{job}_{task}") for task in (1, 2)]
+    until(Path("evaluating").is_file, 120, lambda: log(job))
+    assert state(f"{job}_2")["JobId"] == job != state(f"{job}_1")["JobId"]
+    time.sleep(1)
+    tell("scancel", "--signal=USR1", f"{job}_2")
+    until(lambda: "put the job back into its queue" in log(job), 20, lambda: log(job))
+    assert state(f"{job}_1")["JobState"] == "RUNNING"
+    assert ended(f"{job}_2") == ("COMPLETED", 0, 1), log(job)
+    assert ended(f"{job}_1") == ("COMPLETED", 0, 0)
+    told = log(job)
+    assert "SIGUSR1: the step is saved, stopping" in told
+    assert "stopped at step 10; asking SLURM" in told
+    assert "continues from step 10" in told
+    assert len(list(runs[1].glob("eval/*.json"))) == 6
+    same(*runs)
+
+
+def test_a_sigterm_to_what_started_srun_saves():
+    """Agents of a sweep send it to the trial that they started."""
+    fit = " ".join((sys.executable, "-m", "lit_gen", *map(shlex.quote, paced(0.1, 400))))
+    wrapped = f"{fit} & echo $! >pid; wait $!"
+    job = tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=5", f"--wrap={wrapped}").strip()
+    run = f"runs/gan_ring/slurm-{job}"
+
+    def told():
+        return Path(f"slurm-{job}.out").read_text(encoding="utf-8")
+
+    until(lambda: rows(run), 60, told)
+    os.kill(int(Path("pid").read_text(encoding="utf-8")), signal.SIGTERM)
+    assert ended(job) == ("FAILED", 75, 0), told()
+    assert "SIGTERM: finishing the step and saving" in told()
+    assert f"continue with: lit-gen fit --resume {run}" in told()
+    assert list(Path(run).glob("checkpoints/*.ckpt"))
 
 
 def test_the_time_limit_requeues_until_the_run_is_complete():
