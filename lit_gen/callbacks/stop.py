@@ -78,7 +78,7 @@ class Rhythm:
 
     def __init__(self, count: int, at_most: int) -> None:
         self._count, self._then, self._at_most = count, time.monotonic(), at_most
-        self._next = count + 1
+        self._next, self._each = count + 1, math.inf
 
     def due(self, count: int) -> bool:
         """Whether it is time to."""
@@ -90,8 +90,9 @@ class Rhythm:
 
     def asked(self, count: int, seconds: float) -> None:
         """They did, at ``count``; the mean of their seconds since the last time was ``seconds``."""
-        each = seconds / max(1, count - self._count)
-        self._next = count + max(1, min(self._at_most, int(SECONDS / max(each, 1e-9))))
+        if count > self._count:  # else they asked twice within one step, which says nothing of how long a step takes
+            self._each = max(seconds / (count - self._count), 1e-9)
+        self._next = count + max(1, min(self._at_most, int(SECONDS / self._each)))
         self._count, self._then = count, time.monotonic()
 
 

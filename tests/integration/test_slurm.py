@@ -1,5 +1,6 @@
 """Real SLURM: two nodes on this machine, jobs that are signalled, cut off, requeued, and run side by side."""
 
+import contextlib
 import csv
 import os
 import re
@@ -77,6 +78,7 @@ def folder(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     yield tmp_path
     tell("scancel", "--user=root")
+    until(lambda: not tell("squeue", "--noheader"), 30, lambda: tell("squeue"))  # steps would outlive their daemons
 
 
 def tell(*command, code=0, limit=60):
@@ -184,22 +186,49 @@ def test_a_warning_in_a_long_evaluation_requeues_one_task_of_an_array():
     same(*runs)
 
 
-def test_a_sigterm_to_what_started_srun_saves():
-    """Agents of a sweep send it to the trial that they started."""
-    fit = " ".join((sys.executable, "-m", "lit_gen", *map(shlex.quote, paced(0.1, 400))))
-    wrapped = f"{fit} & echo $! >pid; wait $!"
-    job = tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=5", f"--wrap={wrapped}").strip()
-    run = f"runs/gan_ring/slurm-{job}"
+def kill_node(conf, node):
+    """Kill slurmd of a node and all that it started; first what would report that the rest is gone."""
+    daemon, watching, tasks = int(conf.with_name(f"slurmd-{node}.pid").read_text(encoding="utf-8")), [], []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            variables = (process / "environ").read_bytes().split(b"\0")
+            if {f"SLURM_CONF={conf}".encode(), f"SLURMD_NODENAME={node}".encode()} <= set(variables):
+                tasks.append(int(process.name))
+                parent = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+                if "slurmstepd" in Path(f"/proc/{parent}/cmdline").read_text(encoding="utf-8"):
+                    watching.append(int(parent))
+    for pid in dict.fromkeys([daemon, *watching, *tasks]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
-    def told():
-        return Path(f"slurm-{job}.out").read_text(encoding="utf-8")
 
-    until(lambda: rows(run), 60, told)
-    os.kill(int(Path("pid").read_text(encoding="utf-8")), signal.SIGTERM)
-    assert ended(job) == ("FAILED", 75, 0), told()
-    assert "SIGTERM: finishing the step and saving" in told()
-    assert f"continue with: lit-gen fit --resume {run}" in told()
-    assert list(Path(run).glob("checkpoints/*.ckpt"))
+def test_a_job_whose_node_fails_continues_on_another(cluster):
+    """Two ranks on the first node, which is gone at once; a run on the second is not disturbed."""
+    original = cluster.read_text(encoding="utf-8")
+    options = (*paced(0.2, 60), "--checkpoint.every=10")
+    try:
+        cluster.write_text(f"{original}SlurmdTimeout=10\n", encoding="utf-8")
+        tell("scontrol", "reconfigure")
+        left, whole = (submit(*options, options=(*wish, "--ntasks-per-node=2")) for wish in ((), ("--nodelist=node2",)))
+        run = Path(f"runs/gan_ring/slurm-{left}")
+        until(lambda: len(rows(run)) >= 5, 120, lambda: log(left))
+        assert state(left)["BatchHost"] == "node1"
+        kill_node(cluster, "node1")
+        until(lambda: state(left)["Restarts"] == "1", 60, lambda: state(left))
+        assert ended(left) == ("COMPLETED", 0, 1), log(left)
+        assert state(left)["BatchHost"] == "node2"
+        assert f"{run} continues from step 20" in log(left)
+        assert ended(whole) == ("COMPLETED", 0, 0), log(whole)
+        same(run, f"runs/gan_ring/slurm-{whole}")
+    finally:
+        cluster.write_text(original, encoding="utf-8")
+        subprocess.run(["slurmd", "-f", cluster, "-N", "node1"], check=True, timeout=60)
+        tell("scontrol", "reconfigure")
+        until(lambda: state_of_nodes() == ["idle", "idle"], 60, state_of_nodes)
+
+
+def state_of_nodes():
+    return tell("sinfo", "--noheader", "--Node", "--format=%t").split()
 
 
 def test_the_time_limit_requeues_until_the_run_is_complete():
@@ -233,13 +262,24 @@ def test_a_job_that_may_not_be_requeued_ends_with_its_checkpoint():
     assert weights(run, stopped)
 
 
-def test_scancel_saves_and_does_not_come_back():
-    job = submit(*paced(0.1, 400), options=("--ntasks-per-node=2",))
-    run = f"runs/gan_ring/slurm-{job}"
-    until(lambda: rows(run), 60, lambda: log(job))
-    tell("scancel", "--signal=TERM", job)
-    assert ended(job) == ("FAILED", 75, 0), log(job)
-    assert f"continue with: lit-gen fit --resume {run}" in log(job)
+def test_a_sigterm_saves_and_does_not_come_back():
+    """To the tasks, as ``scancel`` sends it, and to what started ``srun``, as an agent sends it to its trial."""
+    fit = paced(0.1, 400)
+    started = " ".join(map(shlex.quote, (sys.executable, "-m", "lit_gen", *fit)))
+    jobs = [
+        submit(*fit, options=("--ntasks-per-node=2",)),
+        tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=5", "--output=lit-gen-%j.log",
+             f"--wrap={started} & echo $! >pid; wait $!").strip(),
+    ]  # fmt: skip
+    runs = [Path(f"runs/gan_ring/slurm-{job}") for job in jobs]
+    until(lambda: all(rows(run) for run in runs), 90, lambda: [log(job) for job in jobs])
+    tell("scancel", "--signal=TERM", jobs[0])
+    os.kill(int(Path("pid").read_text(encoding="utf-8")), signal.SIGTERM)
+    for job, run in zip(jobs, runs, strict=True):
+        assert ended(job) == ("FAILED", 75, 0), log(job)
+        assert "SIGTERM: finishing the step and saving" in log(job)
+        assert f"continue with: lit-gen fit --resume {run}" in log(job)
+        assert list(run.glob("checkpoints/*.ckpt"))
 
 
 def test_by_hand_in_an_allocation_and_beside_one():
