@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -145,6 +146,30 @@ CASES = {
     "texts": ("lm", Samples, "_write", 1, (0, 1), 60, 3),
     "validate with a VAE": ("vae", VAE, "validation_step", 2, (0,), 0, STEP),
 }
+
+
+def test_a_rank_that_is_frozen_for_a_while_changes_nothing(undisturbed, tmp_path):
+    """The other waits for it in the middle of an evaluation."""
+
+    def frozen(rank):
+        if rank:
+            original = generated.quantize
+
+            def freeze(images):
+                generated.quantize = original
+                wake = f"sleep 1; kill -CONT {os.getpid()}"
+                subprocess.Popen(["sh", "-c", wake])
+                os.kill(os.getpid(), signal.SIGSTOP)
+                return original(images)
+
+            generated.quantize = freeze
+        began = time.monotonic()
+        assert not train("gan", tmp_path / "run").stopped
+        assert time.monotonic() - began > 1
+
+    codes = kills.in_ranks(frozen, tmp_path)
+    assert codes == [0, 0], [(tmp_path / f"log-{rank}").read_text(encoding="utf-8") for rank in range(2)]
+    assert kills.differences(undisturbed("gan"), kills.content(tmp_path / "run")) == []
 
 
 SLOW = ("compare", "validate", "validate with a VAE", "uneven parts, the shorter", "texts")
