@@ -27,9 +27,12 @@ def start(arguments: list[str]) -> int:
         name = signal.Signals(number).name
         process.send_signal(getattr(signal, name if name == signals.REQUEUE else signals.HANDED_ON))
 
-    for name in ("SIGTERM", "SIGINT", signals.REQUEUE, signals.HANDED_ON):
+    names = ("SIGTERM", "SIGINT", signals.REQUEUE, signals.HANDED_ON)
+    for name in names:
         signal.signal(getattr(signal, name), hand_on)
     code = process.wait()
+    for name in names:
+        signals.ignore(name)
     return code if code >= 0 else 128 - code
 
 

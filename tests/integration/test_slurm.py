@@ -88,7 +88,7 @@ def tell(*command, code=0, limit=60):
 
 
 def submit(*arguments, options=(), template="train.sbatch"):
-    return tell("sbatch", "--parsable", "--time=5", *options, TEMPLATES / template, *arguments).strip()
+    return tell("sbatch", "--parsable", "--time=20", *options, TEMPLATES / template, *arguments).strip()
 
 
 def state(job):
@@ -268,7 +268,7 @@ def test_a_sigterm_saves_and_does_not_come_back():
     started = " ".join(map(shlex.quote, (sys.executable, "-m", "lit_gen", *fit)))
     jobs = [
         submit(*fit, options=("--ntasks-per-node=2",)),
-        tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=5", "--output=lit-gen-%j.log",
+        tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=20", "--output=lit-gen-%j.log",
              f"--wrap={started} & echo $! >pid; wait $!").strip(),
     ]  # fmt: skip
     runs = [Path(f"runs/gan_ring/slurm-{job}") for job in jobs]
