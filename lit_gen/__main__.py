@@ -11,7 +11,8 @@ from lit_gen.runs import signals
 def main() -> None:
     """Run the command line and exit with its code."""
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
-        signals.listen(signals.REQUEUE)  # before torch is imported: a signal during start-up is not fatal
+        # before torch is imported: a signal during start-up is not fatal
+        signals.listen(signals.REQUEUE, signals.HANDED_ON)
     folder = str(Path.cwd())
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name

@@ -10,6 +10,7 @@ from lit_gen.callbacks.boundary import Derived
 from lit_gen.callbacks.evaluators.posteriors import held_out, refuse_without_labels, refuse_without_latents, seed_of
 from lit_gen.callbacks.moment import Cadence
 from lit_gen.core import data as datasets
+from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
@@ -97,8 +98,9 @@ class LatentPictures(Derived):
 
     def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """Draw on the first rank."""
-        if not trainer.is_global_zero:
-            return
+        distributed.from_first(lambda: self._make(trainer, module, step))
+
+    def _make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         with exact_math(module.device), evaluation_mode(module):
             for name, picture in zip(self._names, self._pictures(trainer, module), strict=True):
                 pictures.save_png(picture, self._path(Path(trainer.default_root_dir), step, name))

@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_gen.callbacks.boundary import Derived
 from lit_gen.callbacks.moment import NEVER, Cadence
 from lit_gen.core import data as datasets
+from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import under
 from lit_gen.core.files import write_whole
@@ -97,8 +98,9 @@ class Samples(Derived):
 
     def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """Draw on the first rank."""
-        if not trainer.is_global_zero:
-            return
+        distributed.from_first(lambda: self._make(trainer, module, step))
+
+    def _make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         if isinstance(module, TextGenerator):
             self._write(trainer, module)
         if isinstance(module, ImageGenerator):

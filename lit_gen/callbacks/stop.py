@@ -1,12 +1,17 @@
 """Stopping between two steps: Ctrl-C, SIGTERM and SLURM's warning finish the step, save, and say how to continue."""
 
 import contextlib
+import functools
+import math
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from lit_gen.callbacks.boundary import Stopped, Stopper
 from lit_gen.core import distributed
@@ -16,6 +21,79 @@ from lit_gen.runs import signals, slurm
 
 SECONDS = 1.0
 """Ranks ask each other about as often as this, where ``agree_every`` steps take longer."""
+
+
+class Parts:
+    """Parts of an evaluation that hold no collective, one on each rank: a stop ends them all at once.
+
+    A rank leaves its part when it hears a signal or a rank that did: they exchange that about every second, and whoever
+    is through goes on exchanging until all are. However uneven the parts are, each exchange then has all ranks.
+
+    Args:
+        exchange: tells the others whether this rank is through with its part, and returns whether any was asked to stop
+            and whether all are through.
+    """
+
+    def __init__(self, exchange: Callable[[bool], tuple[bool, bool]]) -> None:
+        self._exchange = exchange
+        self._inside, self._leaving, self._then = False, False, 0.0
+
+    def do(self, make: Callable[[], None]) -> None:
+        """See `lit_gen.core.distributed.Parts`.
+
+        Raises:
+            Stopped: on all ranks, where one was asked to.
+        """
+        self._inside, self._leaving, self._then = True, False, time.monotonic()
+        try:
+            with signals.interrupting():
+                make()
+        except signals.Interrupted:
+            pass  # the exchange says so, or said it
+        finally:
+            self._inside = False
+        all_through = False
+        while not (self._leaving or all_through):
+            self._leaving, all_through = self._exchange(True)
+        if self._leaving:
+            raise Stopped
+
+    def look(self) -> None:
+        """See `lit_gen.core.distributed.Parts`."""
+        if self._inside and time.monotonic() - self._then >= SECONDS:
+            with signals.holding():
+                self._leaving, _ = self._exchange(False)
+                self._then = time.monotonic()
+                if self._leaving:
+                    raise signals.Interrupted  # passes what takes an Exception for a failure of the part
+
+
+class Rhythm:
+    """When ranks that count the same thing ask each other next: about every second, the same on all of them.
+
+    Args:
+        count: where they stand.
+        at_most: counts between two times.
+    """
+
+    def __init__(self, count: int, at_most: int) -> None:
+        self._count, self._then, self._at_most = count, time.monotonic(), at_most
+        self._next, self._each = count + 1, math.inf
+
+    def due(self, count: int) -> bool:
+        """Whether it is time to."""
+        return count >= self._next
+
+    def seconds(self) -> float:
+        """Since the last time, on this rank."""
+        return time.monotonic() - self._then
+
+    def asked(self, count: int, seconds: float) -> None:
+        """They did, at ``count``; the mean of their seconds since the last time was ``seconds``."""
+        if count > self._count:  # else they asked twice within one step, which says nothing of how long a step takes
+            self._each = max(seconds / (count - self._count), 1e-9)
+        self._next = count + max(1, min(self._at_most, int(SECONDS / self._each)))
+        self._count, self._then = count, time.monotonic()
 
 
 class Stop(Stopper):
@@ -37,8 +115,10 @@ class Stop(Stopper):
         """Whether a signal stopped this run."""
         self.requeue = False
         """Whether it was SLURM that asked, which wants the job back in its queue."""
-        self._exchange_at = 0
-        self._exchanged = (0, 0.0)
+        self._steps = Rhythm(0, agree_every)
+        self._batches = Rhythm(0, 0)
+        self._batch, self._common = 0, 0.0  # of a validation: the current one, and how many all ranks have
+        self._inside = False  # what can be interrupted, with several ranks
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Listen, and see that all ranks start from the same step.
@@ -47,7 +127,7 @@ class Stop(Stopper):
             UserError: if a rank found another checkpoint than the others, on a file system that lags behind.
         """
         step = trainer.global_step
-        self._exchange_at, self._exchanged = step + 1, (step, time.monotonic())
+        self._steps = Rhythm(step, self.agree_every)
         steps = sorted({int(s) for s in distributed.gather([float(step)])})
         if len(steps) > 1:
             raise UserError(
@@ -57,7 +137,7 @@ class Stop(Stopper):
         if threading.current_thread() is threading.main_thread():  # Python hands signals to it alone
             signals.listen("SIGINT", "SIGTERM")
             if slurm.job_name() is not None:
-                signals.listen(signals.REQUEUE)
+                signals.listen(signals.REQUEUE, signals.HANDED_ON)
 
     def agreed(self, trainer: Trainer, now: bool = False) -> bool:
         """Whether any rank was asked to stop, which then holds for all of them.
@@ -67,41 +147,72 @@ class Stop(Stopper):
             now: whether the ranks ask each other though it is not yet time to.
         """
         step = trainer.global_step
-        if not signals.asked() if trainer.world_size == 1 else step < self._exchange_at and not now:
+        if not signals.asked() if trainer.world_size == 1 else not (self._steps.due(step) or now):
             return False
-        self.stopped = self._agree(step, trainer.strategy.root_device)
+        seconds = self._ask(trainer, self._steps.seconds())
+        self._steps.asked(step, seconds / trainer.world_size)
         return self.stopped
 
     @contextlib.contextmanager
     def interruptible(self, trainer: Trainer) -> Iterator[None]:
-        """End what is done in the block when a signal comes; of several ranks none can leave alone: they ask before it.
+        """End what is done in the block when a signal comes, on all ranks at the same place.
+
+        One process leaves it anywhere. Several do before it, in what holds no collective (`Parts`), and between two
+        batches of a validation. Where each pass of a network is a collective, since its weights are sharded, an
+        evaluation comes to its end.
 
         Raises:
             Stopped: then.
         """
-        if trainer.world_size > 1:
+        with signals.saved():
+            if trainer.world_size == 1:
+                try:
+                    with signals.interrupting():
+                        yield
+                except signals.Interrupted:
+                    self.stopped, self.requeue = True, signals.requeue_asked()
+                    raise Stopped from None
+                return
             if self.agreed(trainer, now=True):
                 raise Stopped
-            yield
-            return
-        try:
-            with signals.interrupting():
-                yield
-        except signals.Interrupted:
-            self.stopped, self.requeue = True, signals.requeue_asked()
-            raise Stopped from None
+            whole = isinstance(trainer.strategy, DDPStrategy)
+            parts = Parts(functools.partial(self._exchange, trainer))
+            self._inside = True
+            try:
+                with distributed.interrupting(parts) if whole else contextlib.nullcontext():
+                    yield
+            finally:
+                self._inside = False
 
-    def _agree(self, step: int, device: torch.device) -> bool:
-        """Whether any rank was asked to stop; also decides when to exchange again, the same on all ranks."""
-        before, then = self._exchanged
-        now = time.monotonic()
-        mine = [signals.asked(), signals.requeue_asked(), now - then]
-        asked, requeue, seconds = distributed.total(torch.tensor(mine, dtype=torch.float32), device).tolist()
-        self.requeue = 0 < asked == requeue  # not where some rank heard of a person's wish
-        per_step = seconds / distributed.world_size() / max(1, step - before)
-        self._exchange_at = step + max(1, min(self.agree_every, int(SECONDS / max(per_step, 1e-9))))
-        self._exchanged = (step, now)
-        return bool(asked > 0)
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out how many batches every rank has."""
+        if self._inside:
+            self._common = min(distributed.gather([float(sum(trainer.num_val_batches))]))
+            self._batch, self._batches = 0, Rhythm(0, sys.maxsize)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        """Ask the other ranks where it is time to, as long as all have a batch."""
+        if not self._inside:
+            return
+        self._batch += 1
+        if self._batches.due(self._batch) and self._batch <= self._common < math.inf:
+            seconds = self._ask(trainer, self._batches.seconds())
+            if self.stopped:
+                raise Stopped
+            self._batches.asked(self._batch, seconds / trainer.world_size)
+
+    def _exchange(self, trainer: Trainer, through: bool) -> tuple[bool, bool]:
+        ranks = self._ask(trainer, through)
+        return self.stopped, ranks == trainer.world_size
+
+    def _ask(self, trainer: Trainer, number: float) -> float:
+        """Learn whether any rank was asked to stop, and the sum of the ranks' ``number``."""
+        asked = signals.asked()
+        mine = torch.tensor([asked, asked and signals.requeue_asked(), number], dtype=torch.float32)
+        heard, requeue, whole = distributed.total(mine, trainer.strategy.root_device).tolist()
+        self.stopped = heard > 0
+        self.requeue = 0 < heard == requeue  # not where some rank heard of a person's wish
+        return float(whole)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back, but SLURM's, which would end the process while it says goodbye."""

@@ -1,14 +1,13 @@
 """The top level of the command line; imports neither torch nor lightning, so that help and version answer at once."""
 
 import importlib
-import os
 import traceback
 
 from lit_gen import __version__
 from lit_gen.cli import errors
 from lit_gen.cli.config import files as configs
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.runs import slurm
+from lit_gen.runs import slurm, srun
 
 COMMANDS = {
     "fit": ("lit_gen.cli.commands.train", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
@@ -88,7 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(configs.listing(), end="")
         return 0
     if COMMANDS[command][0] == "lit_gen.cli.commands.train" and slurm.needs_srun():
-        os.execvp("srun", slurm.through_srun(arguments))
+        return srun.start(arguments)
     module = importlib.import_module(COMMANDS[command][0])
     code: int = module.run(arguments)
     return code

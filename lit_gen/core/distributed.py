@@ -1,8 +1,9 @@
 """The few collectives that training and evaluation need. With one process each is the identity and costs nothing."""
 
+import contextlib
 import gc
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,19 @@ from torch import Tensor, nn
 from lit_gen.core.errors import UserError
 
 T = TypeVar("T")
+
+
+class Parts(Protocol):
+    """How ranks that each work on a part of their own hear of a wish to stop; see `interrupting`."""
+
+    def do(self, make: Callable[[], None]) -> None:
+        """``make()``, then wait until the other ranks are through with theirs; raises on all of them or on none."""
+
+    def look(self) -> None:
+        """Called within ``make()`` now and then, on each rank as often as it likes."""
+
+
+_parts: Parts | None = None
 
 
 def world_size() -> int:
@@ -137,44 +151,76 @@ def gather_blocks(blocks: Tensor, where: torch.device) -> Tensor | None:
     return torch.stack(gathered, dim=1).flatten(0, 1).cpu() if gathered is not None else None
 
 
+@contextlib.contextmanager
+def interrupting(parts: Parts) -> Iterator[None]:
+    """While the block runs, `from_first` and `together` do through ``parts`` what holds no collective."""
+    global _parts
+    _parts = parts
+    try:
+        yield
+    finally:
+        _parts = None
+
+
+def look() -> None:
+    """Between two pieces of what `from_first` or `together` does: whether any rank was asked to stop."""
+    if _parts is not None:
+        _parts.look()
+
+
 def from_first(make: Callable[[], T]) -> T:
     """``make()`` of rank 0 on every rank, and its failure too: the others wait, and none of them hangs.
+
+    Args:
+        make: holds no collective.
 
     Raises:
         UserError: the one that rank 0 met; there any other error as it is, elsewhere a RuntimeError that quotes it.
     """
     if world_size() == 1:
         return make()
-    value: Any = None
-    failure = None
-    if rank() == 0:
-        try:
-            value = make()
-        except Exception as error:
-            failure = error
+    value, failure = _tried(make if rank() == 0 else lambda: None)
     value, told = broadcast((value, _told(failure)))
     _raise(failure, told)
     made: T = value
     return made
 
 
-def together(make: Callable[[], None]) -> None:
+def together(make: Callable[[], T]) -> T:
     """``make()`` on every rank; where one fails, all do.
+
+    Args:
+        make: holds no collective.
+
+    Returns:
+        This rank's.
 
     Raises:
         UserError: or RuntimeError, as `from_first`.
     """
     if world_size() == 1:
         return make()
-    failure = None
-    try:
-        make()
-    except Exception as error:
-        failure = error
+    value, failure = _tried(make)
     every: list[tuple[bool, str] | None] = [None] * world_size()
     dist.all_gather_object(every, _told(failure))
     _raise(failure, next(filter(None, every), None))
-    return None
+    made: T = value
+    return made
+
+
+def _tried(make: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    value: Any = None
+    failure: Exception | None = None
+
+    def attempt() -> None:
+        nonlocal value, failure
+        try:
+            value = make()
+        except Exception as error:
+            failure = error
+
+    attempt() if _parts is None else _parts.do(attempt)
+    return value, failure
 
 
 def _told(failure: Exception | None) -> tuple[bool, str] | None:

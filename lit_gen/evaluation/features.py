@@ -1,12 +1,13 @@
 """From images to features: in the blocks of `lit_gen.core.modes`, in float32, and no random state moves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from lit_gen.core import distributed
 from lit_gen.core.modes import exact_math, extract_block, place
 from lit_gen.core.randomness import BLOCK
 from lit_gen.metrics.frechet import Gaussian
@@ -51,7 +52,13 @@ def extract(extractor: FeatureExtractor, images: Tensor, where: torch.device | N
     device = where or torch.device("cpu")
     place(extractor, device)
     with exact_math(device):
-        return join(extract_block(extractor, block.to(device)) for block in images.split(BLOCK))
+        return join(_blocks(extractor, images, device))
+
+
+def _blocks(extractor: FeatureExtractor, images: Tensor, device: torch.device) -> Iterator[Features]:
+    for block in images.split(BLOCK):
+        yield extract_block(extractor, block.to(device))
+        distributed.look()
 
 
 def join(blocks: Iterable[Features]) -> Extracted:

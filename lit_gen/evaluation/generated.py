@@ -81,6 +81,7 @@ class Drawing:
             if self.shown is None:
                 self.shown = quantize(images[:BLOCK]).cpu()
             yield from zip(indices.split(BLOCK), images.split(BLOCK), strict=True)
+            distributed.look()
 
     def gathered(
         self, rows: Callable[[Tensor], Tensor], first: int, count: int, labels: Tensor | None = None
@@ -96,7 +97,9 @@ class Drawing:
         Returns:
             None on the other ranks.
         """
-        made = torch.stack([rows(images) for _, images in self.blocks(first, count, labels)])
+        made = distributed.together(
+            lambda: torch.stack([rows(images) for _, images in self.blocks(first, count, labels)])
+        )
         whole = distributed.gather_blocks(made, self.where)
         return None if whole is None else whole.flatten(0, 1)[:count]
 
@@ -138,13 +141,16 @@ class Drawing:
         return Extracted(whole[:, :width], whole[:, width:] if whole.shape[1] > width else None)
 
     def _moments(self, extractor: FeatureExtractor, first: int, count: int, labels: Tensor | None) -> Gaussian:
-        moments: Moments | None = None
-        for indices, images in self.blocks(first, count, labels):
-            features = extract_block(extractor, quantize(images)).features.where(_finite(images), torch.nan).cpu()
-            moments = moments or Moments(features.shape[1])
-            moments.add(features[indices < first + count])
-        assert moments is not None
-        return Moments.from_flat(distributed.total(moments.flat, self.where)).gaussian()
+        def mine() -> Tensor:
+            moments: Moments | None = None
+            for indices, images in self.blocks(first, count, labels):
+                features = extract_block(extractor, quantize(images)).features.where(_finite(images), torch.nan).cpu()
+                moments = moments or Moments(features.shape[1])
+                moments.add(features[indices < first + count])
+            assert moments is not None
+            return moments.flat
+
+        return Moments.from_flat(distributed.total(distributed.together(mine), self.where)).gaussian()
 
 
 def _finite(images: Tensor) -> Tensor:

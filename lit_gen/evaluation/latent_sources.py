@@ -193,8 +193,13 @@ class MixtureSampler:
         """Encode rows (n,) on all ranks, fit on the first one, and share what was found; called on every rank."""
         world = distributed.world_size()
         mine = torch.arange(-(-len(rows) // (BLOCK * world))) * world + distributed.rank()
-        blocks = [encoded.block(rows[(b * BLOCK + torch.arange(BLOCK)).clamp_max(len(rows) - 1)]).z for b in mine]
-        whole = distributed.gather_blocks(torch.stack(blocks).float(), encoded.where)
+
+        def block(number: Tensor) -> Tensor:
+            distributed.look()
+            return encoded.block(rows[(number * BLOCK + torch.arange(BLOCK)).clamp_max(len(rows) - 1)]).z
+
+        blocks = distributed.together(lambda: torch.stack([block(number) for number in mine]))
+        whole = distributed.gather_blocks(blocks.float(), encoded.where)
         mixture = distributed.from_first(lambda: _fit(whole, len(rows), components, encoded.seed))
         return cls(encoded.model, mixture, encoded.seed, counts, encoded.where)
 

@@ -18,7 +18,11 @@ Handler = Callable[[int, types.FrameType | None], Any] | int | None
 REQUEUE = "SIGUSR1"
 """What ``#SBATCH --signal`` sends before the time limit or a preemption: stop, and put the job back into the queue."""
 
+HANDED_ON = "SIGUSR2"
+"""A SIGTERM to the process that waits for ``srun``, as the tasks hear of it; see `lit_gen.runs.srun`."""
+
 _asked: list[str] = []
+_saved = False
 _interrupts = False
 _before: dict[int, Handler] = {}
 
@@ -61,6 +65,17 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
+def saved() -> Iterator[None]:
+    """While the step's checkpoint lies on the disk: what a signal is answered with."""
+    global _saved
+    _saved = True
+    try:
+        yield
+    finally:
+        _saved = False
+
+
+@contextlib.contextmanager
 def interrupting() -> Iterator[None]:
     """For what can be done again: a signal that comes meanwhile, or came before, ends the block at once.
 
@@ -68,27 +83,45 @@ def interrupting() -> Iterator[None]:
         Interrupted: then, wherever the block is. Whatever it was writing is as if the process had been killed.
     """
     global _interrupts
-    if asked():
-        raise Interrupted
-    _interrupts = True
     try:
+        _interrupts = True  # first: a signal that comes after the question is not missed
+        if asked():
+            raise Interrupted
         yield
     finally:
         _interrupts = False
 
 
+@contextlib.contextmanager
+def holding() -> Iterator[None]:
+    """For what has to be whole within `interrupting`: a signal that comes meanwhile ends the outer block after it.
+
+    Raises:
+        Interrupted: then.
+    """
+    global _interrupts
+    _interrupts = False
+    yield  # what fails ends the outer block, too
+    _interrupts = True
+    if asked():
+        _interrupts = False
+        raise Interrupted
+
+
 def _ask(number: int, frame: types.FrameType | None) -> None:
+    global _interrupts
     if _asked and number == signal.SIGINT:
         raise KeyboardInterrupt("second")
     name = signal.Signals(number).name
     _asked.append(name)
     if slurm.rank() == 0:
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        doing = "the step is saved, stopping" if _interrupts else "finishing the step and saving"
-        message = f"\n{name}: {doing}{again}\n"
+        doing = "the step is saved, stopping" if _saved else "finishing the step and saving"
+        message = f"\n{'SIGTERM' if name == HANDED_ON else name}: {doing}{again}\n"
         try:  # print() cannot be entered twice, and the signal may have come in the middle of one
             os.write(sys.stderr.fileno(), message.encode())
         except (OSError, ValueError, AttributeError):  # a notebook's has no file
             print(message, file=sys.stderr, flush=True)
     if _interrupts:
+        _interrupts = False  # another signal finds the block on its way out
         raise Interrupted

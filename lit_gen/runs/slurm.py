@@ -118,14 +118,18 @@ def through_srun(arguments: list[str]) -> list[str]:
 
     A signal that comes before Python listens would end its task: the shell ignores it, and Python inherits that.
     """
-    ignoring = 'trap "" USR1; exec "$@"'
+    ignoring = 'trap "" USR1 USR2; exec "$@"'
     program = [sys.executable, "-m", "lit_gen", *arguments]
     return ["srun", "--kill-on-bad-exit=1", "bash", "-c", ignoring, "lit-gen", *program]
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Put this process's job back into the queue, which ends the process soon; why not, if it may not."""
-    job = environment["SLURM_JOB_ID"]
+    """Put this process's job back into the queue, which ends the process soon; why not, if it may not.
+
+    One task of an array has the array's own number, by which SLURM understands all of them.
+    """
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else environment["SLURM_JOB_ID"]
     try:
         result = subprocess.run(
             ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", timeout=60

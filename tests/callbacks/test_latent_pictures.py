@@ -1,5 +1,6 @@
 """Pictures of a model with latents: what stands where in them, when they are drawn, and what is left alone."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from support.latent_model import Linear, Plain, digits, fit, read_once
 
 from lit_gen.callbacks.latent_pictures import LatentPictures
-from lit_gen.core import randomness
+from lit_gen.core import distributed, randomness
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import quantize, to_float
 from lit_gen.data.images.tensors import TensorSet
@@ -220,11 +221,14 @@ def test_training_goes_on_as_if_nothing_had_been_drawn(tmp_path):
     assert not model.dropout.training, "a frozen part stays frozen"
 
 
-def test_only_the_first_rank_draws(tmp_path, monkeypatch):
-    from lightning import Trainer
-
-    monkeypatch.setattr(Trainer, "is_global_zero", False)
-    assert not make(tmp_path, Linear(2), every=1)
+def test_only_the_first_rank_draws(monkeypatch):
+    """It needs a model, and a trainer that has images; the others wait."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "broadcast", lambda value: value)
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        with contextlib.nullcontext() if rank else pytest.raises(AttributeError):
+            LatentPictures().make(None, None, 1)
 
 
 # ---- what is refused

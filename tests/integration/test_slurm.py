@@ -1,9 +1,12 @@
 """Real SLURM: two nodes on this machine, jobs that are signalled, cut off, requeued, and run side by side."""
 
+import contextlib
 import csv
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from support import kills
 from support.wandb_checks import environment, on_server, serving
 from support.wandb_checks import state as state_of
 
@@ -28,13 +32,21 @@ pytestmark = [
 ]
 
 PACE = """
-import time
+import os, pathlib, time
 from lightning.pytorch import Callback
+from lit_gen.callbacks.evaluators.modes import Modes
 class Pace(Callback):
     def __init__(self, seconds: float):
         self.seconds = seconds
     def on_train_batch_start(self, *arguments):
         time.sleep(self.seconds)
+class Long(Modes):
+    # it takes a minute in the last task of an array, for the first time
+    def _rows(self, images):
+        if os.environ["SLURM_ARRAY_TASK_ID"] == "2" and "SLURM_RESTART_COUNT" not in os.environ:
+            pathlib.Path("evaluating").touch()
+            time.sleep(60 / 20)  # blocks of a rank
+        return super()._rows(images)
 """
 FIT = (
     "fit", "--config=gan_ring.yaml", "--trainer.accelerator=cpu", "--trainer.callbacks.Modes=false",
@@ -66,6 +78,7 @@ def folder(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     yield tmp_path
     tell("scancel", "--user=root")
+    until(lambda: not tell("squeue", "--noheader"), 30, lambda: tell("squeue"))  # steps would outlive their daemons
 
 
 def tell(*command, code=0, limit=60):
@@ -75,7 +88,7 @@ def tell(*command, code=0, limit=60):
 
 
 def submit(*arguments, options=(), template="train.sbatch"):
-    return tell("sbatch", "--parsable", "--time=5", *options, TEMPLATES / template, *arguments).strip()
+    return tell("sbatch", "--parsable", "--time=20", *options, TEMPLATES / template, *arguments).strip()
 
 
 def state(job):
@@ -118,6 +131,13 @@ def seen(run):
         return float(list(csv.DictReader(file))[-1]["train/images_seen"])
 
 
+def same(run, other):
+    """Two runs left the same, but for what names their starts."""
+    found, expected = (kills.content(Path(one).resolve()) for one in (run, other))
+    starts = {"run.yaml", "config.yaml"}
+    assert kills.differences(*({k: v for k, v in c.items() if k not in starts} for c in (expected, found))) == []
+
+
 def weights(run, step):
     return torch.load(Path(run) / f"checkpoints/step={step:08d}.ckpt")["state_dict"]
 
@@ -143,6 +163,72 @@ def test_a_requeued_job_ends_with_the_weights_of_an_undisturbed_one():
     assert rows(run) == rows(other)  # no step twice, none missing
     starts = Path(run, "run.yaml").read_text(encoding="utf-8")
     assert starts.count("started:") == 2
+
+
+def test_a_warning_in_a_long_evaluation_requeues_one_task_of_an_array():
+    """Of two ranks each; the lead time is 20 seconds. The task that is warned has the array's own number."""
+    long = "--trainer.callbacks+={class_path: pace.Long, init_args: {every: 10}}"
+    job = submit(*paced(0.2, 60), long, options=("--array=1-2", "--nodes=2", "--ntasks-per-node=1"))
+    runs = [Path(f"runs/gan_ring/slurm-{job}_{task}") for task in (1, 2)]
+    until(Path("evaluating").is_file, 120, lambda: log(job))
+    assert state(f"{job}_2")["JobId"] == job != state(f"{job}_1")["JobId"]
+    time.sleep(1)
+    tell("scancel", "--signal=USR1", f"{job}_2")
+    until(lambda: "put the job back into its queue" in log(job), 20, lambda: log(job))
+    assert state(f"{job}_1")["JobState"] == "RUNNING"
+    assert ended(f"{job}_2") == ("COMPLETED", 0, 1), log(job)
+    assert ended(f"{job}_1") == ("COMPLETED", 0, 0)
+    told = log(job)
+    assert "SIGUSR1: the step is saved, stopping" in told
+    assert "stopped at step 10; asking SLURM" in told
+    assert "continues from step 10" in told
+    assert len(list(runs[1].glob("eval/*.json"))) == 6
+    same(*runs)
+
+
+def kill_node(conf, node):
+    """Kill slurmd of a node and all that it started; first what would report that the rest is gone."""
+    daemon, watching, tasks = int(conf.with_name(f"slurmd-{node}.pid").read_text(encoding="utf-8")), [], []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            variables = (process / "environ").read_bytes().split(b"\0")
+            if {f"SLURM_CONF={conf}".encode(), f"SLURMD_NODENAME={node}".encode()} <= set(variables):
+                tasks.append(int(process.name))
+                parent = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+                if "slurmstepd" in Path(f"/proc/{parent}/cmdline").read_text(encoding="utf-8"):
+                    watching.append(int(parent))
+    for pid in dict.fromkeys([daemon, *watching, *tasks]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_job_whose_node_fails_continues_on_another(cluster):
+    """The first is gone at once, with all that runs on it; a run on the second is not disturbed."""
+    original = cluster.read_text(encoding="utf-8")
+    options = (*paced(0.2, 60), "--checkpoint.every=10")
+    try:
+        cluster.write_text(f"{original}SlurmdTimeout=10\n", encoding="utf-8")
+        tell("scontrol", "reconfigure")
+        left, whole = (submit(*options, options=wish) for wish in ((), ("--nodelist=node2",)))
+        run = Path(f"runs/gan_ring/slurm-{left}")
+        until(lambda: len(rows(run)) >= 5, 120, lambda: log(left))
+        assert state(left)["BatchHost"] == "node1"
+        kill_node(cluster, "node1")
+        until(lambda: state(left)["Restarts"] == "1", 60, lambda: state(left))
+        assert ended(left) == ("COMPLETED", 0, 1), log(left)
+        assert state(left)["BatchHost"] == "node2"
+        assert f"{run} continues from step 20" in log(left)
+        assert ended(whole) == ("COMPLETED", 0, 0), log(whole)
+        same(run, f"runs/gan_ring/slurm-{whole}")
+    finally:
+        cluster.write_text(original, encoding="utf-8")
+        subprocess.run(["slurmd", "-f", cluster, "-N", "node1"], check=True, timeout=60)
+        tell("scontrol", "reconfigure")
+        until(lambda: state_of_nodes() == ["idle", "idle"], 60, state_of_nodes)
+
+
+def state_of_nodes():
+    return tell("sinfo", "--noheader", "--Node", "--format=%t").split()
 
 
 def test_the_time_limit_requeues_until_the_run_is_complete():
@@ -176,13 +262,24 @@ def test_a_job_that_may_not_be_requeued_ends_with_its_checkpoint():
     assert weights(run, stopped)
 
 
-def test_scancel_saves_and_does_not_come_back():
-    job = submit(*paced(0.1, 400), options=("--ntasks-per-node=2",))
-    run = f"runs/gan_ring/slurm-{job}"
-    until(lambda: rows(run), 60, lambda: log(job))
-    tell("scancel", "--signal=TERM", job)
-    assert ended(job) == ("FAILED", 75, 0), log(job)
-    assert f"continue with: lit-gen fit --resume {run}" in log(job)
+def test_a_sigterm_saves_and_does_not_come_back():
+    """To the tasks, as ``scancel`` sends it, and to what started ``srun``, as an agent sends it to its trial."""
+    fit = paced(0.1, 400)
+    started = " ".join(map(shlex.quote, (sys.executable, "-m", "lit_gen", *fit)))
+    jobs = [
+        submit(*fit, options=("--ntasks-per-node=2",)),
+        tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=20", "--output=lit-gen-%j.log",
+             f"--wrap={started} & echo $! >pid; wait $!").strip(),
+    ]  # fmt: skip
+    runs = [Path(f"runs/gan_ring/slurm-{job}") for job in jobs]
+    until(lambda: all(rows(run) for run in runs), 90, lambda: [log(job) for job in jobs])
+    tell("scancel", "--signal=TERM", jobs[0])
+    os.kill(int(Path("pid").read_text(encoding="utf-8")), signal.SIGTERM)
+    for job, run in zip(jobs, runs, strict=True):
+        assert ended(job) == ("FAILED", 75, 0), log(job)
+        assert "SIGTERM: finishing the step and saving" in log(job)
+        assert f"continue with: lit-gen fit --resume {run}" in log(job)
+        assert list(run.glob("checkpoints/*.ckpt"))
 
 
 def test_by_hand_in_an_allocation_and_beside_one():

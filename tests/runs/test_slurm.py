@@ -81,13 +81,13 @@ def test_jobs_steps_and_restarts_have_ports_of_their_own():
 def test_the_batch_scripts_own_process_starts_all_tasks(monkeypatch, within, environment, needs):
     started = []
     monkeypatch.setattr(slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(entry.os, "execvp", lambda program, command: started.append(command))
+    monkeypatch.setattr(entry.srun, "start", lambda arguments: started.append(arguments) or 0)
     within(environment)
-    assert entry.run(["fit", "--config", "none.yaml"]) == 2  # where execvp returns, there is no such file
-    assert len(started) == needs
-    for command in started:
-        assert command[0] == "srun"
-        assert command[-6:] == [sys.executable, "-m", "lit_gen", "fit", "--config", "none.yaml"]
+    assert entry.run(["fit", "--config", "none.yaml"]) == (0 if needs else 2)  # where it starts itself, no file is read
+    assert started == [["fit", "--config", "none.yaml"]] * needs
+    command = slurm.through_srun(["fit", "--config", "none.yaml"])
+    assert command[0] == "srun"
+    assert command[-6:] == [sys.executable, "-m", "lit_gen", "fit", "--config", "none.yaml"]
 
 
 def test_why_a_job_may_not_be_requeued(within, monkeypatch, tmp_path):
@@ -99,5 +99,9 @@ def test_why_a_job_may_not_be_requeued(within, monkeypatch, tmp_path):
     assert slurm.requeue() == "Requested operation is disabled for job 7"
     program.write_text("#!/bin/sh\nexit 0\n")
     assert slurm.requeue() is None
+    program.write_text('#!/bin/sh\necho "job $2" >&2; exit 1\n')
+    array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
+    assert slurm.requeue({**STEP, **array}) == "job 7_0", "not all tasks of the array"
+    assert slurm.requeue({**STEP, **array, "SLURM_JOB_ID": "8"}) == "job 7_0"
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert "scontrol requeue 7" in slurm.requeue()

@@ -19,16 +19,20 @@ def in_child(act, log):
 
 
 def in_ranks(act, log, world=2):
-    """The exit codes of ``act()`` in as many forked children, which Lightning takes for the ranks of one run."""
+    """The exit codes of ``act()`` in as many forked children, which Lightning takes for the ranks of one run.
+
+    What rank r prints goes to the file ``log``, or to the file ``log-r`` of a folder.
+    """
     return [wait(child) for child in start_ranks(act, log, world)]
 
 
 def start_ranks(act, log, world=2):
     """The ids of such children."""
+    logs = [log / f"log-{rank}" if log.is_dir() else log for rank in range(world)]
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1]), "NODE_RANK": "0"}
-    return [start(act, log, place | {"LOCAL_RANK": str(rank)}) for rank in range(world)]
+    return [start(act, logs[rank], place | {"LOCAL_RANK": str(rank)}) for rank in range(world)]
 
 
 def wait(child):

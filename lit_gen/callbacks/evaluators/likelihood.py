@@ -75,6 +75,7 @@ class ImportanceNLL(LatentEvaluator):
             log_weights = module.log_weights(block.images, noise.to(block.images.device), block.labels, self.weights)
             some = ImportanceWeights.of(log_weights[:, : self.samples - first])
             weights = some if weights is None else weights.joined(some)
+            distributed.look()
         assert weights is not None
         return weights.bound[: block.rows].tolist(), weights.effective_samples[: block.rows].tolist()
 

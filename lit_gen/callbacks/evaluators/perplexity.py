@@ -154,15 +154,20 @@ def score(
     Returns:
         The sums, the same on every rank and for any number of ranks.
     """
-    nats, text, count = [], [], 0
-    for batch in windows:
-        each = module.nll(batch.tokens, weights).cpu().double()
-        scored = torch.ones(each.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
-        is_text = scored if end_of_text is None else scored & (batch.tokens[:, 1:].cpu() != end_of_text)
-        nats.append(float(each[scored].sum()))
-        text.append(float(each[is_text].sum()))
-        count += int(scored.sum())
-    whole = (math.fsum(distributed.gather(sums)) for sums in (nats, text, [float(count)]))
+    nats, text, counts = [], [], []
+
+    def mine() -> None:
+        for batch in windows:
+            each = module.nll(batch.tokens, weights).cpu().double()
+            scored = torch.ones(each.shape, dtype=torch.bool) if batch.scored is None else batch.scored.cpu()
+            is_text = scored if end_of_text is None else scored & (batch.tokens[:, 1:].cpu() != end_of_text)
+            nats.append(float(each[scored].sum()))
+            text.append(float(each[is_text].sum()))
+            counts.append(float(scored.sum()))
+            distributed.look()
+
+    distributed.together(mine)
+    whole = (math.fsum(distributed.gather(sums)) for sums in (nats, text, counts))
     total, of_text, scored_tokens = whole
     return total, of_text, int(scored_tokens)
 

@@ -106,14 +106,12 @@ class LatentEvaluator(Evaluator):
         """`measure_block` of this rank's blocks in their order; where one rank fails, all do."""
         assert isinstance(module, LatentVariableModel)
         model: LatentVariableModel = module
-        measured: list[Any] = []
 
-        def measure() -> None:
+        def measure() -> list[Any]:
             blocks = itertools.islice(self._blocks(trainer, model, split), at_most)
-            measured.extend(self.measure_block(model, block) for block in blocks)
+            return [self.measure_block(model, block) for block in blocks]
 
-        distributed.together(measure)
-        return measured
+        return distributed.together(measure)
 
     def images(self, trainer: Trainer, split: Split) -> int:
         """How many images of the split are measured."""
@@ -130,6 +128,7 @@ class LatentEvaluator(Evaluator):
             filled = torch.arange(BLOCK).clamp_max(len(batch.indices) - 1)
             labels = None if model.num_classes is None else batch.labels[filled]
             yield Block(batch.images[filled], labels, batch.indices[filled], rows)
+            distributed.look()
 
     def record(self, trainer: Trainer, module: LightningModule, split: Split) -> dict[str, Any]:
         """Which images, and what else the numbers depend on."""

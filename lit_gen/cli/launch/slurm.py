@@ -167,6 +167,9 @@ def end(code: int, requeue: bool, run: Path, step: int) -> None:
         run: the run directory.
         step: where the run stands.
     """
+    if slurm.job_name() is not None:
+        for name in (signals.REQUEUE, signals.HANDED_ON):  # Python gives them back when it ends, and they would kill
+            signals.ignore(name)
     if requeue or (code and distributed.world_size() > 1):
         # srun ends all tasks when one leaves with an error: by now there is nothing to cut off
         distributed.together(lambda: signals.ignore("SIGTERM"))

@@ -1,7 +1,9 @@
 """What SLURM's environment means for the trainer."""
 
+import signal
 import socket
 import types
+from pathlib import Path
 
 import pytest
 from support.slurm_variables import (
@@ -86,3 +88,16 @@ def test_a_shell_in_a_job_and_torchrun_are_left_alone(within, monkeypatch, capsy
     assert "SLURM gives this job 4 tasks" in capsys.readouterr().err
     within(STEP, TORCHELASTIC_RUN_ID="1")
     assert slurm.place(trainer()) == []
+
+
+def test_a_warning_that_comes_when_the_run_is_over_kills_nobody(within):
+    """Python gives its handlers back when it ends; then SIGUSR1 kills, and the job counts as failed."""
+    within(STEP)
+    numbers = (signal.SIGUSR1, signal.SIGUSR2)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        slurm.end(0, False, Path("run"), 5)
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN] * 2
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,40 @@
+"""A run that starts itself on all tasks of its job, and what becomes of signals to the process that did."""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import types
+
+from lit_gen.runs import signals, slurm
+
+_DIES_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG, https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html"""
+
+
+def start(arguments: list[str]) -> int:
+    """Run ``lit-gen ARGUMENTS`` on all tasks of the job through ``srun``, and return the exit code.
+
+    ``srun`` kills its tasks when it gets a SIGTERM, which is how an agent of a sweep ends a trial. So it never gets
+    one: the tasks get `signals.HANDED_ON`, which ``srun`` passes on, save, and end by themselves. It has a process
+    group of its own, so that a terminal's Ctrl-C comes in the same way. A killed parent takes it along.
+    """
+    process = subprocess.Popen(
+        slurm.through_srun(arguments), process_group=0, preexec_fn=_end_with_parent if sys.platform == "linux" else None
+    )
+
+    def hand_on(number: int, frame: types.FrameType | None) -> None:
+        name = signal.Signals(number).name
+        process.send_signal(getattr(signal, name if name == signals.REQUEUE else signals.HANDED_ON))
+
+    names = ("SIGTERM", "SIGINT", signals.REQUEUE, signals.HANDED_ON)
+    for name in names:
+        signal.signal(getattr(signal, name), hand_on)
+    code = process.wait()
+    for name in names:
+        signals.ignore(name)
+    return code if code >= 0 else 128 - code
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
