@@ -124,10 +124,10 @@ class Lease:
             with self.path.open("xb", buffering=0) as file:
                 try:
                     if file.write(self._content()) < len(self._content()):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                except OSError:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError as error:
                     self.path.unlink()
-                    raise
+                    raise OSError(error.errno, error.strerror, str(self.path)) from None
         except FileExistsError:
             return False
         except FileNotFoundError:
