@@ -11,6 +11,8 @@ import traceback
 import warnings
 from pathlib import Path
 
+import torch
+
 from lit_gen.core.errors import LeaseLostError, UserError
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.runs import lease
@@ -67,8 +69,11 @@ class SlowFiles:
         return call
 
 
-def child(act):
-    """Start ``act()`` in a forked child, which ends with the code that it returns; its number."""
+def child(act, log=None):
+    """Start ``act()`` in a forked child, which ends with the code that it returns; its number.
+
+    What it says goes to the file ``log``, if there is one.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
@@ -78,6 +83,12 @@ def child(act):
         return pid
     code = BUG
     try:
+        if log is not None:
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+            torch.set_num_threads(1)
         code = act() or DONE
     except BaseException:
         traceback.print_exc()
