@@ -12,12 +12,13 @@ import time
 import pytest
 import torch
 from support import leases
-from support.leases import BUG, DONE, LOST, REFUSED, child, ended, left_by_dead, steps, write_rows
+from support.leases import DONE, LOST, REFUSED, child, ended, left_by_dead, steps, write_rows
 
 from lit_gen.core import files
 from lit_gen.core.errors import LeaseLostError, UserError
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.runs import lease, owner
+from lit_gen.runs.checkpoint_io import CheckpointFiles
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -166,10 +167,10 @@ def test_who_has_ended_is_replaced_at_once_and_others_after_a_while(tmp_path, mo
         run = tmp_path / name
         run.mkdir()
         left_by_dead(run, **{"job": None, **changes})
-        children[name] = child(lambda run=run: round(10 * seconds(lambda: lease.take(run))) or BUG)
+        children[name] = child(lambda run=run: min(120, round(10 * seconds(lambda: lease.take(run)))))
     took = {name: ended(pid) / 10 for name, pid in children.items()}
     for name, (_, expected) in CASES.items():
-        assert (0.1 <= took[name] < 1.0) if expected == HERE else (1.5 <= took[name] < 4), (name, took)
+        assert (0.1 <= took[name] < 1.4) if expected == HERE else (1.5 <= took[name]), (name, took)
     err = capfd.readouterr().err
     assert err.count(": that process has ended\n") == 2
     assert err.count(": SLURM has put its job back into the queue since\n") == 1
@@ -181,7 +182,7 @@ def test_a_process_that_nobody_has_waited_for_has_ended(run):
     time.sleep(0.1)
     while owner._started(pid) != -1:
         time.sleep(0.01)
-    assert seconds(lambda: lease.take(run)) < 1
+    assert seconds(lambda: lease.take(run)) < 1.4
     assert ended(pid) == DONE
 
 
@@ -202,7 +203,7 @@ def test_what_is_no_lease_is_waited_for_and_removed(run, content, capfd):
     assert "\x1b" not in capfd.readouterr().err
     lease.release()
     (run / "lease").write_bytes(content)
-    assert seconds(lambda: lease.take(run, take_over=True)) < 1
+    assert seconds(lambda: lease.take(run, take_over=True)) < 1.4
 
 
 def test_a_reader_that_was_frozen_along_with_the_owner_does_not_count_that_time(run, monkeypatch):
@@ -277,6 +278,8 @@ def test_who_has_lost_it_writes_neither_row_nor_file(run, successor):
         lambda: logger.log_metrics({"y": 2.0}, 2),
         lambda: files.write_whole(run / "f", "after"),
         lambda: files.set_aside(run / "f", ".damaged"),
+        lambda: CheckpointFiles().save_checkpoint({"x": torch.ones(2)}, run / "f"),
+        lambda: save_in_thread({"x": torch.ones(2)}, run / "f"),
     ):
         with pytest.raises(LeaseLostError) as lost:
             act()
@@ -285,6 +288,12 @@ def test_who_has_lost_it_writes_neither_row_nor_file(run, successor):
     assert (run / "f").read_text(encoding="utf-8") == "before"
     lease.release()
     assert sorted(p.name for p in run.iterdir()) == ["f", *["lease"] * successor, "metrics.csv"]
+
+
+def save_in_thread(content, path):
+    written = CheckpointFiles(asynchronous=True)
+    written.save_checkpoint(content, path)
+    written.wait()
 
 
 class Items(torch.utils.data.Dataset):
@@ -309,7 +318,7 @@ def test_the_lease_does_not_keep_a_process_alive(run):
     """Nor does one that ends without a word remove it."""
     program = f"from pathlib import Path\nfrom lit_gen.runs import lease\nlease.take(Path({str(run)!r}))"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
-    assert seconds(lambda: lease.take(run)) < 1
+    assert seconds(lambda: lease.take(run)) < 1.4
 
 
 def test_a_disk_that_takes_no_lease_is_named_and_nothing_is_left(run):

@@ -90,7 +90,7 @@ class LitGenCLI(LightningCLI):
         parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
         parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
         parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
-        parser.add_argument("--take_over", type=bool, nargs="?", const=True, default=False, help="fit: from another")
+        parser.add_argument("--take_over", type=bool, nargs="?", const=True, help="fit: also from a process at work")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What every run has, by name; the seed is said once for model and data."""
