@@ -9,7 +9,7 @@ import sys
 import time
 from typing import NoReturn
 
-from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, UserError
 from lit_gen.runs import slurm
 
 USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
@@ -48,6 +48,11 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, NonFiniteLossError):
         return NON_FINITE, str(error)
     cause: BaseException | None = error
+    while cause is not None:  # what is torn down after it may fail too
+        if isinstance(cause, LeaseLostError):
+            return STOPPED, str(cause)
+        cause = cause.__cause__ or cause.__context__
+    cause = error
     while cause is not None:  # jsonargparse wraps what a constructor raises
         if isinstance(cause, UserError):
             return USER, str(cause)

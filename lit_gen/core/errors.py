@@ -15,6 +15,10 @@ class NonFiniteLossError(RuntimeError):
     """A loss became NaN or infinite; the message names step, network and last good checkpoint. Exit code 3."""
 
 
+class LeaseLostError(BaseException):
+    """Another process has taken the run over; nothing that catches an Exception may go on. Exit code 75."""
+
+
 @contextlib.contextmanager
 def under(prefix: str, hint: str = "") -> Iterator[None]:
     """Put ``prefix`` before a mistake's sentence, where the option that it begins with belongs, and a hint after it."""

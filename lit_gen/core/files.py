@@ -7,11 +7,19 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"  # the end of a file's name while it is written
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_check: Callable[[], None] | None = None
+
+
+def before_renaming(check: Callable[[], None] | None) -> None:
+    """Have every file's writing end with a call of ``check``; if it raises, the file does not appear. None: no more."""
+    global _check
+    _check = check
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -48,6 +56,8 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
     partial = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}{PARTIAL}{suffix}")
     try:
         yield partial
+        if _check is not None:
+            _check()  # also before whoever has taken over is blamed for having removed the temporary file
         if flush:
             with partial.open("r+b") as file:  # Windows flushes only what is open for writing
                 os.fsync(file.fileno())
@@ -98,6 +108,8 @@ def _is_about(error: OSError, partial: Path) -> bool:
 
 def _rename(source: Path, target: Path, tries: int = 5) -> None:
     """Rename ``source`` over ``target``; retried, because on Windows a scanner may hold a new file for a moment."""
+    if _check is not None:
+        _check()
     for attempt in range(tries):
         try:
             source.replace(target)

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from lit_gen.core.files import write_whole
+from lit_gen.runs import lease
 from lit_gen.runs.directory import METRICS
 
 
@@ -76,6 +77,7 @@ class MetricsCSV(RunLogger):
             _, rows = self._read()
             self._header = self._header + missing
             self._rewrite(rows)
+        lease.confirm()
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self._header, restval="").writerow(row)
         self._rows += 1

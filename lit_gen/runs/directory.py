@@ -3,7 +3,7 @@
 config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
 run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
 uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
-                                                  eval/          numbers with their protocol, and what was scored
+lease           who trains it, meanwhile          eval/          numbers with their protocol, and what was scored
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from lightning import Trainer
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
-from lit_gen.runs import record, slurm
+from lit_gen.runs import lease, record, slurm
 
 SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
 
@@ -35,13 +35,13 @@ def given_id() -> str | None:
     return trial or slurm.job_name()
 
 
-def create(root: Path, name: str, identifier: str | None = None) -> Path:
-    """Make and return ``root/name/id``, the id being the time where nothing decides it.
+def create(root: Path, name: str, identifier: str | None = None, take_over: bool = False) -> Path:
+    """Make ``root/name/id``, take its lease and return it, the id being the time where nothing decides it.
 
     A time that is taken gets a counter, so that no two runs share a directory.
 
     Raises:
-        UserError: if the folder cannot be written.
+        UserError: if the folder cannot be written, holds a run, or is another process's.
     """
     given = identifier or given_id()
     chosen = given or time.strftime("%Y%m%d-%H%M%S")
@@ -54,20 +54,20 @@ def create(root: Path, name: str, identifier: str | None = None) -> Path:
             except FileExistsError:
                 if given is None:
                     continue  # another run began within this second
-                # the other ranks find what the first has just made, a requeued job what it left
-                if (
-                    slurm.rank() == 0
-                    and not record.began_before_requeue(path)
-                    and ((path / CONFIG).exists() or checkpoints(path))
-                ):
-                    raise UserError(
-                        f"run_id: {path} already holds a run; --resume it, or choose another --run_id"
-                    ) from None
+                _refuse_run(path)
+            lease.take(path, take_over)
+            _refuse_run(path)  # of a process that made it, and has ended while this one waited
             check_writable(path)
             return path
     except OSError as error:
         raise UserError(f"run_root: {root} cannot be written ({error.strerror}); choose a folder that can") from None
     raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")
+
+
+def _refuse_run(path: Path) -> None:
+    """Refuse a directory that was used; the other ranks find what the first has made, a requeued job what it left."""
+    if slurm.rank() == 0 and not record.began_before_requeue(path) and ((path / CONFIG).exists() or checkpoints(path)):
+        raise UserError(f"run_id: {path} already holds a run; --resume it, or choose another --run_id") from None
 
 
 def remove_if_empty(path: str | None) -> None:

@@ -12,7 +12,7 @@ from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect, whole_number
-from lit_gen.runs import directory
+from lit_gen.runs import directory, lease
 from lit_gen.runs import slurm as cluster
 
 
@@ -24,6 +24,7 @@ def run(arguments: list[str]) -> int:
     try:
         cli = LitGenCLI(arguments[0], assembled, arguments)
     finally:
+        lease.release()  # before SLURM starts the job again
         if not launched:
             directory.remove_if_empty(os.environ.pop(directory.ENVIRONMENT, None))
     code = cli.exit_code

@@ -19,7 +19,8 @@ FREE = (
     "data.init_args.on_device",
     "data.init_args.device_batch_size",
 )
-IGNORED = ("config", "ckpt_path", "weights_only", "resume", "allow_changes", "run_root", "run_name", "run_id")
+RUN = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over")
+IGNORED = ("config", "ckpt_path", "weights_only", *RUN)
 
 
 def refuse_changes(parser: LightningArgumentParser, run: Path, chosen: Any) -> None:

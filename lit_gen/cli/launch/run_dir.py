@@ -10,7 +10,7 @@ import torch.distributed
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import Config, as_list, take
 from lit_gen.core.errors import UserError
-from lit_gen.runs import checkpoints, directory, slurm
+from lit_gen.runs import checkpoints, directory, lease, slurm
 
 
 def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
@@ -31,9 +31,15 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
     elif resumed is not None:
         path = resumed
     else:
-        path = _agreed(lambda: directory.create(Path(chosen.run_root), chosen.run_name or stem, chosen.run_id))
+        name, over = chosen.run_name or stem, takes_over(chosen)
+        path = _agreed(lambda: directory.create(Path(chosen.run_root), name, chosen.run_id, over))
     os.environ[directory.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
     return path
+
+
+def takes_over(chosen: Any) -> bool:
+    """Whether a person wants the run from the process that has it; not where SLURM repeats the command of earlier."""
+    return bool(chosen.take_over) and not slurm.restarted()
 
 
 def note_trial(path: Path) -> None:
@@ -46,18 +52,23 @@ def note_trial(path: Path) -> None:
 def checkpoint_of(chosen: Any, command: str, resumed: Path | None) -> Path | None:
     """The checkpoint to start from: a run directory stands for its newest; only fit can do without one.
 
+    Takes the lease of a run that is resumed.
+
     Args:
         chosen: the parsed options.
         command: fit, validate, test or predict.
         resumed: the run to continue, or None.
 
     Raises:
-        UserError: if it is missing, or said twice.
+        UserError: if it is missing, or said twice; if another process holds the run that is resumed.
     """
     path = chosen.get("ckpt_path")
+    if chosen.take_over and command != "fit":
+        raise UserError(f"--take_over belongs to fit; {command} writes nothing that a run in training would miss")
     if resumed is not None:
         if path:
             raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
+        lease.take(resumed, takes_over(chosen))  # from here on nobody else writes checkpoints
         begun = directory.checkpoints(resumed) or not slurm.restarted()
         # a job that was ended before its first checkpoint has none
         return checkpoints.newest(resumed, set_aside=True) if begun else None

@@ -1,0 +1,247 @@
+"""The lease on a run directory: one process at a time writes there; rank 0 holds it for all ranks.
+
+``lease`` is a small file that says who holds the run. Its owner renews it every ten seconds and reads it before every
+row and every rename. It is created only where there is none. One whose owner has ended may be taken over: it is renamed
+to its nonce, created anew, and read again two seconds later, since another process may have done the same meanwhile.
+
+No clocks are compared and no times of files are read: they differ between machines, and network file systems cache
+them. Not promised: exclusion against a process that was frozen longer than the lease between reading it and writing, or
+whose file server does not show it what others wrote.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+from lit_gen.core import files
+from lit_gen.core.errors import LeaseLostError, UserError, note
+from lit_gen.runs import owner, slurm
+
+LEASE = "lease"
+RENEW = 10.0
+"""Seconds between two renewals."""
+STALE = 90.0
+"""Seconds without a renewal after which the owner counts as gone."""
+SETTLE = 2.0
+"""Seconds in which another process that takes the same lease over shows."""
+LOOK = 0.5
+"""Seconds between two looks at another's lease."""
+
+_held: "Lease | None" = None
+
+
+def take(run: Path, take_over: bool = False) -> None:
+    """Hold the lease of a run until `release`; ranks other than the first leave it to that one.
+
+    Another's is watched until it is renewed, which refuses this process, or was not for 90 s. It is taken over at once
+    if its owner was a process of this host that has ended, or this SLURM job before it was requeued.
+
+    Args:
+        run: the run directory.
+        take_over: take it from an owner that lives, which ends when it notices.
+
+    Raises:
+        UserError: if another process holds the run; says which.
+        OSError: if the lease cannot be written; names it.
+    """
+    global _held
+    node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    if slurm.rank() != 0 or node != "0":
+        return
+    assert _held is None, "one run at a time"
+    mine, watch = Lease(run), _Watch(run)
+    unwanted = _read(mine.path) if take_over else None
+    try:
+        while not mine.create():
+            content = _read(mine.path)
+            if content is None:
+                continue  # released in this moment
+            if unwanted is not None and owner.nonce(content) == owner.nonce(unwanted):
+                why = "--take_over"
+            elif (ended := owner.ended(content, mine.owner)) or watch.stale(content):
+                why = ended or f"it showed no sign of life for {STALE:.0f} s"
+            else:
+                time.sleep(LOOK)
+                continue
+            _displace(mine.path, content)
+            if mine.create():
+                time.sleep(SETTLE)
+                if mine.holds():
+                    note(f"{run} was taken over from {owner.described(content)}: {why}")
+                    break
+    except BaseException:
+        mine.remove()
+        raise
+    mine.keep()
+    _held = mine
+    files.before_renaming(confirm)
+
+
+def confirm() -> None:
+    """Return if this process may still write to its run, or holds none.
+
+    Raises:
+        LeaseLostError: if the lease is another's, or gone.
+    """
+    if _held is not None and not _held.holds():
+        raise LeaseLostError(_held.lost())
+
+
+def release() -> None:
+    """Remove the lease, if this process holds one; a process that was forked from its owner does not."""
+    global _held
+    held, _held = _held, None
+    files.before_renaming(None)
+    if held is not None and held.owner["pid"] == os.getpid():
+        held.remove()
+
+
+class Lease:
+    """The lease that this process holds or wants.
+
+    Args:
+        run: the run directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.path = run, run / LEASE
+        self.owner = owner.this_process()
+        self._nonce = str(self.owner["nonce"]).encode()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def create(self) -> bool:
+        """Create the file; false if there is one.
+
+        Raises:
+            UserError: if the run directory is gone.
+        """
+        try:
+            with self.path.open("xb", buffering=0) as file:
+                try:
+                    if file.write(self._content()) < len(self._content()):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError as error:
+                    self.path.unlink()
+                    raise OSError(error.errno, error.strerror, str(self.path)) from None
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise UserError(f"{self.run} was removed by the process that held it; start again") from None
+        return True
+
+    def holds(self) -> bool:
+        """Whether the file is this process's."""
+        content = _read(self.path)
+        return content is not None and self._nonce in content
+
+    def keep(self) -> None:
+        """Begin to renew it."""
+        self._thread.start()
+
+    def remove(self) -> None:
+        """Stop renewing and remove the file, if it is this process's."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(SETTLE)
+        with contextlib.suppress(OSError):  # then it is stale: this process ends
+            if self.holds():
+                self.path.unlink()
+
+    def lost(self) -> str:
+        """What has become of it, as a sentence."""
+        content = _read(self.path)
+        if content is None:
+            return (
+                f"{self.path} is gone, so that this process may not write to the run any more; what it saved is whole; "
+                f"continue with: lit-gen fit --resume {self.run}"
+            )
+        return f"{self.run} was taken over by {owner.described(content)}; this process ends, and what it saved is whole"
+
+    def _content(self) -> bytes:
+        return json.dumps(self.owner, indent=1).encode() + b"\n"
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEW):
+            self.owner["counter"] += 1
+            try:
+                with self.path.open(
+                    "r+b", buffering=0
+                ) as file:  # another's is another file, whatever happens meanwhile
+                    if self._nonce not in file.read():
+                        return  # the next row or rename says so
+                    file.seek(0)
+                    file.write(self._content())
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                note(f"{self.path} cannot be renewed ({error.strerror}): another process may take the run over")
+
+
+class _Watch:
+    """Looks at another's lease until it is renewed.
+
+    Args:
+        run: the run directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._content = b""
+        self._waited, self._last, self._told = 0.0, time.monotonic(), False
+
+    def stale(self, content: bytes) -> bool:
+        """Whether it was not renewed for 90 s.
+
+        Raises:
+            UserError: if it was renewed.
+        """
+        now = time.monotonic()
+        # this process may have been frozen along with the owner
+        self._waited, self._last = self._waited + min(now - self._last, 4 * LOOK), now
+        if content != self._content:
+            if (
+                self._content
+                and owner.nonce(content) is not None
+                and owner.nonce(content) == owner.nonce(self._content)
+            ):
+                raise UserError(
+                    f"{self._run} belongs to another process, {owner.described(content)}, which is at work; end that "
+                    f"or wait for its end, or take the run from it with --take_over"
+                )
+            self._content, self._waited = content, 0.0
+        if self._waited > 1.2 * RENEW and not self._told:
+            self._told = True
+            note(
+                f"{self._run} belongs to {owner.described(content)}, which gives no sign of life; after {STALE:.0f} s "
+                f"without one it is taken over"
+            )
+        return self._waited > STALE
+
+
+def _read(path: Path) -> bytes | None:
+    """A lease's content; None where there is none."""
+    for last in (False, True):
+        try:
+            with path.open("rb", buffering=0) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            if last:
+                return None  # of NFS: the file was removed under its name
+    raise AssertionError
+
+
+def _displace(path: Path, content: bytes) -> None:
+    """Rename a lease to its nonce, if it is still the one that was read, and remove it: one process alone succeeds."""
+    if _read(path) != content:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        files.set_aside(path, f".{owner.nonce(content) or 'unreadable'}").unlink()
