@@ -122,7 +122,7 @@ class LitGenCLI(LightningCLI):
         self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
         self.dump = self._dump()
-        self.plugins = slurm.place(self.chosen.trainer)
+        self.plugins = slurm.take_place(self.chosen.trainer)
         self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
 
