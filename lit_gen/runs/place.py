@@ -69,8 +69,8 @@ def check_by_hand(nodes: int, environment: Mapping[str, str] = os.environ) -> No
             number(environment, name, least, below)
     if environment.get("LOCAL_RANK", "0") != "0" and "MASTER_PORT" not in environment:
         raise UserError(
-            f"LOCAL_RANK: {environment['LOCAL_RANK']} was found, but no MASTER_PORT, by which to find rank 0; start the "
-            f"ranks with torchrun or srun, or unset it"
+            f"LOCAL_RANK: {environment['LOCAL_RANK']} was found, but no MASTER_PORT, by which to find rank 0; start "
+            f"the ranks with torchrun or srun, or unset it"
         )
     if nodes > 1:
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if not environment.get(name)]
