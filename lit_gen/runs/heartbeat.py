@@ -132,12 +132,18 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Look until something happened, and give the main thread time to notice."""
         threading.Thread(target=self._talk, name="heartbeat-store", daemon=True).start()
+        looked = time.monotonic()
         while not self._stopped.wait(LOOK):
-            waited = time.monotonic() - self._answered
+            now = time.monotonic()
+            if now - looked > BEAT:  # this process was stopped itself, as by `scontrol suspend`
+                self._answered = now
+            looked, waited = now, now - self._answered
             if orphaned():
-                self.found = (*_rank_0_ended(self.speaks), False)
-            elif self.hang_after and waited > self.hang_after:
-                self.found = ENDED, self._rank_0_hangs(waited), True
+                self._find(*_rank_0_ended(self.speaks))
+            elif self.rank > 0 and 0 < self.hang_after < waited:
+                self._find(ENDED, self._rank_0_hangs(waited), at_once=True)
+                if os.environ.get(PARENT) == str(os.getppid()):
+                    os.kill(os.getppid(), signal.SIGKILL)  # it is stopped, and started this process
             if self.found is not None:
                 code, sentence, at_once = self.found
                 # the store may go with this process: where it decided, the others look before
@@ -145,24 +151,33 @@ class Watch(threading.Thread):
                     self.end(code, sentence)
                 return
 
+    def _find(self, code: int, sentence: str, at_once: bool = False) -> None:
+        """Keep what was found first: what follows from it is found too."""
+        if self.found is None:
+            self.found = code, sentence, at_once
+
     def _talk(self) -> None:
         """Ask the store, which may block for ever where rank 0 serves it and is stopped."""
+        looked = time.monotonic()
         while self.found is None and not self._stopped.wait(LOOK):
+            if time.monotonic() - looked > BEAT:
+                self._behind = Behind(self.hang_after)
+            looked = time.monotonic()
             try:
                 failures = self.meeting.failures(self._store)
                 if failures:
-                    self.found = (*told(failures[0], self.rank), False)
+                    self._find(*told(failures[0], self.rank))
                 elif self._store.check(["hangs"]):
-                    self.found = ENDED, "", True
+                    self._find(ENDED, "", at_once=True)
                 elif self.hang_after and time.monotonic() - self._beaten > self._every:
                     self._beaten = time.monotonic()
                     sentence = self._hanging()
                     if sentence is not None:
-                        self.found = ENDED, sentence, True
+                        self._find(ENDED, sentence, at_once=True)
                 self._answered = time.monotonic()
             except RuntimeError:  # the store is gone
                 if not self._stopped.is_set():
-                    self.found = (*_rank_0_ended(self.speaks), False)
+                    self._find(*_rank_0_ended(self.speaks))
 
     def _hanging(self) -> str | None:
         """Tell of this rank, and on rank 0 decide for all which one hangs."""
@@ -191,9 +206,7 @@ class Watch(threading.Thread):
         return f"{named(hanging)} {verb}: {waited}, {', '.join(places)}; {progress.how_to_continue()}"
 
     def _rank_0_hangs(self, waited: float) -> str:
-        """Rank 0 does not even answer: a process that is stopped. Where it started this one, it is ended."""
-        if os.environ.get(PARENT) == str(os.getppid()):
-            os.kill(os.getppid(), signal.SIGKILL)
+        """Rank 0 does not even answer."""
         sentence = f"rank 0 hangs: it has not answered for {waited:.0f} s (stop.hang_after)"
         return f"{sentence}; {progress.how_to_continue()}" if self.speaks else ""
 

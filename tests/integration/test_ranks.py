@@ -3,6 +3,9 @@
 import csv
 import os
 import re
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,6 +112,23 @@ def test_all_ranks_are_there_and_none_hangs_while_rank_0_works_alone():
     ends = run("srun", [*FIT, fault(**happens), "--stop.hang_after=2"])
     assert codes(ends) == [0, 0], ends
     assert [end.said for end in ends.values()] == ["", ""]
+
+
+@pytest.mark.slow
+def test_a_job_that_was_suspended_as_a_whole_goes_on():
+    def suspend():
+        while not Path("fault").is_file():
+            time.sleep(0.05)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for rank in (0, 1):
+                os.kill(int(Path(f"rank{rank}.pid").read_text(encoding="utf-8")), number)
+            time.sleep(8)
+
+    suspending = threading.Thread(target=suspend)
+    suspending.start()
+    ends = run("srun", [*FIT, fault("sleep", seconds=0.5), "--stop.hang_after=3"])
+    suspending.join()
+    assert codes(ends) == [0, 0], ends
 
 
 @pytest.mark.parametrize("launcher", ["srun", pytest.param("torchrun", marks=pytest.mark.slow)])
