@@ -13,6 +13,7 @@ def main() -> None:
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
         # before torch is imported: a signal during start-up is not fatal
         signals.listen(signals.REQUEUE, signals.HANDED_ON)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a store that is gone is no news in stack frames
     folder = str(Path.cwd())
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name

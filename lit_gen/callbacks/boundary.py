@@ -22,6 +22,7 @@ from lit_gen.core import distributed
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.loggers.csv import MetricsCSV
+from lit_gen.runs.heartbeat import progress
 
 
 class Stopped(_TunerExitException):
@@ -133,9 +134,7 @@ class Boundary(Callback):
             return
         self._resumed = saved = checkpoint["boundary"]
 
-        def settle() -> None:
-            self._settle(trainer, pl_module)
-
+        settle = partial(self._settle, trainer, pl_module)
         reentry.install(trainer).owed = reentry.Owed(settle, saved["moment"]["validates"], saved["ended"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -151,7 +150,7 @@ class Boundary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Cross the boundary at the end of each batch, which is a step."""
-        at = end_of_step(trainer, batch_idx)
+        progress.alone, at = True, end_of_step(trainer, batch_idx)
         stopping = [p.agreed(trainer) for p in self._parts if isinstance(p, Stopper)]
         self._made = []
         self._cross(trainer, pl_module, at._replace(stopping=any(stopping)))

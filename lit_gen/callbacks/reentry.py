@@ -19,6 +19,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gen.runs import checkpoints, directory
+from lit_gen.runs.heartbeat import progress
 
 
 class Owed(NamedTuple):
@@ -46,6 +47,7 @@ class EpochLoop(_TrainingEpochLoop):
     def run(self, data_fetcher: _DataFetcher) -> None:
         """Finish the saved step, then train as ever."""
         owed, self.owed = self.owed, None
+        progress.step, progress.alone = self.global_step, True
         if owed is None or owed.ended:
             if owed is not None:
                 owed.settle()
@@ -66,6 +68,12 @@ class EpochLoop(_TrainingEpochLoop):
                 break
             finally:
                 self.on_iteration_done()
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Train on a batch, on all ranks together."""
+        progress.alone = False
+        super().advance(data_fetcher)
+        progress.step = self.global_step
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         """Validate, and whatever else follows a batch."""

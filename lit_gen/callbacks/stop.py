@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lit_gen.callbacks.boundary import Stopped, Stopper
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.core.options import at_least
+from lit_gen.core.options import at_least, not_negative
 from lit_gen.runs import signals, slurm
 
 SECONDS = 1.0
@@ -106,11 +106,15 @@ class Stop(Stopper):
     Args:
         agree_every: with several ranks, most steps between two exchanges of what was asked for; fewer where they take
             more than a second.
+        hang_after: with several ranks, seconds after which one that the others wait for hangs, and the job ends with
+            exit code 4; what rank 0 does alone between steps does not count. 0: never.
+        wait_for_ranks: seconds in which all ranks have to appear at the start.
     """
 
-    def __init__(self, agree_every: int = 8) -> None:
+    def __init__(self, agree_every: int = 8, hang_after: float = 600.0, wait_for_ranks: float = 600.0) -> None:
         at_least(1, "stop.", agree_every=agree_every)
-        self.agree_every = agree_every
+        not_negative("stop.", hang_after=hang_after, wait_for_ranks=wait_for_ranks)
+        self.agree_every, self.hang_after, self.wait_for_ranks = agree_every, hang_after, wait_for_ranks
         self.stopped = False
         """Whether a signal stopped this run."""
         self.requeue = False

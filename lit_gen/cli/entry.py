@@ -60,12 +60,12 @@ def run(arguments: list[str]) -> int:
     except BaseException as error:
         told = errors.explain(error)
         if told is None:
+            errors.leave_with_traceback(error)
             raise
         code, message = told
         if debug:
             traceback.print_exc()
-        errors.say(message)
-        return code
+        return errors.leave(code, message)
 
 
 def _dispatch(arguments: list[str]) -> int:

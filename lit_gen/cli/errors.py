@@ -3,16 +3,18 @@
 import argparse
 import errno
 import os
-import platform
 import re
 import sys
-import time
 from typing import NoReturn
 
-from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, UserError
+from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, RankError, UserError
 from lit_gen.runs import slurm
 
-USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
+USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED = 2, 3, 4, 75, 130
+
+LOST = "another rank ended"
+"""Begins the sentence of a rank whose collective failed; what is known of the rank that it lost takes its place."""
+_LOST = re.compile(r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer|^another rank failed: ")
 
 _WHOLE = "what was saved before is whole"
 _FILES = {
@@ -47,6 +49,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     """The exit code and the sentence for an error that is the user's or the machine's; None for a bug of ours."""
     if isinstance(error, NonFiniteLossError):
         return NON_FINITE, str(error)
+    if isinstance(error, RankError):
+        return error.code, str(error)
     cause: BaseException | None = error
     while cause is not None:  # what is torn down after it may fail too
         if isinstance(cause, LeaseLostError):
@@ -72,6 +76,9 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, RuntimeError) and "EADDRINUSE" in str(error):
         port = os.environ.get("MASTER_PORT", "?")
         return USER, f"MASTER_PORT: port {port} of this node is in use; set MASTER_PORT to a free one"
+    company = sys.modules.get("lit_gen.cli.launch.company")
+    if company is not None and company.company.watch and isinstance(error, RuntimeError) and _LOST.search(str(error)):
+        return ENDED, f"{LOST}: {' '.join(str(error).split())[:200]}"
     if isinstance(error, OSError) and error.errno in _FILES:
         return USER, f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
@@ -79,15 +86,18 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     return None
 
 
-def say(message: str) -> None:
-    """Print one error message, once per run: ranks that lightning or torchrun started keep silent, but for the first.
-
-    A rank that ``srun`` started may meet a mistake of its own: it speaks after a while, in which
-    ``srun --kill-on-bad-exit`` has ended it if the first one met it too.
-    """
-    rank = slurm.rank()
-    if rank == 0:
+def leave(code: int, message: str) -> int:
+    """Print one error message, once for all ranks that met it, and return the exit code that they all have."""
+    parting = sys.modules.get("lit_gen.cli.launch.parting")  # there are others where lightning was imported
+    if parting is not None:
+        return int(parting.depart(code, message))
+    if slurm.rank() == 0:
         print(f"error: {message}", file=sys.stderr, flush=True)
-    elif slurm.step() is not None and "RANK" not in os.environ:
-        time.sleep(3)
-        print(f"error (rank {rank} on {platform.node()}): {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def leave_with_traceback(error: BaseException) -> None:
+    """Let the other ranks know of an error that is nobody's mistake."""
+    parting = sys.modules.get("lit_gen.cli.launch.parting")
+    if parting is not None:
+        parting.depart_with_traceback(error)

@@ -19,6 +19,19 @@ class LeaseLostError(BaseException):
     """Another process has taken the run over; nothing that catches an Exception may go on. Exit code 75."""
 
 
+class RankError(RuntimeError):
+    """This rank cannot go on because of another one; the message is empty where that one speaks for itself.
+
+    Args:
+        code: the exit code.
+        message: the sentence.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @contextlib.contextmanager
 def under(prefix: str, hint: str = "") -> Iterator[None]:
     """Put ``prefix`` before a mistake's sentence, where the option that it begins with belongs, and a hint after it."""

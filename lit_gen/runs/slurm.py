@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.variables import number
 
 _SPECIAL = 0xFFFFFFF0
 """Step ids from here on are no steps of srun: the batch script, and the shell that salloc may open."""
@@ -49,15 +50,16 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
     """The step that this process is a task of; None outside ``srun``.
 
     Raises:
-        UserError: if the nodes have unequal numbers of tasks, or are of several kinds.
+        UserError: if the nodes have unequal numbers of tasks, or are of several kinds; if a variable is nonsense.
     """
     if _place(environment) != "step":
         return None
-    if int(environment.get("SLURM_HET_SIZE") or 1) > 1:
+    if number(environment, "SLURM_HET_SIZE", default=1) > 1:
         raise UserError(
             f"SLURM_HET_SIZE: a job of {environment['SLURM_HET_SIZE']} kinds of nodes was found, one is expected"
         )
-    tasks, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment["SLURM_STEP_NUM_NODES"])
+    tasks = number(environment, "SLURM_STEP_NUM_TASKS", 1)
+    nodes = number(environment, "SLURM_STEP_NUM_NODES", 1, tasks + 1)
     layout = environment.get("SLURM_STEP_TASKS_PER_NODE", str(tasks // nodes))
     if "," in layout:  # 2(x3),1: two on each of three nodes, one on the fourth
         raise UserError(
@@ -66,18 +68,22 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
     return Step(
         tasks,
         nodes,
-        int(environment["SLURM_PROCID"]),
-        int(environment["SLURM_LOCALID"]),
-        int(environment["SLURM_NODEID"]),
+        number(environment, "SLURM_PROCID", below=tasks),
+        number(environment, "SLURM_LOCALID", below=tasks),
+        number(environment, "SLURM_NODEID", below=nodes),
         environment.get("SLURM_STEP_NODELIST", "127.0.0.1"),
     )
 
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """This process's number among those that SLURM, torchrun or lightning started, before they know each other."""
+    """This process's number among those that SLURM, torchrun or lightning started, before they know each other.
+
+    A variable that is no number counts as 0: `place` and `step` say so, and signals and errors have to be told.
+    """
     among = _place(environment) == "step" and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1"
-    by_slurm = environment["SLURM_PROCID"] if among else None
-    return int(environment.get("RANK") or by_slurm or environment.get("LOCAL_RANK") or 0)
+    by_slurm = environment.get("SLURM_PROCID") if among else None
+    found = environment.get("RANK") or by_slurm or environment.get("LOCAL_RANK") or "0"
+    return int(found) if found.isdecimal() else 0
 
 
 def job_name(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -89,13 +95,13 @@ def job_name(environment: Mapping[str, str] = os.environ) -> str | None:
         return None
     job = environment.get("SLURM_ARRAY_JOB_ID") or environment["SLURM_JOB_ID"]
     task = environment.get("SLURM_ARRAY_TASK_ID")
-    number = environment["SLURM_STEP_ID"] if place == "step" else "0"
-    return f"slurm-{job}" + (f"_{task}" if task else "") + (f".{number}" if number != "0" else "")
+    step = environment["SLURM_STEP_ID"] if place == "step" else "0"
+    return f"slurm-{job}" + (f"_{task}" if task else "") + (f".{step}" if step != "0" else "")
 
 
 def restarted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the job was requeued and began anew."""
-    return int(environment.get("SLURM_RESTART_COUNT") or 0) > 0
+    return number(environment, "SLURM_RESTART_COUNT", default=0) > 0
 
 
 def port(environment: Mapping[str, str] = os.environ) -> int:
@@ -103,9 +109,9 @@ def port(environment: Mapping[str, str] = os.environ) -> int:
 
     The factors are such that jobs whose numbers differ by at most 60, with up to 40 steps and 3 restarts, never meet.
     """
-    job, number = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"])
-    starts = int(environment.get("SLURM_RESTART_COUNT") or 0)
-    return 20_000 + (job * 7 + number * 1999 + starts * 2503) % 12_000
+    job, step = number(environment, "SLURM_JOB_ID"), number(environment, "SLURM_STEP_ID")
+    starts = number(environment, "SLURM_RESTART_COUNT", default=0)
+    return 20_000 + (job * 7 + step * 1999 + starts * 2503) % 12_000
 
 
 def needs_srun(environment: Mapping[str, str] = os.environ) -> bool:
@@ -147,10 +153,10 @@ def _place(environment: Mapping[str, str]) -> Literal["step", "batch"] | None:
     """
     if "SLURM_JOB_ID" not in environment or _by_hand(environment):
         return None
-    number = environment.get("SLURM_STEP_ID", "")
-    if number.isdigit() and int(number) < _SPECIAL:
+    identifier = environment.get("SLURM_STEP_ID", "")
+    if identifier.isdigit() and int(identifier) < _SPECIAL:
         return "step"
-    return "batch" if "SLURM_PROCID" in environment and number != _SHELL else None  # salloc does not set it
+    return "batch" if "SLURM_PROCID" in environment and identifier != _SHELL else None  # salloc does not set it
 
 
 def _by_hand(environment: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""SLURM's variables as sbatch, srun and salloc set them, and a process that stands within them."""
+"""SLURM's variables as sbatch, srun and salloc set them, torchrun's, and a process that stands within them."""
 
 import pytest
 
@@ -12,6 +12,10 @@ STEP = {
 }  # fmt: skip
 SALLOC = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_JOB_NUM_NODES": "2"}
 SHELL = {**BATCH, "SLURM_STEP_ID": str(0xFFFFFFFA)}  # salloc with use_interactive_step
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1",
+    "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "12345",
+}  # fmt: skip
 PTY = {**STEP, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_PTY_PORT": "41000"}
 
 

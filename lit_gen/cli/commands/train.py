@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
         cli = LitGenCLI(arguments[0], assembled, arguments)
     finally:
         lease.release()  # before SLURM starts the job again
-        if not launched:
+        if not launched and cluster.rank() == 0:
             directory.remove_if_empty(os.environ.pop(directory.ENVIRONMENT, None))
     code = cli.exit_code
     slurm.end(code, cli.requeue, cli.run_dir, cli.trainer.global_step)

@@ -22,6 +22,24 @@ def refuse_unusable_gpu(accelerator: str) -> None:
         )
 
 
+PER_CORE = 4
+"""Most processes for each core of a CPU."""
+
+
+def refuse_too_many(accelerator: str, devices: object) -> None:
+    """Raise UserError if ``devices`` would start more processes on a CPU than it could ever run."""
+    if accelerator not in ("auto", "cpu") or not str(devices).isdecimal():
+        return
+    if accelerator == "auto" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        return  # there are as many as there are
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if int(str(devices)) > PER_CORE * cores:
+        raise UserError(
+            f"trainer.devices: {devices} was found, at most {PER_CORE * cores} are expected on this CPU of "
+            f"{cores} {'core' if cores == 1 else 'cores'}, one process for each device"
+        )
+
+
 def check_for_gpus_cheaply(where: torch.device) -> None:
     """Undo what importing lightning does to ``torch.cuda.is_available`` where the run is on a CPU.
 

@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -20,7 +22,8 @@ from lit_gen.cli.config.changes import refuse_changes
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.launch import closing, monitors, run_dir, slurm
+from lit_gen.cli.launch import closing, monitors, ranks, run_dir, slurm
+from lit_gen.cli.launch.company import company
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
@@ -113,27 +116,20 @@ class LitGenCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what can be checked early, decide the run directory, and fill it in."""
         assert self.subcommand is not None
-        self._check_values()
+        run_dir.check_values(self.chosen.trainer)
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
         if self.resumed is not None and not self.chosen.allow_changes:
             refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
-        self.checkpoint = run_dir.checkpoint_of(self.chosen, self.subcommand, self.resumed)
-        self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
         self.dump = self._dump()
-        self.plugins = slurm.place(self.chosen.trainer)
-        self.run_dir = run_dir.choose(self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
+        self.plugins = slurm.take_place(self.chosen.trainer)
+        company.meet(self.chosen.stop.wait_for_ranks, self.chosen.trainer.num_nodes)
+        find = partial(run_dir.checkpoint_of, self.chosen, self.subcommand, self.resumed)
+        self.checkpoint = company.first_checkpoint(find)
+        self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+        choose = partial(run_dir.choose, self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
+        self.run_dir = Path(company.first("run directory", lambda: str(choose())))
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
-
-    def _check_values(self) -> None:
-        """Refuse what lightning would meet with a traceback, or override without a word."""
-        trainer = self.chosen.trainer
-        if trainer.default_root_dir is not None:
-            raise UserError("trainer.default_root_dir: a run lies in --run_root/--run_name/--run_id; set those instead")
-        if trainer.val_check_interval == 0:
-            raise UserError(
-                "trainer.val_check_interval: 0 was found; for no validation say --trainer.limit_val_batches 0"
-            )
 
     def _dump(self) -> str:
         """The resolved configuration, without what belongs to one start only."""
@@ -179,6 +175,7 @@ class LitGenCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
         check_for_gpus_cheaply(trainer.strategy.root_device)
+        ranks.install(trainer, self.chosen.stop.wait_for_ranks, self.chosen.stop.hang_after)
         monitors.check(self.model, self.datamodule, self.config_init.get("fit"))
         return trainer
 

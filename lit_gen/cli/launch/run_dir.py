@@ -1,11 +1,8 @@
 """Which directory a command belongs to, and where its name goes in the configuration."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch.distributed
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import Config, as_list, take
@@ -14,7 +11,7 @@ from lit_gen.runs import checkpoints, directory, lease, slurm
 
 
 def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
-    """The run directory of this process: handed over by rank 0, the resumed one, the checkpoint's, or a new one.
+    """The run directory: as the rank that started this one says, the resumed one, the checkpoint's, or a new one.
 
     Args:
         chosen: the parsed options.
@@ -32,7 +29,7 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
         path = resumed
     else:
         name, over = chosen.run_name or stem, takes_over(chosen)
-        path = _agreed(lambda: directory.create(Path(chosen.run_root), name, chosen.run_id, over))
+        path = directory.create(Path(chosen.run_root), name, chosen.run_id, over)
     os.environ[directory.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
     return path
 
@@ -40,6 +37,14 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
 def takes_over(chosen: Any) -> bool:
     """Whether a person wants the run from the process that has it; not where SLURM repeats the command of earlier."""
     return bool(chosen.take_over) and not slurm.restarted()
+
+
+def check_values(trainer: Any) -> None:
+    """Refuse what lightning would meet with a traceback, and what is overridden."""
+    if trainer.default_root_dir is not None:
+        raise UserError("trainer.default_root_dir: a run lies in --run_root/--run_name/--run_id; set those instead")
+    if trainer.val_check_interval == 0:
+        raise UserError("trainer.val_check_interval: 0 was found; for no validation say --trainer.limit_val_batches 0")
 
 
 def note_trial(path: Path) -> None:
@@ -100,18 +105,6 @@ def config_beside(arguments: list[str]) -> Config:
         return {}
     beside = of_checkpoint(checkpoints.resolve(Path(path[-1]))) / directory.CONFIG
     return read_config(beside) if beside.is_file() else {}
-
-
-def _agreed(create: Callable[[], Path]) -> Path:
-    """Create the directory, once for all ranks that torchrun started side by side: rank 0 tells the others."""
-    if not torch.distributed.is_torchelastic_launched() or os.environ.get("WORLD_SIZE") == "1":
-        return create()
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = torch.distributed.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]  # torchrun's own
-    name = f"lit_gen/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if os.environ["RANK"] == "0":
-        store.set(name, str(create()))
-    return Path(store.get(name).decode())
 
 
 def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:

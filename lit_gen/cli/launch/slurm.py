@@ -12,9 +12,11 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from lit_gen.cli.config.files import Config, take
+from lit_gen.cli.launch.hardware import refuse_too_many
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
-from lit_gen.runs import directory, record, signals, slurm
+from lit_gen.core.variables import number
+from lit_gen.runs import directory, place, record, signals, slurm
 
 
 class Srun(ClusterEnvironment):
@@ -43,7 +45,8 @@ class Srun(ClusterEnvironment):
             UserError: if this node does not know the name; torch would try for half an hour, without a word.
         """
         first = SLURMEnvironment.resolve_root_node_address(self.step.node_list) if self.step.nodes > 1 else "127.0.0.1"
-        address = os.environ.setdefault("MASTER_ADDR", first)
+        address = os.environ.get("MASTER_ADDR") or first
+        os.environ["MASTER_ADDR"] = address
         try:
             socket.getaddrinfo(address, None)
         except OSError as error:
@@ -56,7 +59,8 @@ class Srun(ClusterEnvironment):
     @property
     def main_port(self) -> int:
         """The port of rank 0: another for each job and step, so that those on a shared node do not meet."""
-        return int(os.environ.setdefault("MASTER_PORT", str(slurm.port())))
+        os.environ["MASTER_PORT"] = str(number(os.environ, "MASTER_PORT", 1, 65536, default=slurm.port()))
+        return int(os.environ["MASTER_PORT"])
 
     @staticmethod
     def detect() -> bool:
@@ -87,8 +91,8 @@ class Srun(ClusterEnvironment):
         return self.step.node_rank
 
 
-def place(trainer: Any) -> list[ClusterEnvironment]:
-    """Fill in devices and nodes as SLURM gives them, and choose how ranks find each other.
+def take_place(trainer: Any) -> list[ClusterEnvironment]:
+    """Fill in devices and nodes as torchrun or SLURM gives them, and choose how ranks find each other.
 
     A step of one task is no matter of SLURM's: devices are then the trainer's, which starts a process for each.
 
@@ -99,35 +103,42 @@ def place(trainer: Any) -> list[ClusterEnvironment]:
         Lightning's plugins; none outside a job, and under torchrun.
 
     Raises:
-        UserError: if the options say otherwise than SLURM.
+        UserError: if the options say otherwise than torchrun or SLURM, or neither says enough.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_JOB_ID" not in os.environ:
+    agent = place.torchrun()
+    if agent is not None:
+        _fill(trainer, "torchrun", agent.local_world, agent.nodes, "nproc_per_node", "nnodes")
         return []
-    step = slurm.step()
+    step = slurm.step() if "SLURM_JOB_ID" in os.environ else None
+    if step is None or step.tasks == 1:
+        nodes = str(trainer.num_nodes)
+        place.check_by_hand(int(nodes) if nodes.isdecimal() else 1)
+        refuse_too_many(trainer.accelerator, trainer.devices)
+    if "SLURM_JOB_ID" not in os.environ:
+        return []
     if step is None or step.tasks == 1:
         waiting = os.environ.get("SLURM_NTASKS", "1")
         if step is None and waiting != "1":
             message = f"note: SLURM gives this job {waiting} tasks, and this process is one of them; srun starts all"
             print(message, file=sys.stderr, flush=True)
-        if str(trainer.num_nodes) != "1" and "NODE_RANK" not in os.environ:
-            raise UserError(
-                f"trainer.num_nodes: {trainer.num_nodes} was found, but this process is SLURM's only task here; start "
-                f"one for each device with srun, and leave the option out"
-            )
         return [LightningEnvironment()]
-    for option, found, usual, given, flag in (
-        ("devices", trainer.devices, "auto", step.tasks_per_node, "ntasks-per-node"),
-        ("num_nodes", trainer.num_nodes, "1", step.nodes, "nodes"),
-    ):
+    _fill(trainer, "SLURM", step.tasks_per_node, step.nodes, "ntasks-per-node", "nodes")
+    _see_devices(trainer.accelerator, step)
+    return [Srun(step)]
+
+
+def _fill(trainer: Any, launcher: str, devices: int, nodes: int, *flags: str) -> None:
+    """Take the numbers of the launcher, and refuse others."""
+    options = (("devices", "auto", devices), ("num_nodes", "1", nodes))
+    for (option, usual, given), flag in zip(options, flags, strict=True):
+        found = getattr(trainer, option)
         if str(found) not in (usual, str(given)):
             what = "tasks on each node" if option == "devices" else "nodes"
             raise UserError(
-                f"trainer.{option}: {found} was found, but SLURM gives {given} {what}; leave the option out, or say "
-                f"--{flag}={found} to sbatch"
+                f"trainer.{option}: {found} was found, but {launcher} gives {given} {what}; leave the option out, or "
+                f"say --{flag}={found} to {'sbatch' if launcher == 'SLURM' else launcher}"
             )
         trainer[option] = given
-    _see_devices(trainer.accelerator, step)
-    return [Srun(step)]
 
 
 def _see_devices(accelerator: str, step: slurm.Step) -> None:

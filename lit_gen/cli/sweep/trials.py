@@ -125,7 +125,7 @@ class Built(LitGenCLI):
 
     def before_instantiate_classes(self) -> None:
         """As `LitGenCLI`, without what writes."""
-        self._check_values()
+        run_dir.check_values(self.chosen.trainer)
         self.checkpoint = None
         elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in as_list(self.chosen.trainer.logger)}
         self.loggers = list(elements)
