@@ -12,9 +12,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
         signals.listen(signals.REQUEUE)  # before torch is imported: a signal during start-up is not fatal
-    folder = str(Path.cwd())
-    if folder not in sys.path[:1]:
-        sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name
+    _set_path(sys.argv[1:2])
     from lit_gen.cli.entry import run
 
     try:
@@ -33,6 +31,20 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _set_path(command: list[str]) -> None:
+    """Put the working folder first on the path, where a user's own file beside the config is found by its name.
+
+    Commands that open files of others have nothing typed to find there: for those it is taken away, though Python
+    itself put it there for ``python -m``.
+    """
+    folder = str(Path.cwd())
+    if command and command[0] in ("sample", "evaluate", "export"):
+        if sys.path[:1] in ([folder], [""]):
+            del sys.path[0]
+    elif folder not in sys.path[:1]:
+        sys.path.insert(0, folder)
 
 
 if __name__ == "__main__":

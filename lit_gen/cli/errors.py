@@ -38,6 +38,16 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(f"lit-gen {command}", description=description, allow_abbrev=False)
         self.command = command
 
+    def add_trust(self) -> None:
+        """The option of commands that open a run or a checkpoint; its value is a list."""
+        self.add_argument(
+            "--trust",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="a module of its author's that the file may name, such as my_net; may be given again",
+        )
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
         raise UserError(f"{self.command}: {message}")

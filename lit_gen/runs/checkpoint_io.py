@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
 from lit_gen.core.files import sweep, whole
+from lit_gen.runs import trust
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -39,6 +40,7 @@ class CheckpointFiles(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
         self.wait()
+        trust.seal_checkpoint(checkpoint)
         if not self.asynchronous:
             _write(checkpoint, Path(path))
             return

@@ -17,6 +17,7 @@ from lit_gen.core import files
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import RENAMED
 from lit_gen.runs import directory, slurm
+from lit_gen.runs.rebuilding import compare
 
 
 def resolve(path: Path) -> Path:
@@ -176,12 +177,5 @@ def check_fits(path: Path | None, model: LightningModule, resumed: Path | None =
             f"{path} was written by an earlier lit_gen, whose runs cannot be resumed; --ckpt_path in place of --resume "
             f"continues it in a new run"
         )
-    found, expected = content["state_dict"], model.state_dict()
-    for name in (*expected, *found):
-        here = tuple(found[name].shape) if name in found else "nothing"
-        there = tuple(expected[name].shape) if name in expected else "nothing"
-        if here != there:
-            raise UserError(
-                f"{path} is of another model: it holds {here} for {name}, where the configured model has {there}"
-            )
+    compare(path, content["state_dict"], model, "the configured model")
     return int(content["global_step"])

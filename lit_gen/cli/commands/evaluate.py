@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
         scorer = Scorer(extractor, _reference(options, extractor, where), options.metrics)
-    source = _source(Path(options.source), extractor)
+    source = _source(Path(options.source), extractor, options.trust)
     options.drawing = drawing.of_model(source.model if isinstance(source, Run) else None, own, parser)
     result, shown = _score(options, scorer, source, where)
     print(table(result), end="")
@@ -102,6 +102,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument("--out", help="the record, a .json file (default: of a run, in its eval folder)")
+    parser.add_trust()
     return parser
 
 
@@ -113,12 +114,12 @@ def _is_run(path: Path) -> bool:
     return checkpoint or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
 
 
-def _source(path: Path, extractor: FeatureExtractor) -> Tensor | Run:
+def _source(path: Path, extractor: FeatureExtractor, trust: list[str]) -> Tensor | Run:
     """Images uint8 (n, C, H, W), or a run to draw from."""
     if path.suffix == ".npz" and path.is_file():
         return images_of(read_npz(path), path).images
     if _is_run(path):
-        return load(path)
+        return load(path, trust)
     if not path.is_dir():
         raise UserError(f"{path} does not exist; a folder or .npz of images, a run or a checkpoint is expected")
     return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")

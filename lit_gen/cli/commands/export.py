@@ -10,7 +10,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     parser.add_argument("file", metavar="FILE.safetensors")
     parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
+    parser.add_trust()
     options = parser.parse_args(arguments[1:])
-    load(options.path).export(options.file, options.weights)
+    load(options.path, options.trust).export(options.file, options.weights)
     print(options.file)
     return 0

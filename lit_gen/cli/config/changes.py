@@ -18,7 +18,7 @@ FREE = (
     "data.init_args.root",
     "data.init_args.on_device",
 )
-IGNORED = ("config", "ckpt_path", "weights_only", "resume", "allow_changes", "run_root", "run_name", "run_id")
+IGNORED = ("config", "ckpt_path", "weights_only", "resume", "allow_changes", "run_root", "run_name", "run_id", "trust")
 
 
 def refuse_changes(parser: LightningArgumentParser, run: Path, chosen: Any) -> None:

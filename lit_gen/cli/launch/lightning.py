@@ -35,7 +35,7 @@ from lit_gen.runs import slurm as cluster
 if TYPE_CHECKING:
     from lit_gen.cli.commands.train import Assembled
 
-RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats")
+RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "repeats", "trust")
 
 
 class LitGenCLI(LightningCLI):
@@ -52,7 +52,6 @@ class LitGenCLI(LightningCLI):
         self.given, self.options = assembled.config, assembled.options
         self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
         self.exit_code, self.requeue = 0, False
-        text = json.dumps(self.given, default=str)  # a string that looks like a number stays a string
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -66,7 +65,7 @@ class LitGenCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
-            args=[command, f"--config={text}", *self.options],
+            args=[command, f"--config={json.dumps(self.given, default=str)}", *self.options],  # "1" stays a string
         )
 
     # ---- parsing
@@ -91,6 +90,7 @@ class LitGenCLI(LightningCLI):
         parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
         parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
         parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
+        parser.add_argument("--trust", type=str | None, default=None, help="modules that a foreign run may import")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What every run has, by name; the seed is said once for model and data."""
@@ -194,7 +194,7 @@ class LitGenCLI(LightningCLI):
     def before_fit(self) -> None:
         """Write the run's record; on resume hide what is logged again."""
         if self.trainer.is_global_zero:
-            record.describe_environment(self.run_dir, self.command_line)
+            record.describe_environment(self.run_dir, self.command_line, self.dump)
             if self.resumed is None:
                 directory.write_config(self.run_dir, self.dump)
                 run_dir.note_trial(self.run_dir)
