@@ -87,10 +87,10 @@ def hash_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hash_of_tensors(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors, in hexadecimal."""
+def hash_of_tensors(tensors: dict[str, Tensor], in_order: bool = False) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, in hexadecimal; ``in_order``: of their names."""
     digest = hashlib.sha256()
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()) if in_order else tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 import importlib
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def rebuild(checkpoint: Path, content: dict[str, Any], here: bool = False) -> Li
     model.on_load_checkpoint(content)
     compare(checkpoint, content["state_dict"], model, "a model of its hyper-parameters")
     model.load_state_dict(content["state_dict"])
-    check_finite(checkpoint, model)
+    check_finite(checkpoint, dict(model.named_parameters()))
     return model
 
 
@@ -56,18 +57,15 @@ def compare(checkpoint: Path, found: dict[str, Tensor], model: nn.Module, named:
             raise UserError(f"{checkpoint} is of another model: it holds {here} for {name}, where {named} has {there}")
 
 
-def check_finite(checkpoint: Path, model: nn.Module) -> None:
-    """Refuse weights from which no sample can be drawn; a buffer may be infinite, as a mask is.
+def check_finite(checkpoint: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights from which nothing can be drawn.
 
     Raises:
-        UserError: with the first weight that is NaN or infinite.
+        UserError: with the first that is NaN or infinite.
     """
-    for name, weight in model.named_parameters():
+    for name, weight in weights.items():
         if not torch.isfinite(weight).all():
-            raise UserError(f"{checkpoint}: {name} holds NaN or infinite weights, so that nothing can be drawn from it")
-    for name, buffer in model.named_buffers():
-        if torch.isnan(buffer).any():
-            raise UserError(f"{checkpoint}: {name} holds NaN, so that nothing can be drawn from it")
+            raise UserError(f"{checkpoint}: {name} is NaN or infinite, so that nothing can be drawn or trained from it")
 
 
 def _made(checkpoint: Path, hyper_parameters: dict[str, Any]) -> LightningModule:

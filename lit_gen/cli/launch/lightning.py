@@ -169,7 +169,7 @@ class LitGenCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""
         self.datamodule.prepare_data()
-        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model, self.resumed)
+        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model, self.resumed, self.command == "fit")
         if isinstance(self.datamodule, DataModule):
             self.datamodule.allow_changes = self.chosen.allow_changes
         if self.plugins:
