@@ -10,6 +10,7 @@ import time
 from typing import NoReturn
 
 from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.terminal import LONGEST, printable
 from lit_gen.runs import slurm
 
 USER, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
@@ -47,6 +48,10 @@ class ArgumentParser(argparse.ArgumentParser):
             metavar="MODULE",
             help="a module of its author's that the file may name, such as my_net; may be given again",
         )
+
+    def add_overwrite(self) -> None:
+        """The option of commands that write where they are told."""
+        self.add_argument("--overwrite", action="store_true", help="replace files that lit_gen did not write")
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
@@ -90,6 +95,7 @@ def say(message: str) -> None:
     A rank that ``srun`` started may meet a mistake of its own: it speaks after a while, in which
     ``srun --kill-on-bad-exit`` has ended it if the first one met it too.
     """
+    message = printable(message, LONGEST)
     rank = slurm.rank()
     if rank == 0:
         print(f"error: {message}", file=sys.stderr, flush=True)

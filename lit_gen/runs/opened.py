@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
+from lit_gen.core.ours import SOFTWARE, keep_others
 from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.protocols.training import Exportable
@@ -97,7 +98,7 @@ class Run:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not write texts")
         return self.model.write(prompts, **options)
 
-    def export(self, path: str | Path, weights: Weights = "ema") -> None:
+    def export(self, path: str | Path, weights: Weights = "ema", overwrite: bool = False) -> None:
         """Write the network that the model exports as safetensors, to load without lightning.
 
         That is a GAN's generator, a VAE's decoder, a language model's network, with the averaged weights where the run
@@ -105,8 +106,13 @@ class Run:
         JSON under the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of
         ``build``, as a decoder of ours, the arguments of that call as ``build``.
 
+        Args:
+            path: the file.
+            weights: averaged or raw ones.
+            overwrite: replace a file that no export wrote.
+
         Raises:
-            UserError: for a model that exports nothing, see `lit_gen.protocols.training.Exportable`.
+            UserError: for such a file, or a model that exports nothing, see `lit_gen.protocols.training.Exportable`.
         """
         if not isinstance(self.model, Exportable):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
@@ -117,5 +123,6 @@ class Run:
         if built := getattr(network, "built", None):
             described["build"] = built
         tensors = {key: t.detach().contiguous().cpu() for key, t in network.state_dict().items()}
-        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name}
+        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name, "software": SOFTWARE}
+        keep_others([Path(path)], "export", overwrite)
         write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable for its owner alone

@@ -17,6 +17,7 @@ from lit_gen.core import images as pictures
 from lit_gen.core.cache import read_npz
 from lit_gen.core.errors import UserError, nearest, under
 from lit_gen.core.options import at_least
+from lit_gen.core.terminal import printable
 from lit_gen.data.images.cifar import CIFAR10
 from lit_gen.data.images.folder import read_images
 from lit_gen.data.images.loaders import ImageSet
@@ -75,7 +76,7 @@ def run(arguments: list[str]) -> int:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
         content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
         record = save_record(out, content)
-        print(f"{'record':32} {record}")
+        print(f"{'record':32} {printable(record)}")
         if shown is not None:
             pictures.save_png(pictures.grid(shown[: result.protocol["count"]]), record.with_suffix(".png"))
     return 0

@@ -34,6 +34,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument("--weights", choices=["ema", "raw"], help="which weights (default ema)")
     parser.add_trust()
+    parser.add_overwrite()
     images = parser.add_argument_group("images: numbered PNGs, and a grid beside their folder")
     images.add_argument("--start", type=int, help="index of the first image (default 0)")
     images.add_argument(

@@ -59,6 +59,8 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     Raises:
         UserError: for an option of another command, a missing file or broken YAML.
     """
+    if command == "predict":
+        arguments = ["--samples.overwrite=true" if word == "--overwrite" else word for word in arguments]
     resume, rest = take(arguments, "--resume")
     files, rest = take(rest, "--config")
     repeats, rest = take(rest, "--repeats")
