@@ -18,7 +18,7 @@ import secrets
 import stat
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,11 @@ def seal(content: Any, run: bool = False, text: str | None = None) -> Seal | Non
 
 
 def seal_checkpoint(checkpoint: dict[str, Any]) -> None:
-    """Put the seal into a checkpoint that is about to be written."""
-    found = seal(dict(checkpoint.get("hyper_parameters") or {}))
-    if found is not None:
-        checkpoint[SEAL] = found
+    """Put the seal into a checkpoint that is about to be written, if it names what makes its model."""
+    if isinstance(given := checkpoint.get("hyper_parameters"), Mapping):
+        found = seal(dict(given))
+        if found is not None:
+            checkpoint[SEAL] = found
 
 
 def folders(found: Any, content: Any, run: bool = False, text: str | None = None) -> dict[str, str | None] | None:

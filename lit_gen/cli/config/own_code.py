@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,25 @@ from lit_gen.core.errors import UserError
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
 """A dotted name in JSON that is no key."""
 
+_FILES = {
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".gz",
+    ".parquet",
+    ".csv",
+    ".tsv",
+    ".npz",
+    ".npy",
+    ".pt",
+    ".pth",
+    ".pt2",
+    ".ckpt",
+    ".safetensors",
+    ".yaml",
+    ".yml",
+    ".bin",
+}
 _CLASS = re.compile(r'"class_path": "([\w.]+)"')
 
 
@@ -36,8 +56,11 @@ def own_names(config: Any, options: list[str]) -> list[str]:
     """The dotted paths among the values of a config and of options that modules of the working folder define."""
     words = [part for option in options for part in option.split("=")]
     text = json.dumps([config, words], default=str, ensure_ascii=False)
-    classes = set(_CLASS.findall(text))
-    return sorted(name for name in set(_VALUE.findall(text)) if is_own(name, name in classes))
+    certain = set(_CLASS.findall(text))
+    for option, value in pairwise([*words, ""]):
+        if option.startswith(("--model", "--trainer")) and Path(value).suffix.lower() not in _FILES:
+            certain.add(value)
+    return sorted(name for name in set(_VALUE.findall(text)) if is_own(name, name in certain))
 
 
 def is_own(name: str, certain: bool = False) -> bool:

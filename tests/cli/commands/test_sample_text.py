@@ -133,8 +133,8 @@ def test_prompts_from_a_file_as_json_lines(lit_gen, run, tmp_path):
     written = []
     for name in ("prompts.txt", "prompts.jsonl"):
         code, out, err = lit_gen(
-            "sample", run, "--prompts", name, "--format", "jsonl", "--out", "out/texts.jsonl", "--overwrite", "--batch_size", "1",
-            "--temperature", "0", "--top_k", "3", "--top_p", "0.9", "--max_new_tokens", "4",
+            "sample", run, "--prompts", name, "--format", "jsonl", "--out", "out/texts.jsonl", "--overwrite",
+            "--batch_size", "1", "--temperature", "0", "--top_k", "3", "--top_p", "0.9", "--max_new_tokens", "4",
         )  # fmt: skip
         assert code == 0, err
         assert out == "out/texts.jsonl\n"
