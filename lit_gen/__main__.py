@@ -14,9 +14,7 @@ def main() -> None:
         # before torch is imported: a signal during start-up is not fatal
         signals.listen(signals.REQUEUE, signals.HANDED_ON)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a store that is gone is no news in stack frames
-    folder = str(Path.cwd())
-    if folder not in sys.path[:1]:
-        sys.path.insert(0, folder)  # a user's own file beside the config is found by its dotted name
+    _set_path(sys.argv[1:2])
     from lit_gen.cli.entry import run
 
     try:
@@ -35,6 +33,20 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _set_path(command: list[str]) -> None:
+    """Put the working folder first on the path, where a user's own file beside the config is found by its name.
+
+    Commands that open files of others have nothing typed to find there: for those it is taken away, though Python
+    itself put it there for ``python -m``.
+    """
+    folder = str(Path.cwd())
+    if command and command[0] in ("sample", "evaluate", "export"):
+        if sys.path[:1] in ([folder], [""]):
+            del sys.path[0]
+    elif folder not in sys.path[:1]:
+        sys.path.insert(0, folder)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,14 @@ def pytest_make_parametrize_id(val: object, argname: str) -> None:
         raise pytest.UsageError(f"{argname}: {val[:40]!r}... gives no stable id; give the case one by hand")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory):
+    """A key of the tests' own: one test opens what another trained."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))

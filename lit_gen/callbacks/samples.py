@@ -15,6 +15,8 @@ from lit_gen.core import images as pictures
 from lit_gen.core.errors import under
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least
+from lit_gen.core.ours import keep_others
+from lit_gen.core.terminal import for_terminal
 from lit_gen.loggers.publish import send_picture, send_texts
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
@@ -38,6 +40,7 @@ class Samples(Derived):
         prompt: what texts continue.
         max_new_tokens: most tokens of a text.
         enabled: false writes none at all.
+        overwrite: let ``predict`` replace pictures that lit_gen did not write.
     """
 
     after_evaluations = True
@@ -49,11 +52,13 @@ class Samples(Derived):
         prompt: str = "",
         max_new_tokens: int = 200,
         enabled: bool = True,
+        overwrite: bool = False,
     ) -> None:
         at_least(0, "samples.", every=every)
         at_least(1, "samples.", count=count, max_new_tokens=max_new_tokens)
         self.every, self.count, self.enabled = every, count, enabled
         self.prompt, self.max_new_tokens = prompt, max_new_tokens
+        self.overwrite = overwrite
         self.latest: Path | None = None
         self._suffix = ".png"
 
@@ -80,6 +85,11 @@ class Samples(Derived):
             send_texts(trainer, "samples", record.read_text(encoding="utf-8").removesuffix("\n").split(SEPARATOR))
         elif tuple(datasets.data_of(trainer).facts().get("shape") or ()) != POINTS:
             send_picture(trainer, "samples", pictures.load_png(record))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep pictures of others, before the first is written."""
+        folder = Path(trainer.default_root_dir) / "predictions"
+        keep_others(sorted(folder.glob("[0-9]" * 6 + ".png")), "predict", self.overwrite)
 
     def on_predict_batch_end(
         self,
@@ -131,5 +141,5 @@ class Samples(Derived):
         path = self.record_of(Path(trainer.default_root_dir), trainer.global_step)
         write_whole(path, SEPARATOR.join(texts) + "\n")
         send_texts(trainer, "samples", texts)
-        print(f"--- step {trainer.global_step}\n{texts[0]}\n---", flush=True)
+        print(for_terminal(f"--- step {trainer.global_step}\n{texts[0]}\n---"), flush=True)
         self.latest = path

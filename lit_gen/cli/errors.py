@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, RankError, UserError
+from lit_gen.core.terminal import LONGEST, printable
 from lit_gen.runs import slurm
 
 USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED = 2, 3, 4, 75, 130
@@ -39,6 +40,20 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, command: str, description: str) -> None:
         super().__init__(f"lit-gen {command}", description=description, allow_abbrev=False)
         self.command = command
+
+    def add_trust(self) -> None:
+        """The option of commands that open a run or a checkpoint; its value is a list."""
+        self.add_argument(
+            "--trust",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="a module of its author's that the file may name, such as my_net; may be given again",
+        )
+
+    def add_overwrite(self) -> None:
+        """The option of commands that write where they are told."""
+        self.add_argument("--overwrite", action="store_true", help="replace files that lit_gen did not write")
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
@@ -88,6 +103,7 @@ def explain(error: BaseException) -> tuple[int, str] | None:
 
 def leave(code: int, message: str) -> int:
     """Print one error message, once for all ranks that met it, and return the exit code that they all have."""
+    message = printable(message, LONGEST)
     parting = sys.modules.get("lit_gen.cli.launch.parting")  # there are others where lightning was imported
     if parting is not None:
         return int(parting.depart(code, message))

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -69,16 +70,39 @@ def offline() -> bool:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz``; no code of the file is ever run.
+    """The arrays of an ``.npz``; no code of the file is ever run, and no memory taken for more than it holds.
 
     Raises:
         UserError: if it is truncated or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is truncated or is no .npz of arrays ({error})") from None
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size > max(_SMALL, _DENSEST * path.stat().st_size):
+                raise UserError(f"{path} unpacks to {size:,} bytes, more than {_DENSEST} times its own size")
+            return {part.filename.removesuffix(".npy"): _array(archive, part) for part in archive.infolist()}
+    except UserError:
+        raise
+    except Exception as error:  # whatever the parts of a file that only looks like one make the readers raise
+        raise UserError(f"{path} is truncated or is no .npz of arrays ({str(error)[:200]})") from None
+
+
+_SMALL = 256 << 20  # bytes that any file may unpack to
+_DENSEST = 100  # times its own size that a larger one may: pixels are seldom packed tighter, bombs a thousand times
+
+
+def _array(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> np.ndarray:
+    """One array, after its header was compared with what is there: numpy takes the memory that a header says."""
+    with archive.open(part) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{part.filename} holds objects, which are code")
+        if math.prod(shape) * dtype.itemsize != part.file_size - file.tell():
+            raise ValueError(f"{part.filename} says {dtype} {shape}, which is not what it holds")
+    with archive.open(part) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def hash_of_file(path: Path) -> str:
@@ -87,10 +111,10 @@ def hash_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hash_of_tensors(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors, in hexadecimal."""
+def hash_of_tensors(tensors: dict[str, Tensor], in_order: bool = False) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, in hexadecimal; ``in_order``: of their names."""
     digest = hashlib.sha256()
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()) if in_order else tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -6,6 +6,8 @@ import functools
 import sys
 from collections.abc import Iterable, Iterator
 
+from lit_gen.core.terminal import LONGEST, printable
+
 
 class UserError(ValueError):
     """A user's mistake: one sentence with the option or file, what was found and expected. Exit code 2."""
@@ -53,4 +55,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
 @functools.lru_cache
 def note(message: str) -> None:
     """Say something that the person should know on standard error, once."""
-    print(f"note: {message}", file=sys.stderr, flush=True)
+    print(f"note: {printable(message, LONGEST)}", file=sys.stderr, flush=True)

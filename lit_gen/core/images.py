@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from lit_gen.core.files import whole
+from lit_gen.core.ours import SOFTWARE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,13 +43,15 @@ def save_png(image: Tensor, path: Path, flush: bool = True) -> None:
     """
     array = np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy())
     picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    said = PngImagePlugin.PngInfo()
+    said.add_text("Software", SOFTWARE)
     with whole(path, flush=flush) as partial:
-        picture.save(partial, format="PNG")
+        picture.save(partial, format="PNG", pnginfo=said)
 
 
 def load_png(path: Path) -> Tensor:
     """The picture that `save_png` wrote, uint8 (C, H, W)."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
         array = torch.from_numpy(np.array(image))
     return array[None] if array.ndim == 2 else array.permute(2, 0, 1)
 
@@ -82,7 +85,7 @@ def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) ->
     axes.set_aspect("equal")
     axes.legend(loc="upper right")
     with whole(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+        FigureCanvasAgg(figure).print_png(str(partial), metadata={"Software": SOFTWARE})
 
 
 def to_float(images: Tensor) -> Tensor:

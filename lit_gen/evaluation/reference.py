@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lit_gen.core import randomness
-from lit_gen.core.cache import cache_folder, read_npz
+from lit_gen.core.cache import cache_folder, hash_of_tensors, read_npz
 from lit_gen.core.errors import UserError, note, under
 from lit_gen.core.files import write_whole
 from lit_gen.core.randomness import BLOCK
@@ -22,7 +22,7 @@ from lit_gen.evaluation.features import Extracted, extract
 from lit_gen.metrics.frechet import Gaussian
 from lit_gen.protocols.images import FeatureExtractor
 
-VERSION = 1  # of what is kept: another number makes all of it be computed anew
+VERSION = 2  # of what is kept: another number makes all of it be computed anew
 
 
 @dataclass
@@ -125,11 +125,13 @@ def _read(path: Path, count: int) -> Extracted | None:
     if not path.is_file():
         return None
     try:
-        tensors = load(path.read_bytes())
+        content = path.read_bytes()
+        tensors = load(content)
         extracted = Extracted(tensors["features"], tensors.get("logits"))
-        if len(extracted) == count:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        if len(extracted) == count and header["__metadata__"]["sha256"] == hash_of_tensors(tensors, in_order=True):
             return extracted
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError):
         pass
     note(f"{path} is cut short or damaged; the features of the real images are computed anew")
     return None
@@ -140,7 +142,7 @@ def _write(path: Path, extracted: Extracted) -> None:
     if extracted.logits is not None:
         tensors["logits"] = extracted.logits.contiguous()
     try:
-        write_whole(path, save(tensors))
+        write_whole(path, save(tensors, {"sha256": hash_of_tensors(tensors, in_order=True)}))  # of all rows
     except OSError as error:
         note(
             f"features of real images cannot be kept in {path.parent} ({error.strerror}), so that they are computed at "

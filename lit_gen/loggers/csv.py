@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
 from lit_gen.runs import lease
 from lit_gen.runs.directory import METRICS
@@ -100,10 +101,19 @@ class MetricsCSV(RunLogger):
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self._path.is_file():
             return [], []
-        text = self._path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        reader = csv.DictReader(whole.splitlines(), restval="")
-        return list(reader.fieldnames or []), list(reader)
+        try:
+            text = self._path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            reader = csv.DictReader(whole.splitlines(), restval="")
+            header, rows = list(reader.fieldnames or []), list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{self._path} is no table of numbers that a run wrote ({error})") from None
+        if (header and "step" not in header) or len(set(header)) < len(header) or any(None in row for row in rows):
+            found = ", ".join(header)[:80]
+            raise UserError(
+                f"{self._path} has the columns {found}; step and others, each once in all rows, are expected"
+            )
+        return header, rows
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         assert self._header is not None

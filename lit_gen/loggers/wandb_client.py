@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lit_gen.core.terminal import LONGEST, printable
 from lit_gen.loggers import wandb_files
 from lit_gen.loggers.wandb_failures import Messages, first_line, reason_of, unreachable
 from lit_gen.runs.redaction import without_login
@@ -145,7 +146,7 @@ class Client:
         if not self._said:
             kept = self.folder / wandb_files.FOLDER if self._in_files else self.folder
             sentence = f"W&B: {problem}; all is kept in {kept}, upload it with: {self.upload}"
-            print(without_login(sentence), file=sys.stderr, flush=True)
+            print(printable(without_login(sentence), LONGEST), file=sys.stderr, flush=True)
         self._said = True
 
     # ---- starting
@@ -180,7 +181,7 @@ class Client:
         self.state.write(self.folder)
         for path in wandb_files.offline_files(self.folder, self.state.id):
             wandb_files.mark_synced(path)  # the server gets their rows now
-        print(f"wandb     {without_login(self.run.url)}", flush=True)
+        print(f"wandb     {printable(without_login(self.run.url), LONGEST)}", flush=True)
         return None
 
     def _go_offline(self, reason: str | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import sweep, whole
+from lit_gen.runs import trust
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -42,6 +43,7 @@ class CheckpointFiles(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
         self._join()
+        trust.seal_checkpoint(checkpoint)
         if not self.asynchronous:
             _write(checkpoint, Path(path))
             return

@@ -1,6 +1,5 @@
 """Checkpoints: found by a run, read without running their code, compared with a model."""
 
-import pickle
 import pkgutil
 import re
 import struct
@@ -17,6 +16,7 @@ from lit_gen.core import files
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import RENAMED
 from lit_gen.runs import directory, slurm
+from lit_gen.runs.rebuilding import check_finite, compare
 
 
 def resolve(path: Path) -> Path:
@@ -25,6 +25,8 @@ def resolve(path: Path) -> Path:
     Raises:
         UserError: if there is neither.
     """
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        raise UserError(f"{path} is a config; a checkpoint or a run directory is expected")
     if path.is_file():
         return path
     if not path.exists():
@@ -87,15 +89,24 @@ def read(path: Path) -> dict[str, Any]:
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} is damaged ({reason}); an older checkpoint of the run may lie beside it")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise UserError(f"{path} is no checkpoint ({str(error).splitlines()[0][:120]})") from None
-    if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # whatever the parts of a file that only looks like a checkpoint make it raise
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is no checkpoint ({told[:120]})") from None
+    weights, step = (content.get(n) for n in ("state_dict", "global_step")) if isinstance(content, dict) else (0, 0)
+    if not isinstance(weights, dict) or not isinstance(step, int):
         raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
+    if strange := next((name for name, value in weights.items() if not _is_weight(name, value)), None):
+        raise UserError(f"{path} is no lit_gen checkpoint: its weight {strange!r} is no tensor with values")
     refuse_old_paths(content.get("hyper_parameters"), path)
     return content
+
+
+def _is_weight(name: object, value: object) -> bool:
+    extra = str(name).endswith("_extra_state")  # torch's name for what a module keeps beside tensors
+    return isinstance(name, str) and (extra or (isinstance(value, torch.Tensor) and not value.is_meta))
 
 
 def counts(path: Path) -> bool:
@@ -157,16 +168,18 @@ def _dotted_paths(content: Any) -> Iterator[str]:
         yield content
 
 
-def check_fits(path: Path | None, model: LightningModule, resumed: Path | None = None) -> int:
+def check_fits(path: Path | None, model: LightningModule, resumed: Path | None = None, trains: bool = False) -> int:
     """Compare a checkpoint's weights with the model's, and return its step.
 
     Args:
         path: the checkpoint; None for a run from the beginning, at step 0.
         model: the configured one.
         resumed: the run that it continues, if it does.
+        trains: whether training goes on from it, for which weights are not enough.
 
     Raises:
-        UserError: if they are of another model; names the first difference. If an earlier version wrote the run.
+        UserError: if they are of another model; names the first difference. If an earlier version wrote the run. If
+            weights are NaN, or what training needs is missing.
     """
     if path is None:
         return 0
@@ -176,12 +189,9 @@ def check_fits(path: Path | None, model: LightningModule, resumed: Path | None =
             f"{path} was written by an earlier lit_gen, whose runs cannot be resumed; --ckpt_path in place of --resume "
             f"continues it in a new run"
         )
-    found, expected = content["state_dict"], model.state_dict()
-    for name in (*expected, *found):
-        here = tuple(found[name].shape) if name in found else "nothing"
-        there = tuple(expected[name].shape) if name in expected else "nothing"
-        if here != there:
-            raise UserError(
-                f"{path} is of another model: it holds {here} for {name}, where the configured model has {there}"
-            )
+    compare(path, content["state_dict"], model, "the configured model")
+    check_finite(path, {name: content["state_dict"][name] for name, _ in model.named_parameters()})
+    for name, kind in (("loops", dict), ("optimizer_states", list)) if trains else ():
+        if not isinstance(content.get(name), kind) or not content[name]:
+            raise UserError(f"{path} holds no {name.replace('_', ' ')}, so that training cannot go on from it")
     return int(content["global_step"])

@@ -17,6 +17,7 @@ from lightning import Trainer
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
+from lit_gen.core.options import expect
 from lit_gen.runs import lease, record, slurm
 
 SEPARATOR = "\n" + "-" * 80 + "\n"  # between texts
@@ -30,9 +31,26 @@ _STEP = re.compile(r"step=(\d+)\.ckpt")
 
 
 def given_id() -> str | None:
-    """The run id where something decides it: a W&B sweep's trial, or the SLURM job, whose id a requeue keeps."""
+    """The run id where something decides it: a W&B sweep's trial, or the SLURM job, whose id a requeue keeps.
+
+    Raises:
+        UserError: if it is no name for a folder, see `component`.
+    """
     trial = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
-    return trial or slurm.job_name()
+    job = slurm.job_name()
+    return component("WANDB_RUN_ID", trial) if trial else component("the SLURM job", job) if job else None
+
+
+def component(option: str, name: str) -> str:
+    """A name as it is, if it is one printable component of a path, so that what bears it stays in its folder.
+
+    Raises:
+        UserError: if it is none.
+    """
+    one = name not in ("", ".", "..") and name.isprintable() and not {"/", "\\"} & set(name)
+    expected = "one printable name of a folder, without / and \\"
+    expect(one and len(os.fsencode(name)) <= 200, option, name, expected)
+    return name
 
 
 def create(root: Path, name: str, identifier: str | None = None, take_over: bool = False) -> Path:
@@ -41,9 +59,10 @@ def create(root: Path, name: str, identifier: str | None = None, take_over: bool
     A time that is taken gets a counter, so that no two runs share a directory.
 
     Raises:
-        UserError: if the folder cannot be written, holds a run, or is another process's.
+        UserError: if the folder cannot be written, holds a run, or is another process's, or a name is none of a folder.
     """
-    given = identifier or given_id()
+    component("run_name", name)
+    given = component("run_id", identifier) if identifier else given_id()
     chosen = given or time.strftime("%Y%m%d-%H%M%S")
     try:
         for attempt in range(1000):

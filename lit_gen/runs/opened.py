@@ -1,10 +1,7 @@
 """From a run directory or a checkpoint back to a model, in a notebook or on the command line."""
 
-import importlib
 import json
-import re
-from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +12,39 @@ from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
+from lit_gen.core.ours import SOFTWARE, keep_others
 from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.protocols.training import Exportable
+from lit_gen.runs import trust as trusted
 from lit_gen.runs.checkpoints import read, resolve
+from lit_gen.runs.rebuilding import rebuild
 
 
-def load(path: str | Path) -> "Run":
+def load(path: str | Path, trust: Collection[str] = ()) -> "Run":
     """Open a run directory or a checkpoint; the model is rebuilt from the checkpoint alone.
 
+    A checkpoint of your own may name any class. One of somebody else's may name what is part of lit_gen or a layer or
+    optimizer of torch; nothing else is imported for it (docs/security.md).
+
+    Args:
+        path: the run directory or checkpoint.
+        trust: top-level modules of its author's that it may name too, such as ``["my_net"]``.
+
     Raises:
-        UserError: if there is no usable checkpoint at ``path``.
+        UserError: if there is no usable checkpoint at ``path``, or it names what it may not.
     """
     checkpoint = resolve(Path(path))
-    hyper_parameters = read(checkpoint).get("hyper_parameters", {})
-    class_path = hyper_parameters.get("_class_path")
-    if not isinstance(class_path, str):
+    content = read(checkpoint)
+    hyper_parameters = content.get("hyper_parameters")
+    if not isinstance(hyper_parameters, dict) or not isinstance(hyper_parameters.get("_class_path"), str):
         raise UserError(f"{checkpoint} does not say which model it is of, so that it cannot be rebuilt")
-    module_name, _, class_name = class_path.rpartition(".")
-    try:
-        model_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError):
-        raise UserError(
-            f"{checkpoint} is of the model {class_path}, which cannot be imported here; run in the folder that holds it"
-        ) from None
-    try:
-        model: LightningModule = model_class.load_from_checkpoint(checkpoint, map_location="cpu")
-    except (ArgumentError, ImportError) as error:
-        missing = re.search(r"No module named '([\w.]+)'", str(error))
-        if missing is None:
-            raise
-        raise UserError(
-            f"{checkpoint} needs the module {missing[1]!r}, which is not found here; run in the folder that holds it"
-        ) from error
+    own = trusted.folders(content.get(trusted.SEAL), hyper_parameters)
+    here = trusted.admit(hyper_parameters, checkpoint, own, trust)
+    model = rebuild(checkpoint, content, here)
     if hasattr(model, "described"):
-        model.described = hyper_parameters  # should it be trained and saved again
+        described: Any = hyper_parameters
+        model.described = described  # should it be trained and saved again
     return Run(checkpoint, model.eval())
 
 
@@ -103,7 +98,7 @@ class Run:
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not write texts")
         return self.model.write(prompts, **options)
 
-    def export(self, path: str | Path, weights: Weights = "ema") -> None:
+    def export(self, path: str | Path, weights: Weights = "ema", overwrite: bool = False) -> None:
         """Write the network that the model exports as safetensors, to load without lightning.
 
         That is a GAN's generator, a VAE's decoder, a language model's network, with the averaged weights where the run
@@ -111,8 +106,13 @@ class Run:
         JSON under the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of
         ``build``, as a decoder of ours, the arguments of that call as ``build``.
 
+        Args:
+            path: the file.
+            weights: averaged or raw ones.
+            overwrite: replace a file that no export wrote.
+
         Raises:
-            UserError: for a model that exports nothing, see `lit_gen.protocols.training.Exportable`.
+            UserError: for such a file, or a model that exports nothing, see `lit_gen.protocols.training.Exportable`.
         """
         if not isinstance(self.model, Exportable):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
@@ -123,5 +123,6 @@ class Run:
         if built := getattr(network, "built", None):
             described["build"] = built
         tensors = {key: t.detach().contiguous().cpu() for key, t in network.state_dict().items()}
-        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name}
+        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name, "software": SOFTWARE}
+        keep_others([Path(path)], "export", overwrite)
         write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable for its owner alone

@@ -8,21 +8,29 @@ import shlex
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 
-from lit_gen.runs import slurm
+from lit_gen.core.errors import UserError
+from lit_gen.core.yaml_text import load_all
+from lit_gen.runs import slurm, trust
 from lit_gen.runs.redaction import redacted, redacted_words
 
 _SLURM = ("SLURM_RESTART_COUNT", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
 RECORD = "run.yaml"
 
 
-def describe_environment(run: Path, arguments: list[str]) -> None:
+def describe_environment(run: Path, arguments: list[str], config: str) -> None:
     """Append one document to ``run.yaml`` per start, and write what the commit does not say beside it.
 
     Neither holds a secret that `lit_gen.runs.redaction` knows: run directories are passed on.
+
+    Args:
+        run: the run directory.
+        arguments: the command line.
+        config: the ``config.yaml`` of this start, which is sealed here, see `lit_gen.runs.trust`.
     """
     starts = 1 + sum(1 for _ in run.glob("uncommitted*.diff"))
     diff = _uncommitted(run.parent.parent)
@@ -44,6 +52,7 @@ def describe_environment(run: Path, arguments: list[str]) -> None:
             "torch": str(torch.__version__),  # with its build
             **{name: _version(name) for name in ("lit-gen", "torchvision", "lightning", "numpy")},
         },
+        trust.SEAL: trust.seal(yaml.safe_load(config), run=True, text=config),
     }
     with (run / RECORD).open("a", encoding="utf-8") as file:
         yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
@@ -55,8 +64,30 @@ def began_before_requeue(run: Path) -> bool:
     """Whether this job, and this trial of a sweep, wrote to the run before SLURM put it back into the queue."""
     if not slurm.restarted() or not (run / RECORD).is_file():
         return False
-    *_, last = yaml.safe_load_all((run / RECORD).read_text(encoding="utf-8"))
+    *_, last = _starts(run)
     return bool(last.get("job") == _job())
+
+
+def own_folders(run: Path, text: str) -> dict[str, str | None] | None:
+    """What the seal of one of a run's starts vouches for, see `lit_gen.runs.trust.folders`.
+
+    A killed start may have left its seal and the configuration of the one before it.
+
+    Args:
+        run: the run directory.
+        text: its ``config.yaml``.
+    """
+    kept = (trust.folders(start.get(trust.SEAL), None, run=True, text=text) for start in _starts(run))
+    return next((own for own in kept if own is not None), None)
+
+
+def _starts(run: Path) -> list[dict[str, Any]]:
+    """What ``run.yaml`` says of each start; nothing where it is damaged."""
+    try:
+        found = load_all((run / RECORD).read_text(encoding="utf-8"))
+    except (OSError, UserError, UnicodeDecodeError, yaml.YAMLError):
+        found = []
+    return [start for start in found if isinstance(start, dict)] or [{}]
 
 
 def _uncommitted(runs: Path) -> str:

@@ -1,5 +1,6 @@
 """Byte-level BPE over the library `tokenizers`: trained here, or read from the files that others publish."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +29,10 @@ GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """The vocabulary and the merges, as Hugging Face and as OpenAI name them."""
 
 
+MOST_IDS = 1 << 24
+"""More than any vocabulary has."""
+
+
 class BpeTokenizer:
     """A tokenizer of the library `tokenizers`.
 
@@ -46,17 +51,23 @@ class BpeTokenizer:
     def __init__(self, serialized: str, name: str, end_of_text: bool = False) -> None:
         self.name, self._wants_end = name, end_of_text
         self._library = _parsed(serialized, name)
-        self._library.no_padding()
-        self._library.no_truncation()
-        self._library.encode_special_tokens = True  # their text is ordinary text
-        if hasattr(self._library.model, "dropout"):
-            self._library.model.dropout = None
-        if end_of_text and not any(self._library.token_to_id(end) is not None for end in ENDS):
-            self._library.add_special_tokens([END_OF_TEXT])
-        vocabulary = self._library.get_vocab(with_added_tokens=True)
+        with _told(name):
+            self._library.no_padding()
+            self._library.no_truncation()
+            self._library.encode_special_tokens = True  # their text is ordinary text
+            if hasattr(self._library.model, "dropout"):
+                self._library.model.dropout = None
+            if end_of_text and not any(self._library.token_to_id(end) is not None for end in ENDS):
+                self._library.add_special_tokens([END_OF_TEXT])
+            vocabulary = self._library.get_vocab(with_added_tokens=True)
+            self._description = json.loads(self._library.to_str())
         self.end_of_text = next((vocabulary[end] for end in ENDS if end in vocabulary), None)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
-        self._description = json.loads(self._library.to_str())
+        if self.vocab_size > MOST_IDS or self.vocab_size > 10 * len(vocabulary) + 1000:
+            raise UserError(
+                f"data.tokenizer: {name} has {len(vocabulary):,} tokens, but ids up to {self.vocab_size - 1:,}, and a "
+                f"network has weights for each id"
+            )
         self.cut = _cut(self._description)
         canonical = json.dumps([self._description, self.end_of_text], sort_keys=True)
         self.sha256 = hashlib.sha256(canonical.encode()).hexdigest()
@@ -76,7 +87,8 @@ class BpeTokenizer:
     def _ids(self, text: str, begin: int) -> list[int]:
         try:
             # the batch call is the one that frees the interpreter for other threads
-            ids: list[int] = self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            with _told(self.name, UnicodeEncodeError, TypeError):
+                ids: list[int] = self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
         except (UnicodeEncodeError, TypeError):
             position = begin + next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
             raise UserError(
@@ -86,7 +98,8 @@ class BpeTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``; special tokens are dropped, bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._library.decode(list(ids), skip_special_tokens=True)
+        with _told(self.name):
+            text: str = self._library.decode(list(ids), skip_special_tokens=True)
         return text
 
     def to_json(self) -> str:
@@ -197,11 +210,21 @@ def _cut(description: dict[str, Any]) -> Cut:
 
 def _parsed(serialized: str, name: str) -> "tokenizers.Tokenizer":
     library = _import()
-    try:
+    with _told(name):
         tokenizer: tokenizers.Tokenizer = library.Tokenizer.from_str(serialized)
-        return tokenizer
-    except Exception as error:  # the library raises Exception itself
-        raise UserError(f"data.tokenizer: {name} is no tokenizer.json ({error})") from None
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _told(name: str, *others: type[Exception]) -> Iterator[None]:
+    """Turn what the library raises into a sentence: Exception itself, or a panic, which is none; ``others`` pass."""
+    try:
+        yield
+    except BaseException as error:
+        ours = isinstance(error, Exception) or type(error).__name__ == "PanicException"
+        if isinstance(error, (UserError, *others)) or not ours:
+            raise
+        raise UserError(f"data.tokenizer: {name} is no tokenizer.json ({str(error)[:200]})") from None
 
 
 def _import() -> Any:

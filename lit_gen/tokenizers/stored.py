@@ -18,14 +18,16 @@ def from_json(text: str) -> "TextTokenizer":
     """
     try:
         stored = json.loads(text)
+        if not isinstance(stored.get("end_of_text"), bool) or not isinstance(stored.get("characters", ""), str):
+            raise TypeError("end_of_text: true or false, and characters: a text, are expected")
         if stored["kind"] == "char":
             return CharTokenizer(stored["characters"], stored["end_of_text"])
         if stored["kind"] == "byte":
             return ByteTokenizer(stored["end_of_text"])
         if stored["kind"] == "bpe":
             return BpeTokenizer(json.dumps(stored["tokenizer"]), stored["name"], stored["end_of_text"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"the stored tokenizer is damaged ({type(error).__name__}: {error})") from None
+        raise UserError(f"the stored tokenizer is damaged ({type(error).__name__}: {str(error)[:200]})") from None
     raise UserError(f"the stored tokenizer is of the kind {stored['kind']!r}; char, byte or bpe is expected")

@@ -17,6 +17,7 @@ from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.core.options import within
 from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
+from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training import ema as averages
 from lit_gen.training.batch_norm import synchronize
@@ -262,6 +263,7 @@ class TrainingModule(LightningModule):
         """Store what rebuilds a module built in Python, and each rank's part of the next log entry."""
         if "_instantiator" not in checkpoint.get("hyper_parameters", {}):
             checkpoint["hyper_parameters"] = self.described or module_hparams(self)
+        trust.seal_checkpoint(checkpoint)
         checkpoint["since_log"] = self.monitor.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

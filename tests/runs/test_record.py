@@ -85,7 +85,7 @@ def test_a_record_holds_no_secrets(tmp_path, monkeypatch):
 
     monkeypatch.setattr(record, "redacted", redacted)
     words = ["fit", "--model.api_key", "s3cret", "--x.TOKEN=s3cret", "--url=http://me:s3cret@host", "--last=1"]
-    record.describe_environment(run, words)
+    record.describe_environment(run, words, "{}")
     for name in ("run.yaml", "uncommitted.diff"):
         assert "s3cret" not in (run / name).read_text(encoding="utf-8")
     kept = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))

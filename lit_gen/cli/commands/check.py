@@ -76,7 +76,7 @@ def _find(name: str) -> Any:
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
         raise UserError(f"check: {name!r} was found, a dotted path such as my_file.MyPenalty is expected")
-    import_own(None, [name])
+    import_own({"class_path": name}, [])
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -17,6 +17,7 @@ from lit_gen.core import images as pictures
 from lit_gen.core.cache import read_npz
 from lit_gen.core.errors import UserError, nearest, under
 from lit_gen.core.options import at_least
+from lit_gen.core.terminal import printable
 from lit_gen.data.images.cifar import CIFAR10
 from lit_gen.data.images.folder import read_images
 from lit_gen.data.images.loaders import ImageSet
@@ -60,7 +61,7 @@ def run(arguments: list[str]) -> int:
         name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
         scorer = Scorer(extractor, _reference(options, extractor, where), options.metrics)
-    source = _source(Path(options.source), extractor)
+    source = _source(Path(options.source), extractor, options.trust)
     options.drawing = drawing.of_model(source.model if isinstance(source, Run) else None, own, parser)
     result, shown = _score(options, scorer, source, where)
     print(table(result), end="")
@@ -75,7 +76,7 @@ def run(arguments: list[str]) -> int:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
         content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
         record = save_record(out, content)
-        print(f"{'record':32} {record}")
+        print(f"{'record':32} {printable(record)}")
         if shown is not None:
             pictures.save_png(pictures.grid(shown[: result.protocol["count"]]), record.with_suffix(".png"))
     return 0
@@ -102,6 +103,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument("--out", help="the record, a .json file (default: of a run, in its eval folder)")
+    parser.add_trust()
     return parser
 
 
@@ -113,12 +115,12 @@ def _is_run(path: Path) -> bool:
     return checkpoint or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
 
 
-def _source(path: Path, extractor: FeatureExtractor) -> Tensor | Run:
+def _source(path: Path, extractor: FeatureExtractor, trust: list[str]) -> Tensor | Run:
     """Images uint8 (n, C, H, W), or a run to draw from."""
     if path.suffix == ".npz" and path.is_file():
         return images_of(read_npz(path), path).images
     if _is_run(path):
-        return load(path)
+        return load(path, trust)
     if not path.is_dir():
         raise UserError(f"{path} does not exist; a folder or .npz of images, a run or a checkpoint is expected")
     return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")

@@ -1,6 +1,7 @@
 """``export``: the network of a model that is of use without it, as safetensors."""
 
 from lit_gen.cli.errors import ArgumentParser
+from lit_gen.core.terminal import printable
 from lit_gen.runs.opened import load
 
 
@@ -10,7 +11,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("path", metavar="RUN_OR_CHECKPOINT")
     parser.add_argument("file", metavar="FILE.safetensors")
     parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
+    parser.add_trust()
+    parser.add_overwrite()
     options = parser.parse_args(arguments[1:])
-    load(options.path).export(options.file, options.weights)
-    print(options.file)
+    load(options.path, options.trust).export(options.file, options.weights, options.overwrite)
+    print(printable(options.file))
     return 0

@@ -33,6 +33,8 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument("--weights", choices=["ema", "raw"], help="which weights (default ema)")
+    parser.add_trust()
+    parser.add_overwrite()
     images = parser.add_argument_group("images: numbered PNGs, and a grid beside their folder")
     images.add_argument("--start", type=int, help="index of the first image (default 0)")
     images.add_argument(
@@ -61,7 +63,7 @@ def _sample(arguments: list[str]) -> int:
     options, own = drawing.parse(parser, arguments)
     sample_images.check(options)
     sample_text.check(options)
-    opened = load(options.path)
+    opened = load(options.path, options.trust)
     kind = type(opened.model).__name__
     writes, draws = isinstance(opened.model, TextGenerator), isinstance(opened.model, ImageGenerator)
     if not (writes or draws):

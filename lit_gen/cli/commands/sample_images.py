@@ -10,8 +10,10 @@ from torch import Tensor
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least
+from lit_gen.core.ours import keep_others
 from lit_gen.core.randomness import BLOCK
 from lit_gen.core.sampling import check_labels
+from lit_gen.core.terminal import printable
 from lit_gen.runs.opened import Run
 
 MOST_SHOWN = 1024  # images in a grid
@@ -37,7 +39,7 @@ def draw(opened: Run, options: argparse.Namespace) -> None:
             setattr(options, name, default)
     if options.labels is not None:  # before anything is written
         check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
-    print(f"from {opened.checkpoint}")
+    print(f"from {printable(opened.checkpoint)}")
     _write(opened, options, Path(options.out))
 
 
@@ -65,6 +67,9 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     older = {p.name for p in out.glob("[0-9]" * 6 + ".png")} - {f"{options.start + i:06d}.png" for i in range(count)}
     if older:
         raise UserError(f"--out {out}: it holds images of an earlier call ({min(older)}); empty it or choose another")
+    grid = out.resolve().with_name(f"{out.resolve().name}-grid.png")  # beside: metrics read every PNG of the folder
+    targets = list(out.glob("[0-9]" * 6 + ".png"))
+    keep_others([*targets, grid, out / "scatter.png"], "--out", options.overwrite)
     shown: list[Tensor] = []
     written = 0
     for images in _drawn(opened, options):
@@ -81,12 +86,11 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     by_class = len(options.labels) if options.labels is not None and len(options.labels) > 1 else None
     columns = options.interpolate or by_class
     if whole.dtype == torch.uint8:
-        grid = out.resolve().with_name(f"{out.resolve().name}-grid.png")  # beside: metrics read every PNG of the folder
         pictures.save_png(pictures.grid(whole[:MOST_SHOWN], columns), grid)
-        print(out.parent / grid.name)
+        print(printable(out.parent / grid.name))
     else:
         pictures.save_scatter(whole, out / "scatter.png")
-        print(out / "scatter.png")
+        print(printable(out / "scatter.png"))
 
 
 def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import whole
+from lit_gen.core.ours import keep_others
+from lit_gen.core.terminal import for_terminal, printable
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.opened import Run
 
@@ -62,7 +64,7 @@ def _prompt(line: str, number: int, path: Path) -> str:
 
 def write(opened: Run, options: argparse.Namespace) -> None:
     """Write all texts, a batch of prompts after the other."""
-    print(f"from {opened.checkpoint}", file=sys.stderr)
+    print(f"from {printable(opened.checkpoint)}", file=sys.stderr)
     prompts: list[str] = options.prompts or options.prompt or [""]
     if options.out is None:
         _print_all(opened, options, prompts)
@@ -70,12 +72,13 @@ def write(opened: Run, options: argparse.Namespace) -> None:
     out = Path(options.out)
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder, a file is expected for texts")
+    keep_others([out], "--out", options.overwrite)
     special = out.exists() and not out.is_file()  # /dev/stdout is not to be replaced
     with contextlib.nullcontext(out) if special else whole(out) as path, path.open("w", encoding="utf-8") as file:
         for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts)):
             file.write(_formatted(options, prompt, index, text, first=i == 0))
     if not special:
-        print(out)
+        print(printable(out))
 
 
 def _print_all(opened: Run, options: argparse.Namespace, prompts: list[str]) -> None:
@@ -83,7 +86,7 @@ def _print_all(opened: Run, options: argparse.Namespace, prompts: list[str]) -> 
     live = options.format != "jsonl"
     for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts, live)):
         if i or not live:
-            print(_formatted(options, prompt, index, text, first=i == 0), end="", flush=True)
+            print(for_terminal(_formatted(options, prompt, index, text, first=i == 0)), end="", flush=True)
         else:
             print(flush=True)
 
@@ -116,7 +119,7 @@ def _texts(
     def show(row: int, piece: str) -> None:
         nonlocal begun
         if row == 0:
-            print(piece if begun else prompts[0] + piece, end="", flush=True)
+            print(for_terminal(piece if begun else prompts[0] + piece), end="", flush=True)
             begun = True
 
     for start in range(0, len(prompts), size):
@@ -124,7 +127,7 @@ def _texts(
         on_text = show if live and start == 0 else None
         texts = model.write(some, n=count, on_text=on_text, **given)
         if live and not begun:  # not a single token
-            print(prompts[0], end="")
+            print(for_terminal(prompts[0]), end="")
             begun = True
         for prompt, written in zip(some, texts, strict=True):
             yield from ((prompt, i, text) for i, text in enumerate(written))

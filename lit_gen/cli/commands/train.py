@@ -6,13 +6,14 @@ from pathlib import Path
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
+from lit_gen.cli.config.own_code import own_names
 from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect, whole_number
-from lit_gen.runs import directory, lease
+from lit_gen.runs import directory, lease, trust
 from lit_gen.runs import slurm as cluster
 
 
@@ -54,24 +55,30 @@ class Assembled:
 
 
 def assemble(command: str, arguments: list[str]) -> Assembled:
-    """Take ``--resume``, ``--config``, ``--repeats`` and the options of named lists out of the arguments.
+    """Take ``--resume``, ``--config``, ``--repeats``, ``--trust`` and the options of named lists out of the arguments.
 
     Raises:
         UserError: for an option of another command, a missing file or broken YAML.
     """
+    if command == "predict":
+        arguments = ["--samples.overwrite=true" if word == "--overwrite" else word for word in arguments]
     resume, rest = take(arguments, "--resume")
     files, rest = take(rest, "--config")
     repeats, rest = take(rest, "--repeats")
+    given, rest = take(rest, "--trust")
+    trusted = [name for value in given for name in value.split(",")]
     named, rest = take_named(rest)
     saved = None
     config = DEFAULTS
+    if (resume or command != "fit") and not files and not own_names(None, rest):
+        trust.leave_working_folder()  # nothing that was typed is there
     if resume:
         if command != "fit":
             raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
         saved = directory.find(Path(resume[-1]))
-        config = run_dir.read_config(saved / directory.CONFIG)
+        config = run_dir.read_config(saved / directory.CONFIG, trusted)
     elif command != "fit" and not files:
-        config = merge(config, run_dir.config_beside(rest))
+        config = merge(config, run_dir.config_beside(rest, trusted))
     for file in files:
         config = merge(config, configs.read(configs.resolve(file)))
     for options in named:
@@ -84,5 +91,5 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         left = slurm.left_by_requeue(config, rest, stem)
         if left is not None and directory.checkpoints(left):
             # a config file may have been edited since: the run goes on with what it began with
-            return Assembled(run_dir.read_config(left / directory.CONFIG), [], stem, left, requeued=True)
+            return Assembled(run_dir.read_config(left / directory.CONFIG, trusted), [], stem, left, requeued=True)
     return Assembled(config, rest, stem, saved)

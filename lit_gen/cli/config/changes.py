@@ -19,7 +19,7 @@ FREE = (
     "data.init_args.on_device",
     "data.init_args.device_batch_size",
 )
-RUN = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over")
+RUN = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over", "trust")
 IGNORED = ("config", "ckpt_path", "weights_only", *RUN)
 
 

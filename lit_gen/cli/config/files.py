@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.errors import UserError, nearest, under
+from lit_gen.core.yaml_text import load_all
 
 Config = dict[str, Any]
 NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regularizers")
@@ -64,7 +65,8 @@ def read(path: Path) -> Config:
         UserError: if it is no YAML mapping; says the line.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with under(f"{path}: "):
+            content = next(iter(load_all(path.read_text(encoding="utf-8"))), None)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8 text, a YAML file is expected") from None
     except yaml.YAMLError as error:

@@ -12,6 +12,7 @@ from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.core import data as datasets
+from lit_gen.core.terminal import printable
 from lit_gen.data.module import DataModule
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.loggers.tensorboard import Continue
@@ -90,7 +91,7 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
         idle: whether nothing was left to train.
     """
     samples, progress = callback(trainer, Samples), callback(trainer, ProgressLine)
-    print(f"run       {run}")
+    print(f"run       {printable(run)}")
     if idle:
         last = f"the run stands at step {trainer.global_step} (trainer.max_steps, trainer.max_epochs)"
         print(f"nothing was left to train: {last}")
@@ -115,8 +116,8 @@ def best(run: Path, checkpoint: Checkpoint) -> list[str]:
 
 def numbers(checkpoint: Path | None, trainer: Trainer) -> None:
     """What ``validate`` and ``test`` measured."""
-    print(f"from {checkpoint}, on {datasets.kind_of(datasets.data_of(trainer))}")
+    print(f"from {printable(checkpoint)}, on {datasets.kind_of(datasets.data_of(trainer))}")
     if not trainer.callback_metrics:
         print("nothing was measured: this data set has no such split, or the model no metric for it")
     for name, value in sorted(trainer.callback_metrics.items()):
-        print(f"{name:24} {float(value):.6g}")
+        print(f"{printable(name):24} {float(value):.6g}")

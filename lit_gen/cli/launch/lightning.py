@@ -37,7 +37,7 @@ from lit_gen.runs import slurm as cluster
 if TYPE_CHECKING:
     from lit_gen.cli.commands.train import Assembled
 
-RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over", "repeats")
+RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over", "repeats", "trust")
 
 
 class LitGenCLI(LightningCLI):
@@ -93,6 +93,7 @@ class LitGenCLI(LightningCLI):
         parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
         parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
         parser.add_argument("--take_over", type=bool, nargs="?", const=True, help="fit: also from a process at work")
+        parser.add_argument("--trust", type=str | None, default=None, help="modules that a foreign run may import")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What every run has, by name; the seed is said once for model and data."""
@@ -164,7 +165,7 @@ class LitGenCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""
         self.datamodule.prepare_data()
-        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model, self.resumed)
+        self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model, self.resumed, self.command == "fit")
         if isinstance(self.datamodule, DataModule):
             self.datamodule.allow_changes = self.chosen.allow_changes
         if self.plugins:
@@ -191,7 +192,7 @@ class LitGenCLI(LightningCLI):
         """Write the run's record; on resume hide what is logged again."""
         closing.what_is_trained(self.trainer, self.model, self.datamodule)
         if self.trainer.is_global_zero:
-            record.describe_environment(self.run_dir, self.command_line)
+            record.describe_environment(self.run_dir, self.command_line, self.dump)
             if self.resumed is None:
                 directory.write_config(self.run_dir, self.dump)
                 run_dir.note_trial(self.run_dir)

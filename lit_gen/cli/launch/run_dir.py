@@ -1,13 +1,14 @@
 """Which directory a command belongs to, and where its name goes in the configuration."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import Config, as_list, take
 from lit_gen.core.errors import UserError
-from lit_gen.runs import checkpoints, directory, lease, slurm
+from lit_gen.runs import checkpoints, directory, lease, record, slurm, trust
 
 
 def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
@@ -87,24 +88,30 @@ def of_checkpoint(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == directory.CHECKPOINTS else checkpoint.parent
 
 
-def read_config(path: Path) -> Config:
-    """The configuration that a run kept.
+def read_config(path: Path, trusted: Collection[str] = ()) -> Config:
+    """The configuration that a run kept, which nobody typed: what it names is a person's own, or on a list.
+
+    Args:
+        path: the ``config.yaml``.
+        trusted: top-level modules that it may name too.
 
     Raises:
-        UserError: if it cannot be read, or an earlier version wrote it.
+        UserError: if it cannot be read, an earlier version wrote it, or it names what it may not.
     """
     config = configs.read(path)
     checkpoints.refuse_old_paths(config, path)
+    own = record.own_folders(path.parent, path.read_text(encoding="utf-8"))
+    trust.admit(config, path, own, trusted, run=True)
     return config
 
 
-def config_beside(arguments: list[str]) -> Config:
+def config_beside(arguments: list[str], trusted: Collection[str] = ()) -> Config:
     """For commands that evaluate: without a config, that of the checkpoint's run."""
     path, _ = take(arguments, "--ckpt_path")
     if not path:
         return {}
     beside = of_checkpoint(checkpoints.resolve(Path(path[-1]))) / directory.CONFIG
-    return read_config(beside) if beside.is_file() else {}
+    return read_config(beside, trusted) if beside.is_file() else {}
 
 
 def fill_in(trainer: Any, path: Path, keep_loggers: bool) -> None:

@@ -165,7 +165,8 @@ def left_by_requeue(config: Config, options: list[str], stem: str) -> Path | Non
         return default if value in (None, "null") else str(value)
 
     identifier = chosen("run_id", directory.given_id())
-    path = Path(chosen("run_root", "runs") or ".") / (chosen("run_name", stem) or stem) / (identifier or "")
+    name = directory.component("run_name", chosen("run_name", stem) or stem)
+    path = Path(chosen("run_root", "runs") or ".") / name / directory.component("run_id", identifier or "none")
     return path if identifier and (path / directory.CONFIG).is_file() and record.began_before_requeue(path) else None
 
 

@@ -35,7 +35,7 @@ def _md5(path: Path, size: int, modified: int) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is truncated or damaged ({error}); delete it and fetch it again") from None
+        raise UserError(f"{path} is truncated or damaged ({error}); fetch the official file again") from None
     return digest.hexdigest()
 
 
@@ -65,7 +65,7 @@ def ensure(root: Path, folders: tuple[str, ...], name: str, urls: list[str], che
     if (found := md5(path)) != checksum:
         raise UserError(
             f"{path}: its content has the checksum {found}, but {checksum} is expected (truncated or changed); "
-            f"delete it, then run the command again to download it"
+            f"move it away, then run the command again to download it"
         )
     return path
 
@@ -108,7 +108,7 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read()
     except (OSError, EOFError) as error:
-        raise UserError(f"{path} is truncated or damaged ({error}); delete it and fetch it again") from None
+        raise UserError(f"{path} is truncated or damaged ({error}); fetch the official file again") from None
     dimensions = raw[3] if len(raw) >= 4 else 0
     if raw[:3] != b"\0\0\x08" or not dimensions:
         raise UserError(f"{path} is no IDX file of bytes; the official archive is expected")
@@ -117,6 +117,6 @@ def read_idx(path: Path) -> np.ndarray:
     if len(raw) - start != int(np.prod(shape)):
         raise UserError(
             f"{path} is truncated: {len(raw) - start} bytes were found, {int(np.prod(shape))} are expected; "
-            f"delete it and fetch it again"
+            f"fetch the official file again"
         )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()

@@ -86,7 +86,7 @@ def read_binary(archive: Path, names: list[str]) -> ImageSet:
                     raise UserError(f"{archive}: {name} has {len(raw)} bytes, a multiple of {_ROW} is expected")
                 rows.append(np.frombuffer(raw, np.uint8).reshape(-1, _ROW))
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(f"{archive} is truncated or damaged ({error}); delete it and fetch it again") from None
+        raise UserError(f"{archive} is truncated or damaged ({error}); fetch the official file again") from None
     table = np.concatenate(rows)
     images = torch.from_numpy(table[:, 1:].reshape(-1, 3, 32, 32).copy())
     return ImageSet(images, torch.from_numpy(table[:, 0].astype(np.int64)))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -22,6 +22,9 @@ from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.protocols.data import Split
 
+FORMATS = ["PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
+"""What is read, whatever a file is called: Pillow would start Ghostscript for an EPS file."""
+MOST_PIXELS = 100_000_000
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
@@ -165,7 +168,9 @@ def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
         UserError: if it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"{opened.width}x{opened.height} pixels")
             image = ImageOps.exif_transpose(opened)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
@@ -173,8 +178,8 @@ def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
             if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
                 image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
             return image.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
+    except Exception as error:  # whatever the decoders raise at damaged files; a picture that is too large is one
+        raise UserError(f"{path} is no readable image ({str(error)[:200]}); mend it or move it away") from None
 
 
 def as_array(image: Image.Image) -> np.ndarray:

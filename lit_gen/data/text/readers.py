@@ -14,6 +14,9 @@ from lit_gen.core.errors import UserError, nearest
 BLOCK = 1 << 20
 """Bytes that are read at a time."""
 
+LONGEST_LINE = 1 << 28
+"""Bytes of one JSON object; a packed file may unpack to a thousand times its size."""
+
 
 def read_text(path: Path) -> Iterator[str]:
     """The text of a UTF-8 file in pieces.
@@ -45,7 +48,9 @@ def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
     """
     with reading(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         offset = 0
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+            if len(raw) == LONGEST_LINE:
+                raise UserError(f"{path}, line {number}: {LONGEST_LINE:,} bytes were found, one document is expected")
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ from lit_gen.core.errors import UserError
 MAGIC = b"lit_gen tokens\n"
 HEADER_BYTES = 4096
 VERSION = 1
-HINT = "delete it, then run the command again to encode the text anew"
+HINT = "move it away, then run the command again to encode the text anew"
 
 
 @dataclass(frozen=True)

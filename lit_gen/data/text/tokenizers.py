@@ -99,7 +99,7 @@ def _learned(train: Part, vocab_size: int) -> TextTokenizer:
     try:
         tokenizer = from_json(path.read_text(encoding="utf-8"))
     except UserError as error:
-        raise UserError(f"{path}: {error}; delete it, then run the command again") from None
+        raise UserError(f"{path}: {error}; move it away, then run the command again") from None
     assert isinstance(tokenizer, BpeTokenizer)
     return tokenizer
 

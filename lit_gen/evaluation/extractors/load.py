@@ -8,18 +8,19 @@
 """
 
 import contextlib
+import hashlib
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_gen.core.cache import hash_of_file, hash_of_tensors
+from lit_gen.core.cache import hash_of_tensors
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.evaluation.extractors.base import INCEPTION, check_images
 from lit_gen.evaluation.extractors.lenet import SHIPPED, load_lenet
+from lit_gen.evaluation.extractors.programs import UnsafeProgramError, load_exported, load_script
 from lit_gen.protocols.images import FeatureExtractor, Features
 
 
@@ -126,14 +127,16 @@ def _own_name(name: str) -> str:
 
 
 def _from_file(path: Path) -> Wrapped:
-    network: Any
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated")  # such files stay in use
-            network = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path, "cpu")
+            content = path.read_bytes()
+            network = load_exported(content) if path.suffix == ".pt2" else load_script(content)
+    except UnsafeProgramError as error:
+        raise UserError(f"extractor: {path} is not loaded, since {error}") from None
     except Exception as error:  # both readers raise whatever their parts raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"extractor: {path} is truncated, or neither a .pt2 of torch.export nor a TorchScript file ({reason[0]})"
         ) from None
-    return Wrapped(network, path.stem, hash_of_file(path))
+    return Wrapped(network, path.stem, hashlib.sha256(content).hexdigest())

@@ -133,8 +133,8 @@ def test_prompts_from_a_file_as_json_lines(lit_gen, run, tmp_path):
     written = []
     for name in ("prompts.txt", "prompts.jsonl"):
         code, out, err = lit_gen(
-            "sample", run, "--prompts", name, "--format", "jsonl", "--out", "out/texts.jsonl", "--batch_size", "1",
-            "--temperature", "0", "--top_k", "3", "--top_p", "0.9", "--max_new_tokens", "4",
+            "sample", run, "--prompts", name, "--format", "jsonl", "--out", "out/texts.jsonl", "--overwrite",
+            "--batch_size", "1", "--temperature", "0", "--top_k", "3", "--top_p", "0.9", "--max_new_tokens", "4",
         )  # fmt: skip
         assert code == 0, err
         assert out == "out/texts.jsonl\n"
@@ -152,7 +152,7 @@ def test_an_error_midway_leaves_no_partial_file_and_the_older_one_as_it_was(lit_
     (tmp_path / "out/texts.txt").write_text("older", encoding="utf-8")
     code, _, err = lit_gen(
         "sample", run, "--prompts", "prompts.txt", "--batch_size", "1", "--max_new_tokens", "2",
-        "--out", "out/texts.txt",
+        "--out", "out/texts.txt", "--overwrite",
     )  # fmt: skip
     assert code == 2
     assert "'É'" in err

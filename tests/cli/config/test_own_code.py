@@ -12,7 +12,7 @@ from lit_gen.core.errors import UserError
 def broken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "broken_own.py").write_text("x = 1\ny = x / 0\n", encoding="utf-8")
+    (tmp_path / "broken_own.py").write_text("x = 1\ny = x / 0\ndef mine(): ...\n", encoding="utf-8")
     yield
     sys.modules.pop("broken_own", None)
 

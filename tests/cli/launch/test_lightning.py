@@ -260,9 +260,12 @@ def test_a_run_with_own_code_says_where_it_is_missing(lit_gen, tmp_path, monkeyp
     subprocess.run(run, check=True, capture_output=True)
     (tmp_path / "elsewhere").mkdir()
     command = [*program, "sample", str(tmp_path / "runs/r/one")]
+    subprocess.run(command, cwd=tmp_path / "elsewhere", check=True, capture_output=True)
+    (tmp_path / "own_there.py").rename(tmp_path / "elsewhere/own_there.py")
     done = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True)
     assert done.returncode == 2
-    assert "needs the module 'own_there', which is not found here" in done.stderr
+    assert f"needs own_there.loss, which is not in {tmp_path} any more: say --trust own_there" in done.stderr
+    subprocess.run([*command, "--trust", "own_there"], cwd=tmp_path / "elsewhere", check=True, capture_output=True)
 
 
 # ---- help

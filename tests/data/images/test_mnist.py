@@ -50,7 +50,7 @@ def test_splits_of_the_official_archives_do_not_overlap(small_mnist):
 def test_a_changed_file_is_named_with_both_checksums(small_mnist):
     path = small_mnist / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-10]))
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz: its content has the checksum .* delete it"):
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz: its content has the checksum .* move it away"):
         MNIST(root=str(small_mnist)).prepare_data()
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is truncated or damaged"):

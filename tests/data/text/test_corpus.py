@@ -54,14 +54,14 @@ def test_a_damaged_cache_is_refused_by_name(tmp_path):
     path = put(tmp_path, "a.txt", TEXT)
     (_, tokens, _) = TextCorpus(path).files()
     tokens.write_bytes(tokens.read_bytes()[:-2])
-    with pytest.raises(UserError, match=rf"{tokens.name} is truncated or damaged.*delete it"):
+    with pytest.raises(UserError, match=rf"{tokens.name} is truncated or damaged.*move it away"):
         TextCorpus(path).stream("train")
     tokens.unlink()
     assert len(TextCorpus(path).stream("train"))
     TextCorpus(path, "bpe").prepare_data()
     (learned,) = tokens.parent.glob("bpe*.json")
     learned.write_text(learned.read_text(encoding="utf-8")[:-5], encoding="utf-8")
-    with pytest.raises(UserError, match=rf"{learned.name}: the stored tokenizer is damaged.*delete it"):
+    with pytest.raises(UserError, match=rf"{learned.name}: the stored tokenizer is damaged.*move it away"):
         _ = TextCorpus(path, "bpe").vocab_size
 
 
@@ -148,7 +148,7 @@ def test_an_id_beyond_the_vocabulary_is_refused_with_the_file(tmp_path, on_devic
     for place in range(0, 10_000, 100):
         damage(train, place, 40_000)
     damage(val, 0, data.vocab_size)
-    message = "less than {} .the size of the vocabulary. is expected; the file is damaged: delete it"
+    message = "less than {} .the size of the vocabulary. is expected; the file is damaged: move it away"
     fresh = TextCorpus(path, block_size=32, batch_size=64, on_device=on_device)
     with pytest.raises(UserError, match=rf"{train.name}: the id 40000 was found, {message.format(data.vocab_size)}"):
         list(fresh.train_dataloader())

@@ -46,7 +46,7 @@ def test_damaged_token_files_are_refused_by_name(tmp_path):
         with pytest.raises(UserError, match=message) as refused:
             token_file.load(path)
         assert str(path) in str(refused.value)
-        assert "delete it" in str(refused.value)
+        assert "move it away" in str(refused.value)
     path.write_bytes(good)
     for name, value in {"tokenizer_sha256": "z", "text_sha256": "z", "vocab_size": 301, "part": (0, 2)}.items():
         with pytest.raises(UserError, match=f"made from something else \\({name} is"):

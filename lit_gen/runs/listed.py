@@ -1,0 +1,198 @@
+"""What a file that nobody typed may name: classes and losses of a list, compared with it before any import.
+
+A checkpoint or a run's ``config.yaml`` names classes and functions by their dotted paths, and an import is code. On the
+list are the classes of the package's rooms that models and runs are made of, its losses, the modules and optimizers of
+torch, and some callbacks and loggers of Lightning; no other function, and nothing that opens a path it is given.
+"""
+
+import importlib
+import importlib.machinery
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from lit_gen.core.yaml_text import check_size
+
+_MODELS = ("lit_gen.models.", "lit_gen.training.")
+_RUNS = (*_MODELS, "lit_gen.data.", "lit_gen.callbacks.", "lit_gen.loggers.")
+_LOSSES = "lit_gen.models.adversarial.losses"
+_TORCH = ("torch.nn.", "torch.optim.")
+_LIGHTNING = {
+    "lightning.pytorch.callbacks.": "EarlyStopping LearningRateMonitor ModelCheckpoint ModelSummary Timer",
+    "lightning.pytorch.loggers.": "TensorBoardLogger CSVLogger",
+    "lightning.pytorch.strategies.": "DDPStrategy SingleDeviceStrategy",
+}
+_GROUPS = {  # sections of a run's config that are a class each
+    "checkpoint": "lit_gen.callbacks.checkpoint.Checkpoint",
+    "samples": "lit_gen.callbacks.samples.Samples",
+    "progress": "lit_gen.callbacks.progress.ProgressLine",
+    "stop": "lit_gen.callbacks.stop.Stop",
+}
+_CLASS = ("class_path", "_class_path")
+_FOLDERS = ("save_dir", "dirpath", "log_dir")  # where a logger or callback writes
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+_PLAIN = re.compile(r"[\w \-+/:,.{}=%~]*")  # no quotes, escapes, tags or aliases of YAML
+
+
+def unlisted(content: Any, run: bool = False) -> dict[str, str | None]:
+    """What ``content`` names beside the list: dotted paths, each with the top-level module that it is of.
+
+    A text that is no name but may hide one is there with None: no trust in a module covers it.
+
+    Args:
+        content: hyper-parameters of a checkpoint, or a run's configuration.
+        run: whether it is a configuration, which names data, callbacks and loggers too.
+
+    Raises:
+        UserError: for content without end.
+    """
+    check_size(content)
+    found: dict[str, str | None] = {}
+    for name, top in _Walk(run).value(content, Any, "", 0):
+        found.setdefault(name, top)
+    return found
+
+
+def listed(path: str, run: bool = False) -> Any:
+    """The class or loss at a dotted path, if it is on the list; None else, and then nothing was imported for it."""
+    module, _, name = path.rpartition(".")
+    rooms = _RUNS if run else _MODELS
+    lightning = next((allowed for prefix, allowed in _LIGHTNING.items() if path.startswith(prefix)), "").split()
+    if not _DOTTED.fullmatch(path) or not (path.startswith((*rooms, *_TORCH)) or (run and name in lightning)):
+        return None
+    try:
+        target = vars(importlib.import_module(module)).get(name)
+    except ImportError:
+        return None
+    if module == _LOSSES and name in vars(sys.modules[_LOSSES])["__all__"]:
+        return target
+    home = getattr(target, "__module__", "") + "."
+    same = home.startswith((*rooms, *_TORCH)) or (run and home.startswith("lightning.pytorch."))
+    return target if inspect.isclass(target) and same else None
+
+
+def importable(top: str) -> bool:
+    """Whether a top-level module is found without the working folder; nothing of it is run to find out."""
+    if top in sys.modules or top in sys.stdlib_module_names:
+        return True
+    return importlib.machinery.PathFinder.find_spec(top, elsewhere()) is not None
+
+
+def _beside(top: str) -> bool:
+    return importlib.machinery.PathFinder.find_spec(top, [os.curdir]) is not None
+
+
+def elsewhere() -> list[str]:
+    """The path that modules are looked for on, without the working folder."""
+    here = os.path.realpath(os.curdir)
+    return [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
+
+
+class _Walk:
+    """Goes through what a file says, with the types that constructors of the list expect where it knows them."""
+
+    def __init__(self, run: bool) -> None:
+        self._run = run
+
+    def value(self, value: Any, hint: Any, key: str, depth: int) -> Iterator[tuple[str, str | None]]:
+        if key.rpartition(".")[2] in _CLASS:
+            if listed(str(value), self._run) is None:
+                yield str(value), str(value).partition(".")[0]
+        elif isinstance(value, Mapping):
+            yield from self._mapping(value, hint, depth)
+        elif isinstance(value, str):
+            yield from self._text(value, hint, key)
+        elif isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+            for element in value:
+                yield from self.value(element, _element(hint), "", depth + 1)
+
+    def _mapping(self, value: Mapping[Any, Any], hint: Any, depth: int) -> Iterator[tuple[str, str | None]]:
+        path = next((value[name] for name in _CLASS if name in value), None)
+        hints = _arguments(listed(path, self._run)) if isinstance(path, str) else {}
+        for key, inner in value.items():
+            if key in ("init_args", "dict_kwargs") and isinstance(inner, Mapping):
+                for name, argument in inner.items():
+                    yield from self.value(argument, hints.get(name, Any), str(name), depth + 1)
+            elif key != "_instantiator":  # which is not used
+                group = _arguments(_at(_GROUPS[key])) if self._run and depth == 0 and key in _GROUPS else None
+                if group is not None and isinstance(inner, Mapping):
+                    for name, argument in inner.items():
+                        yield from self.value(argument, group.get(name, Any), str(name), depth + 1)
+                else:
+                    known = hints.get(key, Any) if hints else _element(hint) if path is None else Any
+                    yield from self.value(inner, known, str(key), depth + 1)
+
+    def _text(self, text: str, hint: Any, key: str) -> Iterator[tuple[str, str | None]]:
+        if self._run and key in _FOLDERS and (not text.startswith("{run_dir}") or ".." in text):
+            yield f"{key}: {text}", None
+        if _plain(hint) or listed(text, self._run) is not None:
+            return
+        if not _PLAIN.fullmatch(text) or any(name in text for name in _CLASS) or _may_be_a_config(text):
+            yield text, None
+            return
+        said, anything = str in get_args(hint), hint is Any
+        for name in _DOTTED.findall(text):
+            top = name.partition(".")[0]
+            if not (said or anything) or importable(top) or (anything and _beside(top)):
+                yield name, top
+
+
+def _may_be_a_config(text: str) -> bool:
+    """Whether a text is the name of a file that the parser would read as YAML; an archive is none."""
+    try:
+        if not Path(text).is_file():
+            return False
+        with Path(text).open("rb") as file:
+            return file.read(4) != b"PK\x03\x04"
+    except (OSError, ValueError):
+        return False
+
+
+def _at(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _arguments(target: Any) -> dict[str, Any]:
+    """The types of a class's constructor arguments, by name, as far as they are said."""
+    hints: dict[str, Any] = {}
+    for base in target.__mro__ if inspect.isclass(target) else ():
+        constructor = vars(base).get("__init__")
+        try:
+            found = get_type_hints(constructor) if inspect.isfunction(constructor) else {}
+        except (NameError, TypeError, AttributeError):
+            found = {}
+        hints = {**found, **hints}
+    return hints
+
+
+def _element(hint: Any) -> Any:
+    """The type of an element of a list or mapping; `Any` where nothing says it."""
+    kinds = {get_args(one)[-1] for one in (get_args(hint) if _is_union(hint) else (hint,)) if _holds(one)}
+    kinds -= {Ellipsis}
+    return kinds.pop() if len(kinds) == 1 else Any
+
+
+def _holds(hint: Any) -> bool:
+    return bool(get_args(hint)) and get_origin(hint) is not Literal and not _is_union(hint)
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)
+
+
+def _plain(hint: Any) -> bool:
+    """Whether a type holds texts and numbers only, so that the parser imports nothing for it."""
+    if hint in (str, int, float, bool, NoneType, None):
+        return True
+    origin = get_origin(hint)
+    if origin is Literal:
+        return True
+    within = [one for one in get_args(hint) if one is not Ellipsis]
+    simple = _is_union(hint) or origin in (list, dict, tuple, Sequence, Mapping)
+    return bool(within) and simple and all(_plain(one) for one in within)

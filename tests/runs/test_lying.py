@@ -1,0 +1,148 @@
+"""Checkpoints that are not what they seem: one sentence each, and nothing is drawn, trained or written."""
+
+import random
+import shutil
+import zipfile
+
+import pytest
+import torch
+from support.cli import TINY
+from support.foreign import edited, trained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def good(run, tmp_path):
+    """Its checkpoint, beside nothing."""
+    return shutil.copy(run / "checkpoints/step=00000001.ckpt", tmp_path / "good.ckpt")
+
+
+def refused(lit_gen, tmp_path, command, told):
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = lit_gen(*command)
+    assert (code, err.count("\n"), told in err) == (2, 1, True), err
+    assert "Traceback" not in err
+    assert "delete" not in err
+    assert [p for p in sorted(tmp_path.rglob("*")) if p.name not in ("runs", "cache")] == before
+
+
+WEIGHT = "generator.layers.0.weight"
+LIES = {
+    "missing": (lambda c: c["state_dict"].pop(WEIGHT), f"holds nothing for {WEIGHT}"),
+    "renamed": (
+        lambda c: c["state_dict"].update({"generator.first": c["state_dict"].pop(WEIGHT)}),
+        f"holds nothing for {WEIGHT}",
+    ),
+    "misshapen": (lambda c: c["state_dict"].update({WEIGHT: torch.zeros(2, 2)}), f"holds (2, 2) for {WEIGHT}"),
+    "one more": (lambda c: c["state_dict"].update(more=torch.zeros(1)), "holds (1,) for more"),
+    "no tensor": (lambda c: c["state_dict"].update({WEIGHT: [1.0]}), f"its weight '{WEIGHT}' is no tensor"),
+    "nan": (lambda c: c["state_dict"][WEIGHT].view(-1)[3:4].fill_(float("nan")), f"{WEIGHT} is NaN or infinite"),
+    "infinite": (
+        lambda c: c["state_dict"]["ema_" + WEIGHT].fill_(float("inf")),
+        f"ema_{WEIGHT} is NaN or infinite",
+    ),
+    "no weights": (lambda c: c.pop("state_dict"), "is no lit_gen checkpoint"),
+    "weights in a list": (lambda c: c.update(state_dict=[1]), "is no lit_gen checkpoint"),
+    "a step in words": (lambda c: c.update(global_step="one"), "is no lit_gen checkpoint"),
+    "no hyper-parameters": (lambda c: c.pop("hyper_parameters"), "does not say which model it is of"),
+    "hyper-parameters in a list": (lambda c: c.update(hyper_parameters=[1]), "does not say which model it is of"),
+}
+TYPES = {
+    "a width in words": {"generator": {"class_path": "lit_gen.models.gan.mlp.Generator", "init_args": {
+        "shape": [1, 28, 28], "latent_dim": 32, "width": "wide"}}},
+    "no width": {"generator": {"class_path": "lit_gen.models.gan.mlp.Generator", "init_args": {
+        "shape": [1, 28, 28], "latent_dim": 32, "width": 0}}},
+    "a number for a network": {"generator": 3},
+    "a number for a loss": {"loss": 3},
+    "an unknown option": {"unknown": 3},
+    "a list for an option": {"n_critic": [1, 2]},
+    "words for an option": {"n_critic": "many"},
+    "another class": {"discriminator": {"class_path": "lit_gen.models.lm.lstm.LSTM", "init_args": {}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_what_a_checkpoint_says_of_its_weights(lit_gen, tmp_path, good, name):
+    change, told = LIES[name]
+    file = edited(good, tmp_path / "lie.ckpt", change)
+    refused(lit_gen, tmp_path, ["sample", str(file)], told)
+    refused(lit_gen, tmp_path, ["export", str(file), "out.safetensors"], told)
+    if "hyper" not in name:
+        refused(lit_gen, tmp_path, ["fit", *TINY, f"--ckpt_path={file}", "--trainer.max_steps=2"], told)
+
+
+def test_hyper_parameters_of_other_types(lit_gen, tmp_path, good):
+    for name, changed in TYPES.items():
+        file = edited(good, tmp_path / "lie.ckpt", lambda c, changed=changed: c["hyper_parameters"].update(changed))
+        refused(lit_gen, tmp_path, ["export", str(file), "out.safetensors"], "lie.ckpt cannot be rebuilt")
+        assert name
+
+
+@pytest.mark.parametrize("missing", ["loops", "optimizer_states", "empty loops"])
+def test_weights_alone_do_not_go_on(lit_gen, tmp_path, run, missing):
+    there = shutil.copytree(run, tmp_path / "copy")
+    file = there / "checkpoints/step=00000001.ckpt"
+    name = missing.removeprefix("empty ")
+    edited(file, file, lambda c: c.update(loops={}) if name != missing else c.pop(name))
+    told = f"holds no {name.replace('_', ' ')}, so that training cannot go on"
+    refused(lit_gen, tmp_path, ["fit", "--resume", str(there), "--trainer.max_steps=2"], told)
+    refused(lit_gen, tmp_path, ["fit", *TINY, f"--ckpt_path={file}", "--trainer.max_steps=2"], told)
+    assert lit_gen("sample", str(file), "--n=1")[0] == 0
+
+
+def test_every_flipped_bit_of_a_tensor_is_noticed(lit_gen, tmp_path, good):
+    whole = good.read_bytes()
+    with zipfile.ZipFile(good) as archive:
+        parts = [part for part in archive.infolist() if "/data/" in part.filename and part.file_size > 8]
+        places = [(whole.index(archive.read(part)), part.file_size) for part in parts]
+    draw = random.Random(0)
+    for _ in range(20):
+        start, size = draw.choice(places)
+        damaged = bytearray(whole)
+        damaged[start + draw.randrange(size)] ^= 1 << draw.randrange(8)
+        (tmp_path / "flipped.ckpt").write_bytes(damaged)
+        refused(lit_gen, tmp_path, ["export", "flipped.ckpt", "out.safetensors"], "is damaged (the check sum")
+
+
+def test_files_that_are_no_checkpoint_of_ours(lit_gen, tmp_path):
+    torch.save({"model": {"w": torch.zeros(1)}, "optimizer": {}, "epoch": 3}, tmp_path / "another.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    torch.save({"state_dict": {}, "global_step": 3, "hyper_parameters": {"lr": 1}}, tmp_path / "lightning.ckpt")
+    (tmp_path / "config.yaml").write_text("model: x\n", encoding="utf-8")
+    (tmp_path / "text.ckpt").write_text("hello", encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
+        archive.writestr("a", b"b")
+    for name, told in (
+        ("another.pt", "is no lit_gen checkpoint: it holds no training state"),
+        ("module.pt", "is no checkpoint"),
+        ("list.pt", "is no lit_gen checkpoint"),
+        ("lightning.ckpt", "does not say which model it is of"),
+        ("config.yaml", "is a config; a checkpoint or a run directory is expected"),
+        ("text.ckpt", "is no checkpoint"),
+        ("zip.ckpt", "is no checkpoint"),
+    ):
+        refused(lit_gen, tmp_path, ["export", name, "out.safetensors"], told)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"step,a\n1,\xff\xfe\n", "is no table of numbers"),
+        (b"a,b\n1,2\n", "has the columns a, b; step and others"),
+        (b"step,a,a\n1,2,3\n", "has the columns step, a, a"),
+        (b"step,a\n1,2,3,4\n", "step and others, each once in all rows"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "metrics.csv"),
+    ],
+    ids=["no UTF-8", "no step", "a column twice", "a longer row", "a picture"],
+)
+def test_a_table_that_is_none(lit_gen, tmp_path, run, content, told):
+    there = shutil.copytree(run, tmp_path / "copy")
+    (there / "metrics.csv").write_bytes(content)
+    code, _, err = lit_gen("fit", "--resume", str(there), "--trainer.max_steps=2")
+    assert (code, "metrics.csv" in err, told in err, "Traceback" in err) == (2, True, True, False), err
+    assert (there / "metrics.csv").read_bytes() == content

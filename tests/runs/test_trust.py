@@ -1,0 +1,318 @@
+"""No file runs code: what others' checkpoints and runs may name, and the seal of a person's own."""
+
+import copy
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.foreign import edited, forget, plant, ran, trained
+
+import lit_gen as package
+from lit_gen.core.errors import UserError, note
+from lit_gen.runs import trust
+
+NETWORK = {"shape": [1, 28, 28], "width": 16, "latent_dim": 32}
+BOMB = "torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of nothing but lit_gen's own classes."""
+    return trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def foreign(run, tmp_path, monkeypatch):
+    """That run in the hands of another person, who stands in a folder of spies, which is on the path."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of another"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plant(tmp_path)
+    shutil.copytree(run, tmp_path / "r/one")
+    yield tmp_path / "r/one"
+    assert not ran(tmp_path)
+    forget()
+
+
+def the_checkpoint(run: Path) -> Path:
+    return run / "checkpoints/step=00000001.ckpt"
+
+
+def network(path, **arguments):
+    return {"generator": {"class_path": path, "init_args": {**NETWORK, **arguments}}}
+
+
+NAMED = {
+    "a module beside": network("spy.Generator"),
+    "a package beside": network("spy_package.inner.Generator"),
+    "what opens a path": network(BOMB, feature_extractor_weights_path="bomb.pth"),
+    "ours that opens a path": network("lit_gen.evaluation.extractors.inception.Inception", weights="bomb.pth"),
+    "an installed class": network("torchvision.models.ResNet"),
+    "ours through torch": network("lit_gen.models.gan.module.torch.hub.load"),
+    "torch that is no layer": network("torch.hub.load", repo_or_dir=".", model="x", source="local"),
+    "a function of torch": network("torch.nn.init.normal_"),
+    "no text": {"generator": {"class_path": ["spy", "Generator"]}},
+    "a loss beside": {"loss": "spy.hinge"},
+    "a loss in a package": {"loss": "spy_package.inner.hinge"},
+    "a function of the system": {"loss": "os.system"},
+    "a built-in": {"loss": "builtins.eval"},
+    "a loss in quotes": {"loss": "'spy.hinge'"},
+    "a loss in other quotes": {"loss": '"spies.hinge"'},
+    "another function of ours": {"loss": "lit_gen.models.adversarial.losses.softplus"},
+    "a config in a text": {"generator": '{"class_path": "spy.Generator"}'},
+    "a config in a file": {"generator": "spy.yaml"},
+    "a dotted key": {"generator.class_path": "spy.Generator"},
+    "an optimizer": {"generator_optimizer": {"class_path": "spy.Adam"}},
+    "in a list": {"regularizers": [{"class_path": "spy.run"}]},
+    "in a list as text": {"regularizers": ["spy.run"]},
+    "a schedule": {"schedules": {"ema.decay": {"class_path": "spy.run"}}},
+    "deep": {"augment": {"class_path": "torch.nn.Sequential", "dict_kwargs": {"a": {"class_path": "spy.run"}}}},
+    "the model": {"_class_path": "spy.GAN"},
+    "a function as the model": {"_class_path": "os.system"},
+    "a package of the model": {"_class_path": "spy_package.inner.GAN"},
+    "the model without a dot": {"_class_path": "spy"},
+    "a model of ours that is none": {"_class_path": "lit_gen.models.gan.mlp.Generator"},
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_checkpoint_may_not_name(lit_gen, foreign, tmp_path, name):
+    file = edited(the_checkpoint(foreign), tmp_path / "gan.ckpt", lambda c: c["hyper_parameters"].update(NAMED[name]))
+    for command in (["sample"], ["export", "out.safetensors"]):
+        code, _, err = lit_gen(command[0], str(file), *command[1:])
+        assert (code, err.count("\n"), "gan.ckpt" in err) == (2, 1, True), err
+    with pytest.raises(UserError, match=r"gan\.ckpt"):
+        package.load(file)
+    assert not (tmp_path / "samples").exists()
+    assert not ran(tmp_path)
+
+
+def test_the_sentence(lit_gen, foreign, tmp_path):
+    change = {"discriminator": {"class_path": "my_net.Judge"}}
+    file = edited(the_checkpoint(foreign), tmp_path / "gan.ckpt", lambda c: c["hyper_parameters"].update(change))
+    code, _, err = lit_gen("sample", str(file))
+    assert code == 2
+    needs = "needs my_net.Judge, which is not part of lit_gen: say --trust my_net if you trust its author"
+    assert err == f"error: {file} {needs}\n"
+
+
+def test_a_checkpoint_of_lit_gen_alone_needs_no_trust(lit_gen, foreign, tmp_path):
+    """What makes the model is ours, whatever the file names for it."""
+
+    def change(content):
+        content["hyper_parameters"]["_instantiator"] = "spy.run"
+        content["hparams_type"] = content["hparams_name"] = "spy.run"
+
+    file = edited(the_checkpoint(foreign), tmp_path / "gan.ckpt", change)
+    assert package.load(file).sample(2).shape == (2, 1, 28, 28)
+
+
+CONFIGS = {
+    "a callback": {"trainer": {"callbacks": [{"class_path": "spy.run"}]}},
+    "a callback in a package": {"trainer": {"callbacks": [{"class_path": "spy_package.inner.run"}]}},
+    "a logger": {"trainer": {"logger": [{"class_path": "spy.run"}]}},
+    "a plugin": {"trainer": {"plugins": ["spy.run"]}},
+    "a strategy": {"trainer": {"strategy": {"class_path": "spy.run"}}},
+    "a profiler": {"trainer": {"profiler": {"class_path": "spies.run"}}},
+    "the data": {"data": {"class_path": "spy.run"}},
+    "a data set": {"data": {"class_path": "lit_gen.data.images.tensors.TensorSet", "init_args": {"source": {
+        "class_path": "torchvision.datasets.FakeData"}}}},
+    "a loss": {"model": {"init_args": {"loss": "spy.hinge"}}},
+    "a function as a callback's": {"trainer": {"callbacks": [{
+        "class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"setup": "os.system"}}]}},
+    "a folder elsewhere": {"trainer": {"logger": [{
+        "class_path": "lit_gen.loggers.csv.MetricsCSV", "init_args": {"save_dir": "../elsewhere"}}]}},
+    "a folder beyond": {"trainer": {"callbacks": [{
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"dirpath": "{run_dir}/../x"}}]}},
+    "aliases without end": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_a_runs_config_may_not_name(lit_gen, foreign, tmp_path, name):
+    file = foreign / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if CONFIGS[name] is None:
+        lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))]
+        file.write_text(yaml.safe_dump(config) + "\n".join(lines), encoding="utf-8")
+    else:
+        file.write_text(yaml.safe_dump(_over(config, CONFIGS[name])), encoding="utf-8")
+    before = {path: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
+    for command in (
+        ["fit", "--resume", str(foreign), "--trainer.max_steps=2"],
+        ["validate", "--ckpt_path", str(the_checkpoint(foreign))],
+    ):
+        code, _, err = lit_gen(*command)
+        assert (code, err.count("\n"), "config.yaml" in err) == (2, 1, True), err
+    assert {path: path.read_bytes() for path in foreign.rglob("*") if path.is_file()} == before
+
+
+def _over(base, change):
+    merged = copy.deepcopy(base)
+    for key, value in change.items():
+        inner = isinstance(value, dict) and isinstance(merged.get(key), dict) and "class_path" not in value
+        merged[key] = _over(merged[key], value) if inner else value
+    return merged
+
+
+def test_anothers_run_of_lit_gen_alone_goes_on(lit_gen, foreign):
+    assert lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=2")[0] == 0
+
+
+# ---- a person's own
+
+OWN = """
+import torch
+from torch import nn
+
+from lit_gen.models.adversarial.context import Regularizer
+from lit_gen.models.adversarial.losses import AdversarialLoss
+from lit_gen.models.gan import mlp
+
+
+def half(real, fake):
+    return AdversarialLoss(((real - 1) ** 2 + fake**2).mean(), ((fake - 1) ** 2).mean())
+
+
+class Net(mlp.Generator):
+    "Nothing new."
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A run with a loss and a network of the person's own, in a folder of its own."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "own_parts.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(project)
+    with monkeypatch.context() as at_training:
+        at_training.syspath_prepend(str(project))
+        made = trained(
+            project / "runs",
+            "--model.loss=own_parts.half",
+            "--model.generator=own_parts.Net",
+            "--model.generator.width=16",
+        )
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "project" not in entry])
+    forget("own_parts")
+    yield made
+    forget("own_parts")
+
+
+def test_ones_own_run_loads_wherever_it_lies(lit_gen, own, tmp_path, monkeypatch):
+    (tmp_path / "moved").mkdir()
+    there = shutil.copytree(own, tmp_path / "moved/run")
+    monkeypatch.chdir(tmp_path / "moved")
+    (tmp_path / "moved/own_parts.py").write_text("raise SystemExit('another of that name was run')", encoding="utf-8")
+    assert lit_gen("sample", str(the_checkpoint(there)))[0] == 0
+    assert Path(sys.modules["own_parts"].__file__).parent == tmp_path / "project"
+    forget("own_parts")
+    code, _, err = lit_gen("fit", "--resume", str(there), "--trainer.max_steps=3")
+    assert code == 0, err
+    forget("own_parts")
+    assert lit_gen("validate", "--ckpt_path", str(there))[0] == 0
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "argument"])
+def test_another_person_is_asked_once(lit_gen, own, tmp_path, monkeypatch, way):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    asked = "say --trust own_parts if you trust its author"
+    for command in (["sample", str(own)], ["fit", "--resume", str(own), "--trainer.max_steps=2"]):
+        code, _, err = lit_gen(*command)
+        assert (code, asked in err) == (2, True), err
+    assert "own_parts" not in sys.modules
+    if way == "argument":
+        assert package.load(own, trust=["own_parts"]).sample(1).shape == (1, 1, 28, 28)
+        return
+    if way == "environment":
+        monkeypatch.setenv("LIT_GEN_TRUST", "torchvision,own_parts")
+    options = ["--trust", "own_parts"] if way == "option" else []
+    assert lit_gen("sample", str(own), *options)[0] == 0
+    forget("own_parts")
+    assert lit_gen("fit", "--resume", str(own), "--trainer.max_steps=2", *options)[0] == 0
+    monkeypatch.delenv("LIT_GEN_TRUST", raising=False)
+    forget("own_parts")
+    assert lit_gen("sample", str(own))[0] == 0  # now it carries this person's seal
+
+
+def test_a_seal_is_of_what_it_seals(lit_gen, own, tmp_path):
+    def other_loss(content):
+        content["hyper_parameters"]["loss"] = "own_parts.other"
+
+    def other_folder(content):
+        content["seal"]["own"]["own_parts"] = str(tmp_path)
+
+    def no_seal(content):
+        del content["seal"]
+
+    def damaged(content):
+        content["seal"] = {"own": [1], "hmac": None}
+
+    for change in (other_loss, other_folder, no_seal, damaged):
+        code, _, err = lit_gen("sample", str(edited(the_checkpoint(own), tmp_path / "changed.ckpt", change)))
+        assert (code, "say --trust own_parts" in err) == (2, True), change
+    config = own / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    code, _, err = lit_gen("fit", "--resume", str(own), "--trainer.max_steps=2")
+    assert (code, "config.yaml needs own_parts." in err) == (2, True), err
+    assert "own_parts" not in sys.modules
+
+
+# ---- the key
+
+
+def test_the_key_is_the_persons_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert trust.key() is None
+    first = trust.key(make=True)
+    assert first == trust.key() == trust.key(make=True)
+    assert stat.S_IMODE(trust.key_file().stat().st_mode) == 0o600
+    trust.key_file().chmod(0o644)
+    note.cache_clear()
+    assert trust.key() is None
+    assert "chmod 600" in capsys.readouterr().err
+    for content in (b"", b"short"):
+        trust.key_file().write_bytes(content)
+        trust.key_file().chmod(0o600)
+        assert trust.key() is None
+
+
+def test_processes_that_make_the_key_at_once_get_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    reads, writes = os.pipe()
+    children = []
+    for _ in range(8):
+        if not (child := os.fork()):
+            os.write(writes, trust.key(make=True) or b"")
+            os._exit(0)
+        children.append(child)
+    assert {os.waitpid(child, 0)[1] for child in children} == {0}
+    os.close(writes)
+    with os.fdopen(reads, "rb") as pipe:
+        found = pipe.read()
+    assert found == trust.key() * 8
+    assert [path.name for path in trust.key_file().parent.iterdir()] == ["key"]
+
+
+def test_a_home_that_cannot_be_written(lit_gen, own, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    note.cache_clear()
+    code, _, err = lit_gen("fit", "--resume", str(own), "--trainer.max_steps=2", "--trust", "own_parts")
+    assert (code, err.count("no key can be kept in the home folder")) == (0, 1), err
+    forget("own_parts")
+    code, _, err = lit_gen("sample", str(own))
+    assert (code, "say --trust own_parts" in err) == (2, True), err
+
+
+def test_the_working_folder_is_not_on_the_path_of_a_process_that_opens_a_file(foreign, tmp_path):
+    """Nor does a library that something imports late come from there."""
+    (tmp_path / "safetensors.py").write_text((tmp_path / "spy.py").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [sys.executable, "-m", "lit_gen", "export", str(foreign), "out.safetensors"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert not ran(tmp_path)
