@@ -239,6 +239,10 @@ def test_other_ranks_take_none(run, monkeypatch):
         lease.take(run)
         assert not list(run.iterdir())
         monkeypatch.delenv(name)
+    monkeypatch.setenv("RANK", "0")  # of torchrun, which deals the nodes out as they come
+    monkeypatch.setenv("NODE_RANK", "1")
+    lease.take(run)
+    assert [p.name for p in run.iterdir()] == ["lease"]
 
 
 # ---- the owner
