@@ -5,8 +5,8 @@ row and every rename. It is created only where there is none. One whose owner ha
 to its nonce, created anew, and read again two seconds later, since another process may have done the same meanwhile.
 
 No clocks are compared and no times of files are read: they differ between machines, and network file systems cache
-them. Not promised: exclusion against a process that was frozen longer than the lease between reading it and writing, or
-whose file server does not show it what others wrote.
+them. Not promised: exclusion against a process that was frozen, between reading the lease and writing, for as long as
+it takes to take it over, or whose file server does not show it what others wrote.
 """
 
 import contextlib
