@@ -5,8 +5,8 @@ row and every rename. It is created only where there is none. One whose owner ha
 to its nonce, created anew, and read again two seconds later, since another process may have done the same meanwhile.
 
 No clocks are compared and no times of files are read: they differ between machines, and network file systems cache
-them. Not promised: exclusion against a process that was frozen longer than the lease between reading it and writing, or
-whose file server does not show it what others wrote.
+them. Not promised: exclusion against a process that was frozen, between reading the lease and writing, for as long as
+it takes to take it over, or whose file server does not show it what others wrote.
 """
 
 import contextlib
@@ -49,8 +49,7 @@ def take(run: Path, take_over: bool = False) -> None:
         OSError: if the lease cannot be written; names it.
     """
     global _held
-    node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
-    if slurm.rank() != 0 or node != "0":
+    if not _first_rank():
         return
     assert _held is None, "one run at a time"
     mine, watch = Lease(run), _Watch(run)
@@ -221,6 +220,14 @@ class _Watch:
                 f"without one it is taken over"
             )
         return self._waited > STALE
+
+
+def _first_rank() -> bool:
+    """Whether this is rank 0; of several nodes without a launcher, each starts a process that knows its node alone."""
+    step = slurm.step()
+    launched = "RANK" in os.environ or (step is not None and step.tasks > 1)
+    node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    return slurm.rank() == 0 and (launched or node == "0")
 
 
 def _read(path: Path) -> bytes | None:

@@ -10,6 +10,9 @@ import pytest
 import torch
 from support.cli import TINY
 
+from lit_gen.cli import errors
+from lit_gen.core.errors import LeaseLostError
+
 BAD_OPTIONS = {
     "unknown option": (["--trainer.max_stepz=5"], "trainer.max_stepz is no option; did you mean 'trainer.max_steps'?"),
     "abbreviated option": (["--trainer.max_step=5"], r"did you mean 'trainer.max_steps'?"),
@@ -241,3 +244,21 @@ def test_a_gpu_that_torch_cannot_use_stops_the_run(lit_gen, tmp_path, monkeypatc
     assert code == 2
     assert "the driver lists a GPU (GPU 0: NVIDIA T4) that torch" in err
     assert lit_gen("fit", *TINY, "--trainer.accelerator=cpu", "--trainer.max_steps=1")[0] == 0
+
+
+def test_a_run_that_was_taken_over_ends_so_whatever_fails_after_that():
+    def fail():
+        try:
+            raise LeaseLostError("taken over")
+        finally:
+            raise OSError(2, "while it was torn down")
+
+    with pytest.raises(OSError, match="torn down") as raised:
+        fail()
+    assert errors.explain(raised.value) == (75, "taken over")
+
+
+def test_only_fit_takes_a_run_over(lit_gen, tmp_path):
+    code, _, err = lit_gen("test", "--config=gan_mlp.yaml", f"--ckpt_path={tmp_path}", "--take_over")
+    assert code == 2
+    assert err == "error: --take_over belongs to fit; test writes nothing that a run in training would miss\n"

@@ -17,7 +17,7 @@ from support.leases import DONE, LOST, REFUSED, child, ended, left_by_dead, step
 from lit_gen.core import files
 from lit_gen.core.errors import LeaseLostError, UserError
 from lit_gen.loggers.csv import MetricsCSV
-from lit_gen.runs import lease, owner
+from lit_gen.runs import directory, lease, owner
 from lit_gen.runs.checkpoint_io import CheckpointFiles
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -239,6 +239,10 @@ def test_other_ranks_take_none(run, monkeypatch):
         lease.take(run)
         assert not list(run.iterdir())
         monkeypatch.delenv(name)
+    monkeypatch.setenv("RANK", "0")  # of torchrun, which deals the nodes out as they come
+    monkeypatch.setenv("NODE_RANK", "1")
+    lease.take(run)
+    assert [p.name for p in run.iterdir()] == ["lease"]
 
 
 # ---- the owner
@@ -350,6 +354,22 @@ def test_a_lease_that_cannot_be_renewed_is_said_once_and_kept(run, capfd):
     assert capfd.readouterr().err.count("/lease cannot be renewed (Is a directory)") == 1
     lease.confirm()
     assert json.loads((run / "lease").read_bytes())["counter"] > json.loads(content)["counter"]
+
+
+def test_a_run_that_another_process_has_made_meanwhile_is_refused(run):
+    def act():
+        lease.RENEW = 100
+        lease.take(run)
+        time.sleep(0.3)
+        (run / "config.yaml").touch()
+        lease.release()
+
+    other = child(act)
+    while not (run / "lease").is_file():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="already holds a run"):
+        directory.create(run.parent.parent, run.parent.name, run.name)
+    assert ended(other) == DONE
 
 
 def test_a_directory_that_is_gone(run):

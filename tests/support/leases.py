@@ -23,7 +23,7 @@ ROWS = 24
 
 def quick():
     """Leases that are renewed, stale and settled in less time; for the children of a test."""
-    lease.RENEW, lease.STALE, lease.SETTLE, lease.LOOK = 0.3, 3.0, 1.5, 0.05
+    lease.RENEW, lease.STALE, lease.SETTLE, lease.LOOK = 0.3, 5.0, 1.5, 0.05
 
 
 class SlowFiles:
