@@ -55,12 +55,13 @@ def looking(name: str, alone: bool) -> None:
     original: Callable[..., Any] = getattr(Stop, name)
 
     def method(self: Stop, trainer: Any, *arguments: Any, **options: Any) -> Any:
+        global last
         looks, where = (trainer.world_size == 1) == alone, f"step {trainer.global_step}"
         if looks:
             look(self._inside, where)
         result = original(self, trainer, *arguments, **options)
-        if looks:  # a rank that waits for another is looked at there
-            look(self._inside, where)
+        if looks:  # the time that a rank waited there was the other's
+            last = time.perf_counter(), self._inside
         return result
 
     setattr(Stop, name, method)
