@@ -4,6 +4,8 @@ import csv
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -91,6 +93,22 @@ def test_a_fault_of_one_rank(name, launcher):
         assert end.code in (row.codes[rank], None), ends
         assert end.seconds < row.seconds
         assert ("Traceback" in end.said) == (name == "a bug" and rank == 1), end.said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_real_programs(launcher):
+    """As above, without a fork: the first process's own exit code, and nothing else on its standard error."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if launcher == "torchrun" else []
+    devices = [] if torchrun else ["--trainer.devices=2"]
+    command = [sys.executable, *torchrun, "-m", "lit_gen", *FIT, *devices, fault("kill")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == (1 if torchrun else 4), done.stderr  # torchrun has one code for all
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, done.stderr
+    assert re.match(rf"error: another rank ended \({WHO[launcher]}.*\); {CONTINUE}", said[0])
+    others = [line for line in done.stderr.splitlines() if line not in said and not line.startswith("waiting for ")]
+    assert torchrun or not others
 
 
 def rows(run_dir):
