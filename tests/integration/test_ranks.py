@@ -155,6 +155,12 @@ def test_a_mistake_that_all_ranks_meet_is_said_once(launcher):
     assert codes(ends) == [2, 2], ends
     assert ends[0].said.startswith("error: data.batch_size: 0 was found")
     assert ends[1].said == ""
+    for rank in (0, 1):
+        Path(f"rank{rank}.err").unlink()
+    ends = run(launcher, [*FIT, "--trainer.num_nodes=3"])  # before they meet
+    assert codes(ends) == [2, 2], ends
+    assert ends[0].said.startswith("error: trainer.num_nodes: 3 was found, but ")
+    assert ends[1].said == ""
     assert not list(Path().glob("runs/r/*"))
 
 
