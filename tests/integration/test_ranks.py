@@ -4,6 +4,8 @@ import csv
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -93,6 +95,22 @@ def test_a_fault_of_one_rank(name, launcher):
         assert ("Traceback" in end.said) == (name == "a bug" and rank == 1), end.said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_real_programs(launcher):
+    """As above, without a fork: the first process's own exit code, and nothing else on its standard error."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if launcher == "torchrun" else []
+    devices = [] if torchrun else ["--trainer.devices=2"]
+    command = [sys.executable, *torchrun, "-m", "lit_gen", *FIT, *devices, fault("kill")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == (1 if torchrun else 4), done.stderr  # torchrun has one code for all
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, done.stderr
+    assert re.match(rf"error: another rank ended \({WHO[launcher]}.*\); {CONTINUE}", said[0])
+    others = [line for line in done.stderr.splitlines() if line not in said and not line.startswith("waiting for ")]
+    assert torchrun or not others
+
+
 def rows(run_dir):
     with (Path(run_dir) / "metrics.csv").open(encoding="utf-8") as file:
         return [int(row["step"]) for row in csv.DictReader(file)]
@@ -136,6 +154,12 @@ def test_a_mistake_that_all_ranks_meet_is_said_once(launcher):
     ends = run(launcher, [*FIT, "--data.batch_size=0"])
     assert codes(ends) == [2, 2], ends
     assert ends[0].said.startswith("error: data.batch_size: 0 was found")
+    assert ends[1].said == ""
+    for rank in (0, 1):
+        Path(f"rank{rank}.err").unlink()
+    ends = run(launcher, [*FIT, "--trainer.num_nodes=3"])  # before they meet
+    assert codes(ends) == [2, 2], ends
+    assert ends[0].said.startswith("error: trainer.num_nodes: 3 was found, but ")
     assert ends[1].said == ""
     assert not list(Path().glob("runs/r/*"))
 

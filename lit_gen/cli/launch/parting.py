@@ -42,7 +42,6 @@ def depart(code: int, sentence: str) -> int:
     Returns:
         The exit code: that of the rank that failed first.
     """
-    signals.ignore("SIGTERM")  # by which torchrun ends the others as soon as one has left
     if company.watch is not None:
         company.watch.stop()
     with contextlib.suppress(UserError, RankError, RuntimeError, OSError):  # else each speaks for itself
@@ -51,6 +50,7 @@ def depart(code: int, sentence: str) -> int:
     if meeting is None:
         _say(sentence, slurm.rank())
         return code
+    signals.ignore("SIGTERM")  # by which torchrun ends the others as soon as one has left
     try:
         code = _tell(meeting, code, sentence)
         # In a collective the others learn of it only when this process is gone; by then their threads have read it.
