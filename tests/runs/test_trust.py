@@ -130,8 +130,9 @@ CONFIGS = {
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"dirpath": "{run_dir}/../x"}}]}},
     "a file beyond": {"trainer": {"callbacks": [{
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "../../x"}}]}},
-    "a name beyond": {"trainer": {"logger": [{"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {
-        "save_dir": "{run_dir}", "name": "/tmp/x"}}]}},
+    "a name beyond": {"trainer": {"logger": [{
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "{run_dir}", "name": "/tmp/x"}}]}},
     "aliases without end": None,
 }  # fmt: skip
 
