@@ -38,11 +38,7 @@ class Parser(LightningArgumentParser):
         raise UserError(message) from ex
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a class's arguments; a network may leave open what the data answer.
-
-        No option but ``--config`` reads a file as YAML: a data file named by one cannot name classes.
-        """
-        kwargs["sub_configs"] = False
+        """Add a class's arguments; a network may leave open what the data answer."""
         added: list[str] = super().add_class_arguments(theclass, *args, **kwargs)
         for action in self._actions if _is_network(theclass) else []:
             if action.required:
@@ -50,9 +46,9 @@ class Parser(LightningArgumentParser):
                 action.help = " ".join(filter(None, [action.help, "(needed, unless the data answer it)"]))
         return added
 
-    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> Any:
-        """Add the arguments of a class to be chosen; see `add_class_arguments`."""
-        return super().add_subclass_arguments(*args, **{**kwargs, "sub_configs": False})
+    def _add_signature_parameter(self, *args: Any, **kwargs: Any) -> None:
+        """Let no option but ``--config`` read a file as YAML: a data file that is named there cannot name classes."""
+        super()._add_signature_parameter(*args, **{**kwargs, "sub_configs": False})
 
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:
         """Add an instantiator; classes that none is for are made by `_make`, which remembers mistakes."""
