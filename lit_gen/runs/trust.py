@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gen.core.errors import UserError, note
+from lit_gen.core.terminal import one_line
 from lit_gen.runs.listed import elsewhere, importable, unlisted
 
 KEY_BYTES = 32
@@ -79,8 +80,13 @@ def _make(path: Path) -> None:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError:  # no second names there
+            if not path.exists():
+                partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -204,11 +210,12 @@ def admit(
 
 
 def _refusal(source: Path, name: str, top: str | None) -> str:
+    name = one_line(name)
     if top is None:
         return f"{source} holds {name!r}, which may hide a name or a file; only a run of your own may hold it"
     if top == "lit_gen":
         return f"{source} names {name}, which is no part of lit_gen that a file may name"
-    return f"{source} needs {name}, which is not part of lit_gen: say --trust {top} if you trust its author"
+    return f"{source} needs {name}, which is not part of lit_gen: say --trust {one_line(top)} if you trust its author"
 
 
 def _sealed(source: Path, name: str, top: str, own: dict[str, str | None]) -> list[str]:
