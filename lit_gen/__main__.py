@@ -1,4 +1,4 @@
-"""``python -m lit_gen`` and ``lit-gen``: both put the working folder first on the path, then run the command line."""
+"""``python -m lit_gen`` and ``lit-gen``: whether the working folder is on the path, then the command line."""
 
 import atexit
 import os

@@ -36,6 +36,31 @@ def write_whole(path: Path, content: bytes | str) -> None:
         partial.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
 
 
+def write_first(path: Path, content: bytes) -> None:
+    """Write a secret that only its owner may read, where there is no such file: the first of several processes does.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}{PARTIAL}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError:  # no second names there
+            if not path.exists():
+                partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
     """For writers that want a path of their own: what is written there becomes ``path`` when the block ends.

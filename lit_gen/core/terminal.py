@@ -22,6 +22,11 @@ def printable(text: object, most: int | None = None) -> str:
     return told if _PLAIN.fullmatch(told) else "".join(map(_escaped, told))
 
 
+def one_line(name: str) -> str:
+    """A name of others within a sentence: `printable`, on one line, of at most 200 characters."""
+    return printable(name, 200).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def for_terminal(text: str) -> str:
     """`printable` where standard output is a terminal; as it is where it goes into a file or another program."""
     return printable(text) if sys.stdout.isatty() else text

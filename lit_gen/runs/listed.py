@@ -35,6 +35,7 @@ _GROUPS = {  # sections of a run's config that are a class each
 }
 _CLASS = ("class_path", "_class_path")
 _FOLDERS = ("save_dir", "dirpath", "log_dir")  # where a logger or callback writes
+_NAMES = ("name", "version", "sub_dir", "filename")  # within that
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _PLAIN = re.compile(r"[\w \-+/:,.{}=%~]*")  # no quotes, escapes, tags or aliases of YAML
 
@@ -128,7 +129,9 @@ class _Walk:
                     yield from self.value(inner, known, str(key), depth + 1)
 
     def _text(self, text: str, hint: Any, key: str) -> Iterator[tuple[str, str | None]]:
-        if self._run and key in _FOLDERS and (not text.startswith("{run_dir}") or ".." in text):
+        within = Path(text).parts
+        outside = ".." in within or (key in _FOLDERS and within[:1] != ("{run_dir}",)) or Path(text).is_absolute()
+        if self._run and key in (*_FOLDERS, *_NAMES) and outside:
             yield f"{key}: {text}", None
         if _plain(hint) or listed(text, self._run) is not None:
             return

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import instantiate_module
 from torch import Tensor, nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.terminal import one_line
 from lit_gen.runs.trust import without_working_folder
 
 
@@ -54,7 +55,8 @@ def compare(checkpoint: Path, found: dict[str, Tensor], model: nn.Module, named:
         here = tuple(found[name].shape) if name in found else "nothing"
         there = tuple(expected[name].shape) if name in expected else "nothing"
         if here != there:
-            raise UserError(f"{checkpoint} is of another model: it holds {here} for {name}, where {named} has {there}")
+            told = f"it holds {here} for {one_line(name)}, where {named} has {there}"
+            raise UserError(f"{checkpoint} is of another model: {told}")
 
 
 def check_finite(checkpoint: Path, weights: Mapping[str, Tensor]) -> None:

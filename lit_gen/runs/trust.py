@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_gen.core.errors import UserError, note
+from lit_gen.core.files import write_first
+from lit_gen.core.terminal import one_line
 from lit_gen.runs.listed import elsewhere, importable, unlisted
 
 KEY_BYTES = 32
@@ -52,7 +54,7 @@ def key(make: bool = False, say: bool = False) -> bytes | None:
     try:
         path = key_file()
         if make and not path.exists():
-            _make(path)
+            write_first(path, secrets.token_bytes(KEY_BYTES))
         status = path.stat()
         if os.name == "posix" and (status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077):
             note(f"{path} belongs to others, or they can read it, so that it is not used: chmod 600 {path}")
@@ -67,22 +69,6 @@ def key(make: bool = False, say: bool = False) -> bytes | None:
                 f"loaded with --trust alone; XDG_STATE_HOME may name another folder"
             )
         return None
-
-
-def _make(path: Path) -> None:
-    """Write a new key in full, then give it its name, which only the first of several processes can."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".key.{secrets.token_hex(8)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 # ---- the seal
@@ -204,11 +190,12 @@ def admit(
 
 
 def _refusal(source: Path, name: str, top: str | None) -> str:
+    name = one_line(name)
     if top is None:
         return f"{source} holds {name!r}, which may hide a name or a file; only a run of your own may hold it"
     if top == "lit_gen":
         return f"{source} names {name}, which is no part of lit_gen that a file may name"
-    return f"{source} needs {name}, which is not part of lit_gen: say --trust {top} if you trust its author"
+    return f"{source} needs {name}, which is not part of lit_gen: say --trust {one_line(top)} if you trust its author"
 
 
 def _sealed(source: Path, name: str, top: str, own: dict[str, str | None]) -> list[str]:

@@ -56,6 +56,7 @@ NAMED = {
     "torch that is no layer": network("torch.hub.load", repo_or_dir=".", model="x", source="local"),
     "a function of torch": network("torch.nn.init.normal_"),
     "no text": {"generator": {"class_path": ["spy", "Generator"]}},
+    "a name that writes on the terminal": network("spy.\x1b[2J\nerror: all is well\x07" + "x" * 10_000),
     "a loss beside": {"loss": "spy.hinge"},
     "a loss in a package": {"loss": "spy_package.inner.hinge"},
     "a function of the system": {"loss": "os.system"},
@@ -85,6 +86,8 @@ def test_what_a_checkpoint_may_not_name(lit_gen, foreign, tmp_path, name):
     for command in (["sample"], ["export", "out.safetensors"]):
         code, _, err = lit_gen(command[0], str(file), *command[1:])
         assert (code, err.count("\n"), "gan.ckpt" in err) == (2, 1, True), err
+        assert len(err) < 2000
+        assert err.removesuffix("\n").isprintable()
     with pytest.raises(UserError, match=r"gan\.ckpt"):
         package.load(file)
     assert not (tmp_path / "samples").exists()
@@ -128,6 +131,11 @@ CONFIGS = {
         "class_path": "lit_gen.loggers.csv.MetricsCSV", "init_args": {"save_dir": "../elsewhere"}}]}},
     "a folder beyond": {"trainer": {"callbacks": [{
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"dirpath": "{run_dir}/../x"}}]}},
+    "a file beyond": {"trainer": {"callbacks": [{
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "../../x"}}]}},
+    "a name beyond": {"trainer": {"logger": [{
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "{run_dir}", "name": "/tmp/x"}}]}},
     "aliases without end": None,
 }  # fmt: skip
 

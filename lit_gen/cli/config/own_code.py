@@ -14,25 +14,12 @@ from lit_gen.core.errors import UserError
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
 """A dotted name in JSON that is no key."""
 
-_FILES = {
-    ".txt",
-    ".json",
-    ".jsonl",
-    ".gz",
-    ".parquet",
-    ".csv",
-    ".tsv",
-    ".npz",
-    ".npy",
-    ".pt",
-    ".pth",
-    ".pt2",
-    ".ckpt",
-    ".safetensors",
-    ".yaml",
-    ".yml",
-    ".bin",
-}
+_FILES = (
+    *(".txt", ".json", ".jsonl", ".gz", ".parquet", ".csv", ".tsv", ".npz", ".npy"),
+    *(".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".yaml", ".yml", ".bin"),
+)
+"""How names of files end, beside which a module of the name may lie."""
+
 _CLASS = re.compile(r'"class_path": "([\w.]+)"')
 
 

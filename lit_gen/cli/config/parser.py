@@ -48,6 +48,10 @@ class Parser(LightningArgumentParser):
                 action.help = " ".join(filter(None, [action.help, "(needed, unless the data answer it)"]))
         return added
 
+    def _add_signature_parameter(self, *args: Any, **kwargs: Any) -> None:
+        """Let no option but ``--config`` read a file as YAML: a data file that is named there cannot name classes."""
+        super()._add_signature_parameter(*args, **{**kwargs, "sub_configs": False})
+
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:
         """Add an instantiator; classes that none is for are made by `_make`, which remembers mistakes."""
         super().add_instantiator(*args, **kwargs)

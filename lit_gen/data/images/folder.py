@@ -22,7 +22,7 @@ from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.protocols.data import Split
 
-FORMATS = ["PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
+FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
 """What is read, whatever a file is called: Pillow would start Ghostscript for an EPS file."""
 MOST_PIXELS = 100_000_000
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}

@@ -201,6 +201,12 @@ def test_features_of_real_images_are_kept_and_damage_is_mended(tmp_path, capfd, 
     assert counted[4:] == [1000, 64]
     assert third.latest.values == first.latest.values
     assert capfd.readouterr().err.count("is cut short or damaged") == 1
+    damaged = bytearray(kept.read_bytes())
+    damaged[-3] ^= 1  # in the last row, which no block that is computed again looks at
+    kept.write_bytes(damaged)
+    train(tmp_path / "d", fourth := FID(Mean(), count=64, reference="val", every=1))
+    assert counted[6:] == [1000, 64]
+    assert fourth.latest.values == first.latest.values
 
 
 def test_other_weights_never_meet_features_of_these(tmp_path):

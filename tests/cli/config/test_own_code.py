@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from support.foreign import plant, ran
 
 from lit_gen.cli.config.own_code import import_own
 from lit_gen.core.errors import UserError
@@ -33,3 +34,32 @@ def test_an_error_in_an_own_file(broken, config, options):
 
 def test_what_only_looks_like_a_name_is_not_imported(broken):
     import_own({"broken_own.key": "see broken_own.py", "n": 1.5, "texts": ['a "broken_own.x"', "broken_own."]}, ["-c"])
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--data.path", "book.txt"),
+        ("--data.source", "digits.npz"),
+        ("--model.tokenizer", "spy.json"),
+        ("--run_name", "spies.v2"),
+        ("--samples.prompt", "spy.anything"),
+        ("--trainer.callbacks.FID.extractor", "spy.pt2"),
+    ],
+)
+def test_the_name_of_a_file_never_imports_a_module_beside_it(lit_gen, tmp_path, monkeypatch, option, name):
+    plant(tmp_path)
+    (tmp_path / "book.py").write_text((tmp_path / "spy.py").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import_own(None, [option, name])
+    import_own({"data": {"init_args": {"path": name}}}, [f"{option}={name}"])
+    if option.startswith("--data"):
+        kind = {"--data.path": "text.module.TextCorpus", "--data.source": "images.tensors.TensorSet"}[option]
+        config = {"--data.path": "gpt.yaml", "--data.source": "gan_mlp.yaml"}[option]
+        for exists in (False, True):
+            code, _, err = lit_gen("fit", f"--config={config}", f"--data=lit_gen.data.{kind}", option, name)
+            assert (code, name in err) == (2, True), err  # a data file is never read as a config
+            if not exists:
+                (tmp_path / name).write_bytes(b"\xff" if name.endswith("txt") else b"class_path: spy.run")
+    assert not ran(tmp_path)
+    assert "book" not in sys.modules
