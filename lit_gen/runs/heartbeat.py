@@ -120,6 +120,7 @@ class Watch(threading.Thread):
         self.meeting, self.hang_after, self.end = meeting, hang_after, end
         self._store, self._main = meeting.connect(), threading.main_thread().ident
         self._behind, self._stopped = Behind(hang_after), threading.Event()
+        self._beat_of_0: int | None = None
         self._beat, self._beaten, self._answered = 0, 0.0, time.monotonic()
         self.found: tuple[int, str, bool] | None = None
         self._every = min(BEAT, hang_after / 4) if hang_after else BEAT
@@ -174,7 +175,6 @@ class Watch(threading.Thread):
                     sentence = self._hanging()
                     if sentence is not None:
                         self._find(ENDED, sentence, at_once=True)
-                self._answered = time.monotonic()
             except RuntimeError:  # the store is gone
                 if not self._stopped.is_set():
                     self._find(*_rank_0_ended(self.speaks))
@@ -184,7 +184,10 @@ class Watch(threading.Thread):
         self._beat += 1
         mine = {"beat": self._beat, "entered": _entered(), "step": progress.step, "alone": progress.alone}
         self._store.set(f"beat/{self.rank}", json.dumps({**mine, "where": _where(self._main)}))
-        if self.rank > 0:
+        if self.rank > 0:  # the store of torchrun's agent answers whatever becomes of rank 0
+            beat = json.loads(self._store.get("beat/0"))["beat"] if self._store.check(["beat/0"]) else None
+            if beat is None or beat != self._beat_of_0:
+                self._beat_of_0, self._answered = beat, time.monotonic()
             return None
         names = [f"beat/{rank}" for rank in range(self.world)]
         if not self._store.check(names):

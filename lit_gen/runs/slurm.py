@@ -69,8 +69,8 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
         tasks,
         nodes,
         number(environment, "SLURM_PROCID", below=tasks),
-        number(environment, "SLURM_LOCALID", below=tasks),
-        number(environment, "SLURM_NODEID", below=nodes),
+        number(environment, "SLURM_LOCALID"),
+        number(environment, "SLURM_NODEID"),
         environment.get("SLURM_STEP_NODELIST", "127.0.0.1"),
     )
 
