@@ -161,7 +161,7 @@ def test_text_files_are_opened_as_utf8(path):
         named = {k.arg for k in node.keywords}
         if node.func.attr in ("read_text", "write_text"):
             assert "encoding" in named, f"line {node.lineno}"
-        if node.func.attr == "open" and not ast.unparse(node.func).startswith(("tarfile", "Image", "os.")):
+        if node.func.attr == "open" and not ast.unparse(node.func).startswith(("tarfile", "archive", "Image", "os.")):
             modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             binary = any("b" in m for m in modes) or (ast.unparse(node.func) == "gzip.open" and "rt" not in modes)
             assert binary or "encoding" in named, f"line {node.lineno}"

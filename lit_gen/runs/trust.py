@@ -80,13 +80,8 @@ def _make(path: Path) -> None:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(descriptor)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(partial, path)
-        except FileExistsError:
-            pass
-        except OSError:  # no second names there
-            if not path.exists():
-                partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
