@@ -50,13 +50,8 @@ def write_first(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(partial, path)
-        except FileExistsError:
-            pass
-        except OSError:  # no second names there
-            if not path.exists():
-                partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

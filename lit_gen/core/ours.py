@@ -6,11 +6,14 @@ from pathlib import Path
 
 from lit_gen.core.errors import UserError
 
-SOFTWARE = "lit_gen"  # what our PNG and safetensors files say under the name of that meaning
+SOFTWARE = "lit_gen"  # what our PNG files say under this name
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a picture or exported network is one that lit_gen wrote; of other files nothing tells."""
+    """Whether a picture or exported network is one that lit_gen wrote; of other files nothing tells.
+
+    An exported network names its checkpoint and describes itself, see `lit_gen.runs.opened.Run.export`.
+    """
     with path.open("rb") as file:
         begin = file.read(256)
         if begin.startswith(b"\x89PNG\r\n"):
@@ -23,7 +26,8 @@ def is_ours(path: Path) -> bool:
             metadata = json.loads(file.read(length)).get("__metadata__", {})
         except (ValueError, AttributeError, RecursionError):
             return False
-    return isinstance(metadata, dict) and metadata.get("software") == SOFTWARE
+    described = isinstance(metadata, dict) and any('"class_path": ' in str(text) for text in metadata.values())
+    return described and "checkpoint" in metadata
 
 
 def keep_others(paths: Iterable[Path], option: str, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
-from lit_gen.core.ours import SOFTWARE, keep_others
+from lit_gen.core.ours import keep_others
 from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.protocols.training import Exportable
@@ -123,6 +123,6 @@ class Run:
         if built := getattr(network, "built", None):
             described["build"] = built
         tensors = {key: t.detach().contiguous().cpu() for key, t in network.state_dict().items()}
-        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name, "software": SOFTWARE}
+        metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name}
         keep_others([Path(path)], "export", overwrite)
         write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable for its owner alone

@@ -249,6 +249,8 @@ def test_another_person_is_asked_once(lit_gen, own, tmp_path, monkeypatch, way):
 
 
 def test_a_seal_is_of_what_it_seals(lit_gen, own, tmp_path):
+    (tmp_path / "own_parts.py").write_text("raise SystemExit('a module of another folder was run')", encoding="utf-8")
+
     def other_loss(content):
         content["hyper_parameters"]["loss"] = "own_parts.other"
 
@@ -263,7 +265,7 @@ def test_a_seal_is_of_what_it_seals(lit_gen, own, tmp_path):
 
     for change in (other_loss, other_folder, no_seal, damaged):
         code, _, err = lit_gen("sample", str(edited(the_checkpoint(own), tmp_path / "changed.ckpt", change)))
-        assert (code, "say --trust own_parts" in err) == (2, True), change
+        assert (code, "say --trust own_parts if you trust its author" in err) == (2, True), err
     config = own / "config.yaml"
     config.write_text(config.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     code, _, err = lit_gen("fit", "--resume", str(own), "--trainer.max_steps=2")
