@@ -81,11 +81,14 @@ CASES = {
 
 
 def rank_of(rank: int, ranks: int, port: int, arguments: list[str]) -> int:
-    """Fork one process of a run, as Lightning would start it; its output goes into a file."""
+    """Fork one process of a run, as torchrun would start it; its output goes into a file."""
     if child := os.fork():
         return child
     if ranks > 1:
-        os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
+        os.environ |= {name: str(value) for name, value in (place | {"MASTER_PORT": port}).items()}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "none"}
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # there is no agent: rank 0 serves the store
     out = os.open(f"out-{rank}", os.O_CREAT | os.O_WRONLY)
     os.dup2(out, 1)
     os.dup2(out, 2)

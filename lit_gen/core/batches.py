@@ -1,7 +1,7 @@
 """The total batch: how the items of one update fall on ranks and micro-batches."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -94,10 +94,29 @@ def refuse_accumulation(found: int) -> None:
         )
 
 
+def refuse_micro_batches(module: str, count: int) -> NoReturn:
+    """Refuse to train on a batch at once that the data divide.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        f"data.device_batch_size: it makes {count} micro-batches of a batch, which {module} takes at once; null or a "
+        f"larger number is expected"
+    )
+
+
 def split(batch: B, parts: int) -> list[B]:
-    """Split a batch, a named tuple of tensors of (B, ...), None and numbers, into equal parts of its rows."""
+    """Split a batch, a named tuple of tensors of (B, ...), None and numbers, into equal parts of its rows.
+
+    Raises:
+        UserError: if its rows are not a multiple of ``parts``.
+    """
     if parts == 1:
         return [batch]
+    uneven = next((len(each) for each in batch if isinstance(each, Tensor) and len(each) % parts), None)
+    if uneven is not None:
+        raise UserError(f"data: a batch has {uneven} rows for {parts} micro-batches, equal ones are expected")
     columns = [each.chunk(parts) if isinstance(each, Tensor) else [each] * parts for each in batch]
     make: Any = type(batch)
     return [make(*row) for row in zip(*columns, strict=True)]

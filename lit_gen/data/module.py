@@ -57,7 +57,7 @@ class DataModule(LightningDataModule):
 
     def per_step(self) -> tuple[int, str]:
         """Items of one step over all ranks, those of all updates and micro-batches, and their unit."""
-        return self.counted(self.batches())
+        return (0, self.items) if self.batch_size is None else self.counted(self.batches())
 
     @property
     def protocol(self) -> Mapping[str, Any]:

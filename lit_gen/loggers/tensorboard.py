@@ -43,8 +43,11 @@ class Continue(Callback):
 
 def _written(folder: Path, steps: tuple[int, ...]) -> set[tuple[int, str]]:
     """Which tags stand in TensorBoard's files at those steps, without what is hidden."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    try:
+        from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    except ModuleNotFoundError:  # tensorboardX writes without it, and cannot read
+        return set()
 
     found: set[tuple[int, str]] = set()
     for path in sorted(folder.glob("events.out.tfevents.*")):  # in this order TensorBoard reads them

@@ -110,13 +110,14 @@ def _copied(content: Any, seen: dict[Any, Tensor]) -> Any:
         return seen[memory]
     if isinstance(content, dict):
         copied = copy.copy(content)  # an OrderedDict of torch has attributes of its own
-        copied.update({key: _copied(value, seen) for key, value in content.items()})
+        for key, value in content.items():  # not update: of a Counter it adds
+            copied[key] = _copied(value, seen)
         return copied
     if isinstance(content, tuple) and hasattr(content, "_fields"):
         return type(content)(*(_copied(value, seen) for value in content))
     if isinstance(content, list | tuple | set):
         return type(content)(_copied(value, seen) for value in content)
-    return content
+    return copy.deepcopy(content)  # a number or a string is itself
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:

@@ -10,7 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
-from lit_gen.core.batches import micro_batches_of
+from lit_gen.core.batches import micro_batches_of, refuse_micro_batches
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.protocols.training import Terms
@@ -132,10 +132,7 @@ class Alternating(TrainingModule):
             UserError: if the data divide a batch into micro-batches, of which the module does not know.
         """
         if micro_batches < self._divided:
-            raise UserError(
-                f"data.device_batch_size: it makes {self._divided} micro-batches of a batch, which "
-                f"{type(self).__name__} takes at once; null or a larger number is expected"
-            )
+            refuse_micro_batches(type(self).__name__, self._divided)
         me, optimizer = self._players[player], self.optimizers_by_player()[player]
         rows: list[Tensor] = []
         optimizer.zero_grad()

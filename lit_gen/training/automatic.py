@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core import randomness
-from lit_gen.core.batches import micro_batches_of, split
+from lit_gen.core.batches import micro_batches_of, refuse_micro_batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.training.module import SHARDING, TrainingModule
@@ -39,7 +39,9 @@ class Automatic(TrainingModule):
         super().__init__()
         self._norm = torch.zeros(())
         self._rates: list[float] = []
-        self._adds = False  # whether this step adds up gradients of several micro-batches
+        self._divided = 1  # into so many micro-batches the step's batch is divided
+        self._adds = False  # whether this step adds up their gradients
+        self._terms: list[Tensor] = []  # of this step's micro-batches so far
 
     # ---- what a module calls
 
@@ -67,13 +69,18 @@ class Automatic(TrainingModule):
         return found
 
     def record_terms(self, terms: dict[str, Tensor]) -> None:
-        """Add the scalar terms of a micro-batch to the next log entry.
+        """Add the scalar terms of a micro-batch to the next log entry, in which each step counts once.
 
         Raises:
             NonFiniteLossError: on one CPU at once; elsewhere the next log entry raises it, on all ranks at once.
         """
         step = self.trainer.global_step + 1
-        self.monitor.add(step, list(terms), torch.stack([value.detach() for value in terms.values()]))
+        self._terms.append(torch.stack([value.detach() for value in terms.values()]))
+        if len(self._terms) < self._divided:
+            return
+        mean = self._terms[0] if self._divided == 1 else torch.stack(self._terms).mean(0)
+        self._terms = []
+        self.monitor.add(step, list(terms), mean)
         if self.device.type == "cpu" and self.trainer.world_size == 1 and (bad := self.monitor.failure()):
             self.stop_non_finite(f"the {bad[1]} became NaN or infinite at step {bad[0]}")
 
@@ -102,14 +109,20 @@ class Automatic(TrainingModule):
 
     # ---- what lightning calls
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Note into how many micro-batches the step's batch is divided."""
+        self._divided, self._adds = micro_batches_of(batch), False
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Add up the gradients of a step's micro-batches, each divided by their number; the last one's lightning adds.
+
+        A subclass that scales the loss does so in `loss_of`: what this returns is of the last micro-batch only.
 
         Returns:
             The last micro-batch's loss, divided likewise.
         """
         step, count, world = self.trainer.global_step, micro_batches_of(batch), self.trainer.world_size
-        self._adds = count > 1
+        self._divided, self._adds, self._terms = count, count > 1, []
         if self._adds:
             self._optimizer().zero_grad()
         self._set_rates(step)
@@ -136,6 +149,8 @@ class Automatic(TrainingModule):
         if isinstance(strategy, SHARDING):
             name = type(strategy).__name__
             raise UserError(f"data.device_batch_size: null is expected with {name}, which shards the weights")
+        if getattr(strategy, "_ddp_kwargs", {}).get("static_graph"):
+            raise UserError("data.device_batch_size: null is expected with a strategy whose static_graph is true")
         unreduced = getattr(strategy, "block_backward_sync", nullcontext)
         with unreduced(), torch.autocast(self.device.type, enabled=False):
             strategy.backward(loss, None)
@@ -146,7 +161,13 @@ class Automatic(TrainingModule):
             super().optimizer_zero_grad(*args, **kwargs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note the gradient's norm, before it is clipped, where a log entry follows."""
+        """Note the gradient's norm, before it is clipped, where a log entry follows.
+
+        Raises:
+            UserError: if the data divide a batch into micro-batches, of which a step of a subclass does not know.
+        """
+        if self._divided > 1 and not self._adds:
+            refuse_micro_batches(type(self).__name__, self._divided)
         if self.detailed(self.trainer.global_step + 1):
             self._norm = gradient_norm(self.parameters())  # averages have no gradients
 

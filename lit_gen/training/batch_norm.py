@@ -6,6 +6,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lit_gen.core.distributed import mean_over_ranks, world_size
 
+SYNCHRONIZED = (nn.BatchNorm1d, nn.BatchNorm2d)
+"""What `synchronize` replaces."""
+
 
 class SynchronizedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all ranks, (B, C, ...), with gradients of any order and on any device.
@@ -19,7 +22,7 @@ class SynchronizedBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...); in training by the mean and variance over all ranks, else by the running ones."""
-        if not self.training and self.running_mean is not None:
+        if not self.training:  # not a collective: ranks evaluate unequal numbers of batches
             return super().forward(x)
         axes, shape = [0, *range(2, x.ndim)], (1, -1, *(1,) * (x.ndim - 2))
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics of half-precision maps need the digits
@@ -46,9 +49,12 @@ class SynchronizedBatchNorm(_BatchNorm):
 
 
 def synchronize(network: nn.Module) -> None:
-    """Let every batch norm inside ``network`` see all ranks: replaced in place, with its own parameters and buffers."""
+    """Let every batch norm of torch's inside ``network`` see all ranks: replaced, with its parameters and buffers.
+
+    A subclass of them has a ``forward`` of its own and is left as it is.
+    """
     for name, child in list(network.named_children()):
-        if not isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+        if type(child) not in SYNCHRONIZED:
             synchronize(child)
             continue
         norm = SynchronizedBatchNorm(

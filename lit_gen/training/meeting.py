@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from lit_gen.core.batches import Batches
-from lit_gen.training.batch_norm import SynchronizedBatchNorm
+from lit_gen.training.batch_norm import SYNCHRONIZED, SynchronizedBatchNorm
 
 
 @runtime_checkable
@@ -36,12 +37,12 @@ def _found(parts: Iterable[Any], batches: Batches, synchronized: bool) -> Iterat
     each, alone = parts_of(batches, ranks=True), parts_of(batches, ranks=False)
     for part in parts:
         if isinstance(part, _BatchNorm):
-            over_ranks = synchronized or isinstance(part, SynchronizedBatchNorm)
+            over_ranks = isinstance(part, SynchronizedBatchNorm) or (synchronized and type(part) in SYNCHRONIZED)
             if split := alone if over_ranks else each:
                 yield f"batch norm per {split}"
         elif each and _drops(part):
             yield f"dropout per {each}"
-        elif alone and isinstance(part, _SpectralNorm):
+        elif alone and _iterates(part):
             yield "spectral norm's power iterations per micro-batch"
         elif isinstance(part, Meeting) and (words := part.meets(batches)):
             yield words
@@ -56,6 +57,12 @@ def parts_of(batches: Batches, ranks: bool) -> str:
     """
     named = {"rank": ranks and batches.world > 1, "micro-batch": batches.micro_batches > 1}
     return " and ".join(name for name, there in named.items() if there)
+
+
+def _iterates(part: Any) -> bool:
+    """Whether a module makes a power iteration in each pass: either of torch's ways."""
+    hooks = part._forward_pre_hooks.values() if isinstance(part, nn.Module) else ()
+    return isinstance(part, _SpectralNorm) or any(isinstance(hook, SpectralNorm) for hook in hooks)
 
 
 def _drops(part: Any) -> bool:

@@ -76,9 +76,13 @@ class TrainLoader:
         self.step, self._rows = 0, batches.of_rank(rank)
         if self.images_per_step > len(data):
             updates = f", {batches.updates} batches of {batches.size} (model.n_critic)" if batches.updates > 1 else ""
+            most = len(data) // batches.updates // batches.world * batches.world
+            hint = (
+                f"at most {most} is expected" if most else f"at most {len(data) // batches.world} updates are expected"
+            )
             raise UserError(
                 f"data.batch_size: {batches.size} was found, with which a step reads {self.images_per_step} images"
-                f"{updates}, but the training split has {len(data)}; at most {len(data) // batches.updates} is expected"
+                f"{updates}, but the training split has {len(data)}; {hint}"
             )
 
     @property
