@@ -10,16 +10,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from lit_gen.core.cache import cached
-from lit_gen.core.errors import UserError
-from lit_gen.core.options import at_least
+from lit_gen.core.cache import cache_folder, cached
+from lit_gen.core.errors import UserError, note
+from lit_gen.core.files import write_whole
+from lit_gen.core.options import at_least, expect
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
+from lit_gen.data.images.pixels import Levels
 from lit_gen.protocols.data import Split
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -28,14 +31,16 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 class ImageFolder(ImageData):
     """Images of a folder, with or without one subfolder per class.
 
-    Every image is turned upright (EXIF), laid on white where it is transparent, converted to grey or RGB, resized and
-    cropped, once; the result is cached as a memory map named by a fingerprint of the files and settings.
+    Every image is turned upright (EXIF), laid on white where it is transparent, converted to grey or RGB of 8 bits (see
+    `lit_gen.data.images.pixels`), resized and cropped, once; the result is cached as a memory map named by a
+    fingerprint of the files and settings.
 
     Args:
         folder: the folder; a relative path may also lie under ``root``. If its images lie in subfolders, those are the
             classes, in alphabetical order.
         channels: 3 for RGB, 1 for grey.
         resize: length of the shorter side after resizing (Lanczos); null to leave sizes as they are.
+        bits: how many bits a level has in files of 16 or 32 bits per pixel: 12 where those hold 0 to 4095; null: 16.
         crop: side of the square cut from the centre after resizing; null for none.
         val_size: how many images are held out, per class where there are classes, else the last ones by name.
         test_size: how many further images are held out for the test split.
@@ -52,6 +57,7 @@ class ImageFolder(ImageData):
         channels: Literal[1, 3] = 3,
         resize: int | None = None,
         crop: int | None = None,
+        bits: int | None = None,
         val_size: int = 0,
         test_size: int = 0,
         workers: int = 8,
@@ -59,10 +65,11 @@ class ImageFolder(ImageData):
     ) -> None:
         super().__init__(**images)
         at_least(1, "data.", resize=resize, crop=crop, workers=workers)
+        expect(bits is None or 8 <= bits <= 32, "data.bits", bits, "8 to 32 or null")
         self.folder = next((p for p in (Path(folder), self.root / folder) if p.is_dir()), None)
         if self.folder is None:
             raise UserError(f"data.folder: {folder} is no folder, here or under {self.root}")
-        self.channels, self.resize, self.crop, self.workers = channels, resize, crop, workers
+        self.channels, self.resize, self.crop, self.workers, self.bits = channels, resize, crop, workers, bits
         self.val_size, self.test_size = val_size, test_size
         self._scan()
         held_out = val_size + test_size
@@ -70,7 +77,7 @@ class ImageFolder(ImageData):
             raise UserError(
                 f"data.val_size and data.test_size hold out {held_out} of {len(self._paths)} images; fewer are expected"
             )
-        height, width = self._decode(self._paths[0]).shape[1:]
+        height, width = self._decode(self._paths[0], Levels(str(self.folder), bits)).shape[1:]
         self.shape = (channels, height, width)
 
     def _scan(self) -> None:
@@ -89,34 +96,48 @@ class ImageFolder(ImageData):
         return [self._cache()]
 
     def prepare_data(self) -> None:
-        """Decode, unless the cache is there."""
-        self._cache()
+        """Decode, unless the cache is there; says what was converted."""
+        for sentence in json.loads(self._cache().with_suffix(".json").read_text(encoding="utf-8")):
+            rank_zero_only(note)(sentence)
 
     def load(self, split: Split) -> ImageSet:
         """A split; the three never overlap."""
         images = torch.from_numpy(np.load(self._cache(), mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
-        rest, test = stratified(labels, self.test_size)
-        train, val = stratified(labels[rest], self.val_size)
+        rest, test = stratified(labels, self.test_size, "data.test_size", self.classes)
+        train, val = stratified(labels[rest], self.val_size, "data.val_size", self.classes)
         chosen = {"train": rest[train], "val": rest[val], "test": test}[split]
         whole = len(chosen) == len(images)  # keep the memory map where nothing is held out
         return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
 
     def _cache(self) -> Path:
         assert self.folder is not None
-        settings = {"channels": self.channels, "resize": self.resize, "crop": self.crop, "version": 1}
+        settings = {
+            "channels": self.channels,
+            "resize": self.resize,
+            "crop": self.crop,
+            "bits": self.bits,
+            "version": 2,
+        }
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for path in self._paths:
             status = path.stat()
             name = path.relative_to(self.folder).as_posix()
             digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-        return cached(f"folder-{digest.hexdigest()[:16]}.npy", self._write)
+        name = f"folder-{digest.hexdigest()[:16]}"
 
-    def _write(self, path: Path) -> None:
+        def write(path: Path) -> None:
+            write_whole(cache_folder() / f"{name}.json", json.dumps(self._write(path)))  # is there before the images
+
+        return cached(f"{name}.npy", write)
+
+    def _write(self, path: Path) -> list[str]:
+        """Decode all images into an array file; what is to be said of them."""
         shape = (len(self._paths), *self.shape)
         table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        levels = Levels(str(self.folder), self.bits)
         with ThreadPoolExecutor(self.workers) as pool:
-            decoded = pool.map(self._decode, self._paths)
+            decoded = pool.map(lambda path: self._decode(path, levels), self._paths)
             for i, image in enumerate(_shown(decoded, len(self._paths))):
                 if image.shape != self.shape:
                     pool.shutdown(cancel_futures=True)
@@ -126,9 +147,10 @@ class ImageFolder(ImageData):
                     )
                 table[i] = image
         table.flush()
+        return levels.said()
 
-    def _decode(self, path: Path) -> np.ndarray:
-        image = read_image(path, self.channels)
+    def _decode(self, path: Path, levels: Levels) -> np.ndarray:
+        image = read_image(path, self.channels, levels)
         if self.resize is not None:
             scale = self.resize / min(image.size)
             size = (
@@ -158,21 +180,17 @@ def image_paths(folder: Path, option: str) -> list[Path]:
     return paths
 
 
-def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
-    """An image file, upright (EXIF), on white where it is transparent, in grey or RGB.
+def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Image:
+    """An image file in grey or RGB, as `Levels.of_picture` makes it.
 
     Raises:
         UserError: if it cannot be read.
     """
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
-                image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
-            return image.convert("L" if channels == 1 else "RGB")
+            return levels.of_picture(opened, channels, str(path))
+    except UserError:
+        raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
 
@@ -190,14 +208,17 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
     """
     paths = image_paths(folder, option)
     images: list[np.ndarray] = []
+    levels = Levels(str(folder))
     with ThreadPoolExecutor(8) as pool:
-        decoded = pool.map(lambda path: as_array(read_image(path, channels)), paths)
+        decoded = pool.map(lambda path: as_array(read_image(path, channels, levels)), paths)
         for path, image in zip(paths, _shown(decoded, len(paths)), strict=True):
             images.append(image)
             if image.shape != images[0].shape:
                 pool.shutdown(cancel_futures=True)
                 sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
                 raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
+    for sentence in levels.said():
+        note(sentence)
     return torch.from_numpy(np.stack(images))
 
 

@@ -1,6 +1,7 @@
 """The data module of every image set: splits, loaders, and what the model must know of the data."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ class ImageData(DataModule):
     """(C, H, W) of one image."""
     num_classes: int | None = None
     """Number of classes, None for a set without labels."""
+    classes: Sequence[str] = ()
+    """The names of the classes, where they have names."""
     items = "images"
 
     def __init__(
@@ -115,22 +118,35 @@ class ImageData(DataModule):
         return []
 
 
-def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
+def stratified(
+    labels: Tensor, held_out: int, option: str = "data.val_size", classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
     """Split indices so that the last ``held_out / classes`` items of every class are held out, by index alone.
 
     Args:
         labels: int64 (N,).
         held_out: how many items to hold out; the first classes give one more where it does not divide evenly.
+        option: what names ``held_out``, for messages.
+        classes: the names of the classes, for messages.
 
     Returns:
         Sorted indices of the training and of the held-out items; they never overlap.
+
+    Raises:
+        UserError: if a class would have no training item left.
     """
-    classes = int(labels.max()) + 1
-    held = [
-        torch.nonzero(labels == c).flatten()[-count:]
-        for c in range(classes)
-        if (count := held_out // classes + (c < held_out % classes)) > 0
-    ]
+    occurring, sizes = labels.unique(return_counts=True)
+    held = []
+    for k, (c, size) in enumerate(zip(occurring.tolist(), sizes.tolist(), strict=True)):
+        count = held_out // len(occurring) + (k < held_out % len(occurring))
+        if count >= size:
+            name = classes[c] if c < len(classes) else str(c)
+            raise UserError(
+                f"{option}: {held_out} was found, but class {name} has {size} {'image' if size == 1 else 'images'}, "
+                f"{count} are to be held out; at most {len(occurring) * (int(sizes.min()) - 1)} is expected"
+            )
+        if count:
+            held.append(torch.nonzero(labels == c).flatten()[-count:])
     chosen = torch.cat(held).sort().values if held else torch.arange(0)
     mask = torch.ones(len(labels), dtype=torch.bool)
     mask[chosen] = False
