@@ -77,6 +77,8 @@ class TokenText(Protocol):
     """UTF-8 bytes of the original text."""
     vocab_size: int
     """Number of ids."""
+    lost: str
+    """An example of text that the tokens do not hold; empty where they hold all of it."""
 
     def __len__(self) -> int: ...
 

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import at_least, expect
 from lit_gen.evaluation.names import suffix_of, weights_used
 from lit_gen.evaluation.result import Result, versions
@@ -26,7 +26,8 @@ class Perplexity(Evaluator):
 
     ``loss`` is the mean nats per token, ``perplexity`` its exponential; both count ends of documents. ``bits_per_byte``
     is the bits of the text's own tokens over the UTF-8 bytes of the original text: the one number that compares models
-    with different tokenizers. Sums are kept in float64 and added exactly, so that there is one division and one exp.
+    with different tokenizers; it is left out where the tokenizer loses text. Sums are kept in float64 and added
+    exactly, so that there is one division and one exp.
 
     The text is covered by windows of ``context`` tokens, ``stride`` apart, in which every token is scored once: with
     the default, disjoint windows of the data's block size; a smaller stride gives each token more context, a lower
@@ -68,7 +69,8 @@ class Perplexity(Evaluator):
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`."""
         _, suffix = self._named_window(data)
-        return [f"{name}{suffix}" for name in ("loss", "perplexity", "bits_per_byte")]
+        exact = data.tokenizer.exact or not data.stream("val").lost
+        return [f"{name}{suffix}" for name in ("loss", "perplexity", *(["bits_per_byte"] if exact else []))]
 
     def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
         """Context and stride, and what they and the weights put after the names."""
@@ -119,16 +121,22 @@ class Perplexity(Evaluator):
             raise AssertionError(f"{count} of {len(stream)} tokens were scored")
         loss = nats / count
         values = {"loss": loss, "perplexity": _exp(loss)}
-        if stream.text_bytes:
+        if stream.lost and trainer.is_global_zero:
+            note(
+                f"the tokenizer {data.tokenizer.name} loses text ({stream.lost}): no bits per byte, which are of the "
+                f"whole text"
+            )
+        if stream.text_bytes and not stream.lost:
             values["bits_per_byte"] = text_nats / (math.log(2) * stream.text_bytes)
         floors = {}
         entropy = data.entropy(split)
-        if entropy is not None:
+        if entropy is not None and not stream.lost:
             floors["bits_per_byte"] = entropy
         record = {
             "metrics": {"perplexity": {"context": context, "stride": stride, "rows": rows}},
             "tokens": count,
             "text_bytes": stream.text_bytes,
+            **({"lost": stream.lost} if stream.lost else {}),
             "nats": nats,
             "weights": weights_used(module, self.weights),
             "reference": data.protocol,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,14 @@ from lit_gen.core.cache import cache_folder, cached
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
+from lit_gen.data.images.labels import counted, natural
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.pixels import Levels
+from lit_gen.data.walk import Walk, passed_over, printable, splits_by_folder
 from lit_gen.protocols.data import Split
 
+SPLIT_NAMES: tuple[Split, ...] = ("train", "val", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
@@ -37,7 +41,8 @@ class ImageFolder(ImageData):
 
     Args:
         folder: the folder; a relative path may also lie under ``root``. If its images lie in subfolders, those are the
-            classes, in alphabetical order.
+            classes, in natural order; if those are train, val and test, they are the splits, each with or without
+            classes.
         channels: 3 for RGB, 1 for grey.
         resize: length of the shorter side after resizing (Lanczos); null to leave sizes as they are.
         bits: how many bits a level has in files of 16 or 32 bits per pixel: 12 where those hold 0 to 4095; null: 16.
@@ -66,37 +71,55 @@ class ImageFolder(ImageData):
         super().__init__(**images)
         at_least(1, "data.", resize=resize, crop=crop, workers=workers)
         expect(bits is None or 8 <= bits <= 32, "data.bits", bits, "8 to 32 or null")
-        self.folder = next((p for p in (Path(folder), self.root / folder) if p.is_dir()), None)
+        self.folder = next((p for p in (Path(folder).expanduser(), self.root / folder) if p.is_dir()), None)
         if self.folder is None:
             raise UserError(f"data.folder: {folder} is no folder, here or under {self.root}")
         self.channels, self.resize, self.crop, self.workers, self.bits = channels, resize, crop, workers, bits
         self.val_size, self.test_size = val_size, test_size
         self._scan()
-        held_out = val_size + test_size
-        if min(val_size, test_size) < 0 or held_out >= len(self._paths):
+        for split, size in (("val", val_size), ("test", test_size)):
+            if size and split in self._given:
+                raise UserError(
+                    f"data.{split}_size: {size} was found, but {self.folder} has a {split} folder; 0 is expected"
+                )
+        held_out, count = val_size + test_size, self._given.count("train")
+        if min(val_size, test_size) < 0 or held_out >= count:
             raise UserError(
-                f"data.val_size and data.test_size hold out {held_out} of {len(self._paths)} images; fewer are expected"
+                f"data.val_size and data.test_size hold out {held_out} of {count} images; fewer are expected"
             )
         height, width = self._decode(self._paths[0], Levels(str(self.folder), bits)).shape[1:]
         self.shape = (channels, height, width)
 
     def _scan(self) -> None:
         assert self.folder is not None
-        self._paths = image_paths(self.folder, "data.folder")
+        walk = image_walk(self.folder, "data.folder")
+        self._paths, self._passed = walk.files, passed_over([walk])
         parts = [p.relative_to(self.folder).parts for p in self._paths]
+        tree = splits_by_folder({part[0] for part in parts if len(part) > 1}, self.folder)
+        tree = tree if all(len(part) > 1 for part in parts) else {}
+        self._given: list[Split] = [tree[part[0]] for part in parts] if tree else ["train"] * len(parts)
+        parts = [part[1:] for part in parts] if tree else parts
         loose = [part[-1] for part in parts if len(part) == 1]
         if loose and len(loose) < len(parts):
-            raise UserError(f"data.folder: {self.folder} holds images beside its class folders ({loose[0]}); move them")
-        self.classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
+            name = printable(loose[0])
+            raise UserError(f"data.folder: {self.folder} holds images beside its class folders ({name}); move them")
+        names = [printable(part[0]) if len(part) > 1 else "" for part in parts]
+        self.classes = sorted({n for n, s in zip(names, self._given, strict=True) if s == "train" and n}, key=natural)
+        if unknown := sorted({name for name in names if name} - set(self.classes)):
+            raise UserError(f"data.folder: {self.folder} has the class {unknown[0]} in val or test, but not in train")
         self.num_classes = len(self.classes) or None
-        self._labels = [self.classes.index(part[0]) for part in parts] if self.classes else None
+        number = {name: i for i, name in enumerate(self.classes)}
+        self._labels = [number[name] for name in names] if self.classes else None
 
     def files(self) -> list[Path]:
         """The decoded cache."""
         return [self._cache()]
 
     def prepare_data(self) -> None:
-        """Decode, unless the cache is there; says what was converted."""
+        """Decode, unless the cache is there; says what was found and converted."""
+        assert self.folder is not None
+        labels = None if self._labels is None else torch.tensor(self._labels)
+        rank_zero_only(note)(counted(self.folder.name, len(self._paths), labels, self.classes) + self._passed)
         for sentence in json.loads(self._cache().with_suffix(".json").read_text(encoding="utf-8")):
             rank_zero_only(note)(sentence)
 
@@ -104,9 +127,14 @@ class ImageFolder(ImageData):
         """A split; the three never overlap."""
         images = torch.from_numpy(np.load(self._cache(), mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
-        rest, test = stratified(labels, self.test_size, "data.test_size", self.classes)
-        train, val = stratified(labels[rest], self.val_size, "data.val_size", self.classes)
-        chosen = {"train": rest[train], "val": rest[val], "test": test}[split]
+        parts = {name: torch.tensor([i for i, s in enumerate(self._given) if s == name]).long() for name in SPLIT_NAMES}
+        held_out: dict[Split, int] = {"test": self.test_size, "val": self.val_size}
+        for name, size in held_out.items():
+            if size:
+                train = parts["train"]
+                kept, held = stratified(labels[train], size, f"data.{name}_size", self.classes)
+                parts["train"], parts[name] = train[kept], train[held]
+        chosen = parts[split]
         whole = len(chosen) == len(images)  # keep the memory map where nothing is held out
         return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
 
@@ -122,8 +150,8 @@ class ImageFolder(ImageData):
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for path in self._paths:
             status = path.stat()
-            name = path.relative_to(self.folder).as_posix()
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            digest.update(os.fsencode(path.relative_to(self.folder)))
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         name = f"folder-{digest.hexdigest()[:16]}"
 
         def write(path: Path) -> None:
@@ -168,16 +196,17 @@ class ImageFolder(ImageData):
         return as_array(image)
 
 
-def image_paths(folder: Path, option: str) -> list[Path]:
+def image_walk(folder: Path, option: str) -> Walk:
     """All image files under a folder, in the order of their paths.
 
     Raises:
         UserError: if there are none; ``option`` is what named the folder.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
-    if not paths:
-        raise UserError(f"{option}: {folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)")
-    return paths
+    walk = Walk(folder, lambda path: path.suffix.lower() in SUFFIXES)
+    if not walk.files:
+        looked = f"({', '.join(sorted(SUFFIXES))} are looked for{passed_over([walk])})"
+        raise UserError(f"{option}: {folder} holds no images {looked}")
+    return walk
 
 
 def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Image:
@@ -188,11 +217,11 @@ def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Ima
     """
     try:
         with Image.open(path) as opened:
-            return levels.of_picture(opened, channels, str(path))
+            return levels.of_picture(opened, channels, printable(path))
     except UserError:
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is no readable image ({error}); mend or remove it") from None
+        raise UserError(f"{printable(path)} is no readable image ({error}); mend or remove it") from None
 
 
 def as_array(image: Image.Image) -> np.ndarray:
@@ -206,7 +235,8 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
     Raises:
         UserError: if there are none, one cannot be read, or their sizes differ.
     """
-    paths = image_paths(folder, option)
+    walk = image_walk(folder, option)
+    paths = walk.files
     images: list[np.ndarray] = []
     levels = Levels(str(folder))
     with ThreadPoolExecutor(8) as pool:
@@ -217,7 +247,9 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
                 pool.shutdown(cancel_futures=True)
                 sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
                 raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
-    for sentence in levels.said():
+    for sentence in [counted(str(folder), len(paths), None, []) + passed_over([walk])] * bool(
+        walk.passed
+    ) + levels.said():
         note(sentence)
     return torch.from_numpy(np.stack(images))
 

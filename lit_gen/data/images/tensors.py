@@ -91,7 +91,7 @@ class TensorSet(ImageData):
     def _read(self) -> ImageSet:
         if self._whole is None:
             if isinstance(self.source, str):
-                path = Path(self.source)
+                path = Path(self.source).expanduser()
                 path = path if path.is_file() else self.root / self.source
                 if not path.is_file():
                     raise UserError(f"data.source: {self.source} was not found, here or under {self.root}")

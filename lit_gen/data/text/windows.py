@@ -33,6 +33,7 @@ class TokenStream:
         end_of_text: the id that ends each document; None where none does.
         vocab_size: number of ids.
         path: the file that the ids are read from, for messages; None where they are from no file.
+        lost: how text that the tokens do not hold comes back; empty where they hold all of it.
     """
 
     tokens: np.ndarray
@@ -43,6 +44,7 @@ class TokenStream:
     end_of_text: int | None
     vocab_size: int
     path: Path | None = None
+    lost: str = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
