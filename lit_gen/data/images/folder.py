@@ -1,5 +1,6 @@
 """Any folder of images, decoded once, in parallel, into a uint8 memory map."""
 
+import functools
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,14 +22,14 @@ from lit_gen.core.cache import cache_folder, cached
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
-from lit_gen.data.images.labels import counted, natural
+from lit_gen.data.images.labels import counted
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.pixels import Levels
-from lit_gen.data.walk import Walk, passed_over, printable, splits_by_folder
+from lit_gen.data.images.tree import arrange
+from lit_gen.data.walk import Walk, identity, passed_over, printable
 from lit_gen.protocols.data import Split
 
-SPLIT_NAMES: tuple[Split, ...] = ("train", "val", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
@@ -94,40 +95,28 @@ class ImageFolder(ImageData):
         assert self.folder is not None
         walk = image_walk(self.folder, "data.folder")
         self._paths, self._passed = walk.files, passed_over([walk])
-        parts = [p.relative_to(self.folder).parts for p in self._paths]
-        tree = splits_by_folder({part[0] for part in parts if len(part) > 1}, self.folder)
-        tree = tree if all(len(part) > 1 for part in parts) else {}
-        self._given: list[Split] = [tree[part[0]] for part in parts] if tree else ["train"] * len(parts)
-        parts = [part[1:] for part in parts] if tree else parts
-        loose = [part[-1] for part in parts if len(part) == 1]
-        if loose and len(loose) < len(parts):
-            name = printable(loose[0])
-            raise UserError(f"data.folder: {self.folder} holds images beside its class folders ({name}); move them")
-        names = [printable(part[0]) if len(part) > 1 else "" for part in parts]
-        self.classes = sorted({n for n, s in zip(names, self._given, strict=True) if s == "train" and n}, key=natural)
-        if unknown := sorted({name for name in names if name} - set(self.classes)):
-            raise UserError(f"data.folder: {self.folder} has the class {unknown[0]} in val or test, but not in train")
+        self._given, self.classes, self._labels = arrange(self._paths, self.folder)
         self.num_classes = len(self.classes) or None
-        number = {name: i for i, name in enumerate(self.classes)}
-        self._labels = [number[name] for name in names] if self.classes else None
 
     def files(self) -> list[Path]:
         """The decoded cache."""
-        return [self._cache()]
+        return [self._cache]
 
     def prepare_data(self) -> None:
         """Decode, unless the cache is there; says what was found and converted."""
         assert self.folder is not None
         labels = None if self._labels is None else torch.tensor(self._labels)
         rank_zero_only(note)(counted(self.folder.name, len(self._paths), labels, self.classes) + self._passed)
-        for sentence in json.loads(self._cache().with_suffix(".json").read_text(encoding="utf-8")):
+        for sentence in self._facts()["said"]:
             rank_zero_only(note)(sentence)
 
     def load(self, split: Split) -> ImageSet:
         """A split; the three never overlap."""
-        images = torch.from_numpy(np.load(self._cache(), mmap_mode="c"))
+        images = torch.from_numpy(np.load(self._cache, mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
-        parts = {name: torch.tensor([i for i, s in enumerate(self._given) if s == name]).long() for name in SPLIT_NAMES}
+        parts = {
+            name: torch.tensor([i for i, s in enumerate(self._given) if s == name]).long() for name in get_args(Split)
+        }
         held_out: dict[Split, int] = {"test": self.test_size, "val": self.val_size}
         for name, size in held_out.items():
             if size:
@@ -138,29 +127,41 @@ class ImageFolder(ImageData):
         whole = len(chosen) == len(images)  # keep the memory map where nothing is held out
         return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
 
+    @functools.cached_property
     def _cache(self) -> Path:
+        """The decoded images of the files as they were when this was asked first."""
         assert self.folder is not None
         settings = {
             "channels": self.channels,
             "resize": self.resize,
             "crop": self.crop,
             "bits": self.bits,
-            "version": 2,
+            "version": 3,
         }
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for path in self._paths:
-            status = path.stat()
-            digest.update(os.fsencode(path.relative_to(self.folder)))
-            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            digest.update(os.fsencode(path.absolute()))
+            digest.update("\0".join(["", *identity(path.stat()), ""]).encode())
         name = f"folder-{digest.hexdigest()[:16]}"
 
         def write(path: Path) -> None:
-            write_whole(cache_folder() / f"{name}.json", json.dumps(self._write(path)))  # is there before the images
+            facts = json.dumps(dict(zip(("content", "said"), self._write(path), strict=True)))
+            write_whole(cache_folder() / f"{name}.json", facts)  # is there before the images
 
         return cached(f"{name}.npy", write)
 
-    def _write(self, path: Path) -> list[str]:
-        """Decode all images into an array file; what is to be said of them."""
+    def content(self) -> str:
+        """SHA-256 of the decoded images, their classes and splits."""
+        digest = hashlib.sha256(json.dumps([self._facts()["content"], self._labels, self._given]).encode())
+        return digest.hexdigest()
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self._cache.with_suffix(".json").read_text(encoding="utf-8"))
+        return facts
+
+    def _write(self, path: Path) -> tuple[str, list[str]]:
+        """Decode all images into an array file; the SHA-256 of them, and what is to be said of them."""
+        content = hashlib.sha256(json.dumps([len(self._paths), *self.shape]).encode())
         shape = (len(self._paths), *self.shape)
         table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         levels = Levels(str(self.folder), self.bits)
@@ -174,8 +175,9 @@ class ImageFolder(ImageData):
                         f"{self.shape[2]}x{self.shape[1]}; set data.resize and data.crop"
                     )
                 table[i] = image
+                content.update(image.tobytes())
         table.flush()
-        return levels.said()
+        return content.hexdigest(), levels.said()
 
     def _decode(self, path: Path, levels: Levels) -> np.ndarray:
         image = read_image(path, self.channels, levels)

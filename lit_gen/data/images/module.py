@@ -1,7 +1,7 @@
 """The data module of every image set: splits, loaders, and what the model must know of the data."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ class ImageData(DataModule):
         super().__init__(root, seed, batch_size, device_batch_size)
         self.flip, self.pad, self.on_device = flip, pad, on_device
         self._splits: dict[Split, ImageSet] = {}
+        self._trained_on: str | None = None
 
     # ---- what a subclass says
 
@@ -63,6 +64,38 @@ class ImageData(DataModule):
 
     def prepare_data(self) -> None:
         """Fetch or build what `load` reads; called in one process before any `load`."""
+
+    def content(self) -> str | None:
+        """Names the content of the set; None for one whose files are verified by checksum."""
+        return None
+
+    # ---- the same images in a resumed run
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what the run is trained on: the content, and the names of the classes."""
+        state = super().state_dict()
+        return state | {"content": self.content(), "classes": list(self.classes)} if state else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue at the position of ``state``, if the images are the same."""
+        super().load_state_dict({name: n for name, n in state.items() if name not in ("content", "classes")})
+        self._trained_on = state.get("content")
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self.check_unchanged()
+
+    def adopt(self, checkpoint: Mapping[str, Any]) -> None:
+        """Learn what the checkpoint's run was trained on."""
+        self._trained_on = checkpoint.get(type(self).__qualname__, {}).get("content")
+
+    def check_unchanged(self) -> None:
+        """See `DataModule`."""
+        before, now = self._trained_on, self.content()
+        if before is not None and before != now and not self.allow_changes:
+            raise UserError(
+                f"data: {self.name} holds other images than the run was trained on: some were added, removed or "
+                f"changed (sha256 {before[:12]} then, {str(now)[:12]} now); a resumed run continues as it was, or say "
+                f"--allow_changes true"
+            )
 
     # ---- what models, callbacks and lightning ask
 

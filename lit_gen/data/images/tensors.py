@@ -1,5 +1,6 @@
 """Any torch data set of images, or an ``.npz`` file, through one uint8 cache."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
-from lit_gen.core.cache import cached, read_npz
+from lit_gen.core.cache import cached, hash_of_tensors, read_npz
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import expect
 from lit_gen.data.images.items import read_dataset
@@ -78,6 +79,15 @@ class TensorSet(ImageData):
             *self._said,
         ]:
             rank_zero_only(note)(sentence)
+
+    def content(self) -> str:
+        """SHA-256 of images and labels."""
+        return self._sha256
+
+    @functools.cached_property
+    def _sha256(self) -> str:
+        whole = self._read()
+        return hash_of_tensors({"images": whole.images} | ({} if whole.labels is None else {"labels": whole.labels}))
 
     def load(self, split: Split) -> ImageSet:
         """A split; the three never overlap."""
