@@ -98,8 +98,11 @@ class TextSets(DataModule, Protocol):
         """
         ...
 
-    def windows(self, split: Split, context: int, stride: int, rows: int) -> Iterable[TokenBatch]:
-        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
+    def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> Iterable[TokenBatch]:
+        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once.
+
+        The last window is as long as what is left of the text; ``full``: as long as the others, which it overlaps.
+        """
         ...
 
     def entropy(self, split: Split) -> float | None:

@@ -231,9 +231,9 @@ class TextCorpus(DataModule):
         """The tokens that the network reads."""
         return batches.per_step * self.block_size, "tokens"
 
-    def windows(self, split: Split, context: int, stride: int, rows: int) -> WindowLoader:
+    def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> WindowLoader:
         """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
-        return WindowLoader(self.stream(split), context, stride, rows, **place(self.trainer))
+        return WindowLoader(self.stream(split), context, stride, rows, full=full, **place(self.trainer))
 
     def prepare_data(self) -> None:
         """Read, fingerprint and encode the text, unless that was done before; says what was found."""

@@ -283,3 +283,19 @@ def test_bits_per_byte_only_where_the_tokens_hold_the_text(tmp_path, capsys, kin
     assert ("loses text (" in capsys.readouterr().err) == (not holds)
     if kind == "lower case":
         assert "'The Dog The Dog The ' comes back as 'the dog the dog the '" in data.stream("val").lost
+
+
+def test_a_full_last_window_gives_its_tokens_all_the_context(tmp_path):
+    data = corpus()
+    model = build(data)
+    found = measure(model, data, Perplexity(last_window="full"), tmp_path)
+    tokens = sequence(data)
+    n = len(tokens) - 1
+    assert n % 16, "the last window is ragged"
+    nats = 0.0
+    for begin in range(0, n, 16):
+        first = min(begin, n - 16)
+        each = model.nll(tokens[None, first : first + 17])[0]
+        nats += float(each[begin - first :].double().sum())
+    assert found["val/loss_full"] == pytest.approx(nats / n, rel=1e-6)
+    assert found["val/loss_full"] != measure(model, data, Perplexity(), tmp_path)["val/loss"]
