@@ -131,14 +131,8 @@ class ImageFolder(ImageData):
     def _cache(self) -> Path:
         """The decoded images of the files as they were when this was asked first."""
         assert self.folder is not None
-        settings = {
-            "channels": self.channels,
-            "resize": self.resize,
-            "crop": self.crop,
-            "bits": self.bits,
-            "version": 3,
-        }
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        settings = [self.channels, self.resize, self.crop, self.bits, 3]  # the last is the version
+        digest = hashlib.sha256(json.dumps(settings).encode())
         for path in self._paths:
             digest.update(os.fsencode(path.absolute()))
             digest.update("\0".join(["", *identity(path.stat()), ""]).encode())
