@@ -13,14 +13,12 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities.exceptions import _TunerExitException
 
 from lit_gen.callbacks import reentry
 from lit_gen.callbacks.failures import refuse_non_finite, saved_at, tell
-from lit_gen.callbacks.moment import NEVER, Cadence, Moment, end_of_step, is_last
+from lit_gen.callbacks.moment import NEVER, Cadence, Moment, check_steps, end_of_step, is_last
 from lit_gen.core import distributed
-from lit_gen.core.batches import refuse_accumulation
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.loggers.csv import MetricsCSV
@@ -141,9 +139,7 @@ class Boundary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Agree on where the run stands, and find what cannot work before the first step."""
-        schedules = [c.scheduling for c in callbacks_of(trainer) if isinstance(c, GradientAccumulationScheduler)]
-        for count in (trainer.accumulate_grad_batches, *(n for schedule in schedules for n in schedule.values())):
-            refuse_accumulation(count)
+        check_steps(trainer)
         self._parts = [c for c in callbacks_of(trainer) if isinstance(c, Part)]
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
         if self._resumed is not None:

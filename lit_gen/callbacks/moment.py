@@ -3,9 +3,12 @@
 from typing import NamedTuple
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from lit_gen.callbacks.reentry import EpochLoop
 from lit_gen.core import distributed
+from lit_gen.core.batches import refuse_accumulation
+from lit_gen.core.data import callbacks_of
 
 
 class Moment(NamedTuple):
@@ -50,6 +53,17 @@ class Cadence(NamedTuple):
 
 
 NEVER = Cadence(at_end=False)
+
+
+def check_steps(trainer: Trainer) -> None:
+    """Refuse a trainer for which a batch is no step: one that adds up gradients itself, at once or later.
+
+    Raises:
+        UserError: with what to set instead.
+    """
+    schedules = [c.scheduling for c in callbacks_of(trainer) if isinstance(c, GradientAccumulationScheduler)]
+    for count in (trainer.accumulate_grad_batches, *(n for schedule in schedules for n in schedule.values())):
+        refuse_accumulation(count)
 
 
 def end_of_step(trainer: Trainer, batch_idx: int) -> Moment:

@@ -19,8 +19,7 @@ def load_all(text: str) -> list[Any]:
         UserError: if there is too much of it; the caller names the file.
         yaml.YAMLError: if it is broken.
     """
-    if len(text) > LONGEST:
-        raise UserError(f"{len(text):,} characters of YAML were found, at most {LONGEST:,} are expected")
+    check_length(text)
     try:
         documents = list(yaml.safe_load_all(text))
         check_size(documents)
@@ -29,8 +28,14 @@ def load_all(text: str) -> list[Any]:
     return documents
 
 
+def check_length(text: str) -> None:
+    """Raise a UserError for more than a config can have."""
+    if len(text) > LONGEST:
+        raise UserError(f"{len(text):,} characters of YAML were found, at most {LONGEST:,} are expected")
+
+
 def check_size(content: Any, most: int = MOST, deepest: int = DEEPEST) -> None:
-    """Count what lists and mappings hold, shared parts as often as they stand there.
+    """Count what lists and mappings, or PyYAML's nodes of them, hold; shared parts as often as they stand there.
 
     Raises:
         UserError: for more than ``most`` values, or more than ``deepest`` of them within each other.
@@ -44,5 +49,7 @@ def check_size(content: Any, most: int = MOST, deepest: int = DEEPEST) -> None:
             raise UserError(f"it holds more than {most:,} values, or more than {deepest} within each other")
         if isinstance(value, Mapping):
             stack += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, yaml.CollectionNode):
+            stack += [(inner, depth + 1) for inner in value.value]
         elif isinstance(value, list | tuple | set | frozenset):
             stack += [(inner, depth + 1) for inner in value]

@@ -27,7 +27,7 @@ class DataModule(LightningDataModule):
     Attributes:
         name: what records of numbers call the set; the class's name unless a subclass says another.
         items: what ``batch_size`` counts.
-        allow_changes: whether a resumed run may take another number of items per step.
+        allow_changes: whether a resumed run may take another number of items per step, or other data.
     """
 
     name: str = ""
@@ -47,7 +47,7 @@ class DataModule(LightningDataModule):
         if not self.name:
             self.name = type(self).__name__
         self._loader: TrainBatches | None = None
-        self._position: dict[str, int] = {}
+        self._position: dict[str, Any] = {}
 
     # ---- what a subclass says
 
@@ -70,6 +70,19 @@ class DataModule(LightningDataModule):
 
     def adopt(self, checkpoint: Mapping[str, Any]) -> None:
         """Take over what a model's checkpoint says of its data; called before `facts` and before anything is read."""
+
+    def go_on(self, resumed: bool, allow_changes: bool) -> None:
+        """Settle, once the data are prepared, whether they may be others than a resumed run's."""
+        self.allow_changes = allow_changes
+        if resumed:
+            self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with a run whose training data were others, as far as `adopt` has learned what they were.
+
+        Raises:
+            UserError: if they were, unless `allow_changes`.
+        """
 
     # ---- the total batch
 
@@ -105,11 +118,11 @@ class DataModule(LightningDataModule):
         self._loader, self._position = loader, {}
         return loader
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The position in the training data: Lightning forgets a loader's own at the end of an epoch."""
         return self._loader.state_dict() if self._loader else {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at the position of ``state``."""
         self._position = dict(state)
 

@@ -25,7 +25,8 @@ class Metric:
             features, which is all that streaming mode and published statistics have; ``features``: those of generated
             (n, d) and of real images (m, d); ``logits``: those of generated images (n, K); ``held_out``: features of
             generated (n, d), training (m, d) and held-out images (l, d).
-        compute: a function of `lit_gen.metrics`. It returns a number or a tuple that begins with those of `keys`.
+        compute: a function of `lit_gen.metrics`. It returns a number or a tuple that begins with those of `keys`,
+            None for one that there is not.
         settings: its constants for the record, from the number of images of the smaller side.
         published: what the first key is called with the published Inception weights; None for the same.
         distance: whether the minimum over several sets of images is reported too.
@@ -34,7 +35,7 @@ class Metric:
     name: str
     keys: tuple[str, ...]
     needs: Needs
-    compute: Callable[..., float | tuple[float, ...]]
+    compute: Callable[..., float | tuple[float | None, ...]]
     settings: Callable[[int], dict[str, Any]] = lambda images: {}
     published: str | None = None
     distance: bool = False
@@ -155,7 +156,8 @@ def compare(
         if inputs is not None:
             found = metric.compute(*inputs)
             numbers = found if isinstance(found, tuple) else (found,)
-            values |= dict(zip(metric.keys, numbers, strict=False))  # a tuple may go on: the size of a subset
+            named = zip(metric.keys, numbers, strict=False)  # a tuple may go on: the size of a subset
+            values |= {key: number for key, number in named if number is not None}
     return values
 
 

@@ -19,7 +19,7 @@ from lit_gen.evaluation.comparison import compare
 from lit_gen.evaluation.features import Extracted, extract
 from lit_gen.evaluation.generated import Drawing, first_index
 from lit_gen.evaluation.names import named, public_name, summary
-from lit_gen.evaluation.real import Reals
+from lit_gen.evaluation.real import FLOOR_DRAWS, Reals
 from lit_gen.evaluation.reference import Reference, fingerprint
 from lit_gen.evaluation.result import Result, protocol
 from lit_gen.metrics.frechet import Gaussian
@@ -37,6 +37,7 @@ class Scorer:
         suffix: put after the public names where the images are no plain samples: ``_reconstructions``.
         floor: score real images of another split too.
         prefix: put before the sentence of an error in a comparison: the option that it is about.
+        floor_draws: sets of real images that the floor is the mean of, at most.
     """
 
     extractor: FeatureExtractor
@@ -45,6 +46,7 @@ class Scorer:
     suffix: str = ""
     floor: bool = True
     prefix: str = ""
+    floor_draws: int = FLOOR_DRAWS
 
     def drawn(
         self,
@@ -146,6 +148,12 @@ class Scorer:
             record["repeats"] = list(sets)
         floors: dict[str, float] = {}
         if self.floor and isinstance(self.real, Reals):
-            scores, record["floor"] = self.real.floor(self.metrics, count)
-            floors = named(scores, record["floor"]["count"], self.extractor, self.suffix) if scores else {}
+            scores, of_floor = self.real.floor(self.metrics, count, self.floor_draws)
+            if of_floor is not None:
+                named_so = functools.partial(
+                    named, count=of_floor["count"], extractor=self.extractor, suffix=self.suffix
+                )
+                floors, each = named_so(scores), [named_so(draw) for draw in of_floor["draws"]]
+                of_floor = of_floor | {"draws": {name: [draw[name] for draw in each] for name in floors}}
+            record["floor"] = of_floor
         return Result(summary(sets) if len(sets) > 1 else dict(sets[0]), floors, record)

@@ -1,5 +1,6 @@
 """The real side of an evaluation of a data set: its reference, the floor beside each number, single classes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from lit_gen.evaluation.reference import Reference, chosen, real_reference
 from lit_gen.protocols.data import Images, Split
 from lit_gen.protocols.images import FeatureExtractor
 
+FLOOR_DRAWS = 5
+"""Sets of real images that a floor is the mean of, where a split has so many."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -38,7 +41,7 @@ class Reals:
         self.split_of, self.split, self.name, self.extractor, self.where = split_of, split, name, extractor, where
         self._references: dict[int | None, Reference] = {}
         self._other: Reference | None = None
-        self._floors: dict[tuple[tuple[str, ...], int], tuple[dict[str, float], dict[str, Any]]] = {}
+        self._floors: dict[tuple[tuple[str, ...], int, int], tuple[dict[str, float], dict[str, Any]]] = {}
 
     @property
     def other_split(self) -> Split | None:
@@ -64,20 +67,29 @@ class Reals:
             self._references[label] = self._of(images, self.split)
         return self._references[label]
 
-    def floor(self, metrics: Sequence[str], count: int) -> tuple[dict[str, float], dict[str, Any] | None]:
+    def floor(
+        self, metrics: Sequence[str], count: int, draws: int = FLOOR_DRAWS
+    ) -> tuple[dict[str, float], dict[str, Any] | None]:
         """What ``count`` real images of the other split score (fewer where it has fewer), and which they are.
 
         No model can be expected to do better; one that does has most likely learned its training images by heart.
-        Computed once.
+        The numbers are means over up to ``draws`` disjoint sets of so many images, as far as the split has them; the
+        record holds those of each. Computed once.
         """
         split = self.other_split
         if split is None:
             return {}, None
-        wanted = (tuple(needing(metrics, "gaussian", "features", "logits")), count)
+        wanted = (tuple(needing(metrics, "gaussian", "features", "logits")), count, draws)
         if wanted not in self._floors:
-            others = self._of(chosen(self.split_of(split).images, count), split)
-            assert others.extracted is not None
-            self._floors[wanted] = compare(others.extracted, self.reference(), wanted[0]), others.record
+            images = self.split_of(split).images
+            scores, record = [], dict[str, Any]()
+            for draw in range(max(1, min(draws, len(images) // count))):
+                others = self._of(chosen(images, count, draw), split)
+                assert others.extracted is not None
+                scores.append(compare(others.extracted, self.reference(), wanted[0]))
+                record = record or others.record
+            means = {key: math.fsum(score[key] for score in scores) / len(scores) for key in scores[0]}
+            self._floors[wanted] = means, record | {"draws": scores}
         return self._floors[wanted]
 
     def train_and_held_out(self, metrics: Sequence[str]) -> tuple[Extracted, Extracted] | None:

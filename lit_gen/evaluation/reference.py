@@ -48,14 +48,14 @@ def fingerprint(images: Tensor) -> str:
     return digest.hexdigest()
 
 
-def chosen(images: Tensor, count: int | None) -> Tensor:
+def chosen(images: Tensor, count: int | None, draw: int = 0) -> Tensor:
     """``count`` of the images, always the same ones, in their order; all of them for None.
 
-    Sets are often sorted by class, so that the first ones would be of one class.
+    Sets are often sorted by class, so that the first ones would be of one class. Two draws share no image.
     """
     if count is None or count >= len(images):
         return images
-    rows = randomness.host(0, "reference").permutation(len(images))[:count]
+    rows = randomness.host(0, "reference").permutation(len(images))[draw * count : (draw + 1) * count]
     return images[torch.from_numpy(np.sort(rows))]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,10 +42,23 @@ class Result:
 def table(result: Result) -> str:
     """A line for each number of an evaluation, with what a perfect model would score."""
     one_set = {name: re.sub(r"(_raw)?(_(mean|min)\d+)?$", "", name) for name in result.values}  # as floors are called
-    rows = [(name, f"{value:.5g}", result.floors.get(one_set[name])) for name, value in result.values.items()]
-    rows += [(name, "", value) for name, value in result.floors.items() if name not in one_set.values()]
-    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  {result.perfect} {f:.5g}") for n, v, f in rows)
+    draws = (result.protocol.get("floor") or {}).get("draws", {})  # by names without the split
+    floors = {name: _shown(f, draws.get(name.partition("/")[2] or name)) for name, f in result.floors.items()}
+    rows = [(name, f"{value:.5g}", floors.get(one_set[name])) for name, value in result.values.items()]
+    rows += [(name, "", floor) for name, floor in floors.items() if name not in one_set.values()]
+    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  {result.perfect} {f}") for n, v, f in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _shown(floor: float, draws: Sequence[float] | None) -> str:
+    """A floor with the range of its draws, and no more digits than that bears; one draw bears two."""
+    if draws is None:
+        return f"{floor:.5g}"
+    low, high = min(draws), max(draws)
+    if not 0 < high - low < math.inf:
+        return f"{floor:.2g}" + (" (one draw)" if len(draws) == 1 else f" ({len(draws)} draws)")
+    digits = max(0, 1 - math.floor(math.log10(high - low)))
+    return f"{floor:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, {len(draws)} draws)"
 
 
 def save_record(path: Path, content: dict[str, Any]) -> Path:

@@ -17,8 +17,9 @@ class Kernel(NamedTuple):
 
     mean: float
     """Mean over subsets: unbiased, so about 0 and possibly negative for samples of one law."""
-    std: float
-    """Standard deviation over subsets (n in the denominator), a spread of subsets, not the error of `mean`."""
+    std: float | None
+    """Standard deviation over subsets (n in the denominator), a spread of subsets, not the error of `mean`; None where
+    a subset is the whole of both sides, so that there is one subset only."""
     subset_size: int
     """Samples of each side in a subset, as it was used."""
 
@@ -36,7 +37,7 @@ def kernel_distance(generated: Tensor, real: Tensor, subsets: int = SUBSETS, sub
         subset_size: their size; where one side has fewer samples, that number is taken.
 
     Returns:
-        Mean and spread over the subsets. Where a subset is the whole of both sides, all are equal and the spread is 0.
+        Mean and spread over the subsets.
 
     Raises:
         UserError: for fewer than 1 subset or 2 samples in it, and as `check_sets`.
@@ -50,4 +51,5 @@ def kernel_distance(generated: Tensor, real: Tensor, subsets: int = SUBSETS, sub
     found = kid_features_to_metric(
         generated, real, kid_subsets=subsets, kid_subset_size=size, rng_seed=2020, verbose=False
     )
-    return Kernel(found["kernel_inception_distance_mean"], found["kernel_inception_distance_std"], size)
+    spread = None if len(generated) == len(real) == size else found["kernel_inception_distance_std"]
+    return Kernel(found["kernel_inception_distance_mean"], spread, size)

@@ -77,6 +77,8 @@ class TokenText(Protocol):
     """UTF-8 bytes of the original text."""
     vocab_size: int
     """Number of ids."""
+    lost: str
+    """An example of text that the tokens do not hold; empty where they hold all of it."""
 
     def __len__(self) -> int: ...
 
@@ -96,8 +98,11 @@ class TextSets(DataModule, Protocol):
         """
         ...
 
-    def windows(self, split: Split, context: int, stride: int, rows: int) -> Iterable[TokenBatch]:
-        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
+    def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> Iterable[TokenBatch]:
+        """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once.
+
+        The last window is as long as what is left of the text; ``full``: as long as the others, which it overlaps.
+        """
         ...
 
     def entropy(self, split: Split) -> float | None:

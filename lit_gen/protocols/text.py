@@ -35,6 +35,8 @@ class Tokenizer(Protocol):
     """The id that ends a document; None where texts have no end."""
     sha256: str
     """Names everything that `encode` depends on."""
+    exact: bool
+    """Whether any text is known to come back as it was."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``, special tokens never among them.

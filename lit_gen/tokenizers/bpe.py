@@ -44,6 +44,9 @@ class BpeTokenizer:
         name: what records call it.
         end_of_text: whether documents end with a token: the file's own where it has one of `ENDS`, else a new id.
 
+    Attributes:
+        exact: whether any text is known to come back as it was; where not, only decoding says what is lost.
+
     Raises:
         UserError: if it is nothing of the kind, or the library is missing.
     """
@@ -69,6 +72,7 @@ class BpeTokenizer:
                 f"network has weights for each id"
             )
         self.cut = _cut(self._description)
+        self.exact = self.cut == "line" and _has_bytes(self._description)
         canonical = json.dumps([self._description, self.end_of_text], sort_keys=True)
         self.sha256 = hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -206,6 +210,14 @@ def _cut(description: dict[str, Any]) -> Cut:
         and all(token["special"] for token in description.get("added_tokens", []))
     )
     return "line" if gpt2 else "document"
+
+
+def _has_bytes(description: dict[str, Any]) -> bool:
+    """Whether a byte-level tokenizer has an id for each byte, and a decoder that knows them."""
+    library = _import()
+    alphabet = set(library.pre_tokenizers.ByteLevel.alphabet())
+    decoder = description.get("decoder") or {}
+    return decoder.get("type") == "ByteLevel" and alphabet <= set(description["model"]["vocab"])
 
 
 def _parsed(serialized: str, name: str) -> "tokenizers.Tokenizer":

@@ -32,6 +32,7 @@ class CharTokenizer:
 
     name = "char"
     cut: Cut = "character"
+    exact = True
 
     def __init__(self, characters: str, end_of_text: bool = False) -> None:
         self.characters = "".join(sorted(set(characters)))
@@ -87,6 +88,7 @@ class ByteTokenizer:
 
     name = "byte"
     cut: Cut = "character"
+    exact = True
 
     def __init__(self, end_of_text: bool = False) -> None:
         self.end_of_text = 256 if end_of_text else None

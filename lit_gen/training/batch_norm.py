@@ -54,7 +54,7 @@ def synchronize(network: nn.Module) -> None:
     A subclass of them has a ``forward`` of its own and is left as it is.
     """
     for name, child in list(network.named_children()):
-        if type(child) not in SYNCHRONIZED:
+        if not (isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and type(child) in SYNCHRONIZED):
             synchronize(child)
             continue
         norm = SynchronizedBatchNorm(

@@ -1,9 +1,11 @@
 """Small files of the official form of MNIST."""
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lit_gen.data.images import archives
 from lit_gen.data.images.mnist import MNIST
@@ -29,3 +31,10 @@ def small_mnist(tmp_path, monkeypatch):
             sums[path.name] = archives.md5(path)
     monkeypatch.setattr(MNIST, "checksums", sums)
     return tmp_path / "data"
+
+
+def picture_at(path, level, size=(8, 8)):
+    """A picture of one grey level."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, level).save(path)

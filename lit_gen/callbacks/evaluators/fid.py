@@ -23,7 +23,7 @@ from lit_gen.evaluation.features import extract
 from lit_gen.evaluation.generated import EXACT, Drawing
 from lit_gen.evaluation.images import Scorer
 from lit_gen.evaluation.names import extractor_named, names_of, thousands
-from lit_gen.evaluation.real import SPLITS, Reals
+from lit_gen.evaluation.real import FLOOR_DRAWS, SPLITS, Reals
 from lit_gen.evaluation.reference import Reference, published_statistics
 from lit_gen.evaluation.result import Result
 from lit_gen.protocols.data import ImageSets, Split
@@ -59,6 +59,8 @@ class FID(ImageEvaluator):
 
     suffix = ""
     """Put after the names of the numbers by a subclass whose images come from elsewhere."""
+    floor_draws = FLOOR_DRAWS
+    """Sets of real images that the floor is the mean of, at most."""
 
     def __init__(
         self,
@@ -169,6 +171,8 @@ class FID(ImageEvaluator):
         if self._real is None:
             data = datasets.images_of(trainer)
             self._real = Reals(data.split, cast(Split, self.reference), data.name, self._extractor, module.device)
-        scorer = Scorer(self._extractor, self._real, self.metrics, self.suffix, self.floor, f"{self.option}: ")
+        scorer = Scorer(
+            self._extractor, self._real, self.metrics, self.suffix, self.floor, f"{self.option}: ", self.floor_draws
+        )
         kept = {"features_kept": "sums (streaming)" if self.streaming else "all (exact)"}
         return scorer.drawn(drawing, self.count, self.repeats, self.streaming, self.per_class, kept)

@@ -120,6 +120,7 @@ class ReconstructionFID(_LatentFID):
     """
 
     suffix = "_reconstructions"
+    floor_draws = 1  # the images that are reconstructed
 
     def __init__(self, **fid: Any) -> None:
         super().__init__(**fid)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -10,8 +10,8 @@ from lightning import LightningModule, Trainer
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
-from lit_gen.core.errors import UserError
-from lit_gen.core.options import at_least, expect
+from lit_gen.core.errors import UserError, note
+from lit_gen.core.options import at_least, expect, one_of
 from lit_gen.evaluation.names import suffix_of, weights_used
 from lit_gen.evaluation.result import Result, versions
 from lit_gen.protocols.data import Split
@@ -26,11 +26,14 @@ class Perplexity(Evaluator):
 
     ``loss`` is the mean nats per token, ``perplexity`` its exponential; both count ends of documents. ``bits_per_byte``
     is the bits of the text's own tokens over the UTF-8 bytes of the original text: the one number that compares models
-    with different tokenizers. Sums are kept in float64 and added exactly, so that there is one division and one exp.
+    with different tokenizers; it is left out where the tokenizer loses text. Sums are kept in float64 and added
+    exactly, so that there is one division and one exp.
 
     The text is covered by windows of ``context`` tokens, ``stride`` apart, in which every token is scored once: with
     the default, disjoint windows of the data's block size; a smaller stride gives each token more context, a lower
-    number, and another name: ``val/perplexity_context256_stride64``. A first token that nothing precedes costs ln V.
+    number, and another name: ``val/perplexity_context256_stride64``. The last window is as long as what is left, so
+    that its tokens have less context than in a longer text; ``last_window: full`` lets it begin earlier, as
+    lm-evaluation-harness does (``val/perplexity_full``). A first token that nothing precedes costs ln V.
 
     Args:
         every: steps between two evaluations; 0 for none by steps.
@@ -38,6 +41,7 @@ class Perplexity(Evaluator):
         at_end: evaluate after the last step too.
         context: tokens that a window holds; null for the data's block size.
         stride: tokens from one window to the next; null for disjoint windows.
+        last_window: ragged or full, see above.
         batch_size: windows in one forward pass; null for 8,192 tokens.
         weights: the moving average, or the raw weights, which is said in the names: ``val/perplexity_raw``.
 
@@ -54,6 +58,7 @@ class Perplexity(Evaluator):
         at_end: bool = True,
         context: int | None = None,
         stride: int | None = None,
+        last_window: Literal["ragged", "full"] = "ragged",
         batch_size: int | None = None,
         weights: Weights = "ema",
     ) -> None:
@@ -62,13 +67,16 @@ class Perplexity(Evaluator):
         self.cadence = self.cadence._replace(validation=True)
         at_least(1, f"{self.option}.", context=context, stride=stride, batch_size=batch_size)
         self.context, self.stride, self.batch_size, self.weights = context, stride, batch_size, weights
+        one_of(("ragged", "full"), f"{self.option}.", last_window=last_window)
+        self.full = last_window == "full"
         self._window = (0, 0)
         self._suffix = ""
 
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`."""
         _, suffix = self._named_window(data)
-        return [f"{name}{suffix}" for name in ("loss", "perplexity", "bits_per_byte")]
+        exact = data.tokenizer.exact or not data.stream("val").lost
+        return [f"{name}{suffix}" for name in ("loss", "perplexity", *(["bits_per_byte"] if exact else []))]
 
     def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
         """Context and stride, and what they and the weights put after the names."""
@@ -77,7 +85,7 @@ class Perplexity(Evaluator):
         stride = self.stride or context
         standard = (context, stride) == (block_size, block_size)
         suffix = "" if standard else f"_context{context}" + (f"_stride{stride}" if stride < context else "")
-        return (context, stride), suffix + suffix_of(self.weights)
+        return (context, stride), suffix + ("_full" if self.full else "") + suffix_of(self.weights)
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Settle context and stride, and the names that they give.
@@ -109,7 +117,7 @@ class Perplexity(Evaluator):
         stream = data.stream(split)
         context, stride = self._window
         rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)
-        windows = data.windows(split, context, stride, rows)
+        windows = data.windows(split, context, stride, rows, self.full)
         assert isinstance(module, TokenScorer)
         nats, text_nats, count = score(module, windows, stream.end_of_text, self.weights)
         if stream.prefix is None:  # nothing precedes the first token
@@ -119,16 +127,23 @@ class Perplexity(Evaluator):
             raise AssertionError(f"{count} of {len(stream)} tokens were scored")
         loss = nats / count
         values = {"loss": loss, "perplexity": _exp(loss)}
-        if stream.text_bytes:
+        if stream.lost and trainer.is_global_zero:
+            note(
+                f"the tokenizer {data.tokenizer.name} loses text ({stream.lost}): no bits per byte, which are of the "
+                f"whole text"
+            )
+        if stream.text_bytes and not stream.lost:
             values["bits_per_byte"] = text_nats / (math.log(2) * stream.text_bytes)
         floors = {}
         entropy = data.entropy(split)
-        if entropy is not None:
+        if entropy is not None and not stream.lost:
             floors["bits_per_byte"] = entropy
+        window = "full" if self.full else "ragged"
         record = {
-            "metrics": {"perplexity": {"context": context, "stride": stride, "rows": rows}},
+            "metrics": {"perplexity": {"context": context, "stride": stride, "rows": rows, "last_window": window}},
             "tokens": count,
             "text_bytes": stream.text_bytes,
+            **({"lost": stream.lost} if stream.lost else {}),
             "nats": nats,
             "weights": weights_used(module, self.weights),
             "reference": data.protocol,

@@ -2,12 +2,16 @@
 
 import argparse
 import inspect
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.core.errors import UserError, nearest
+
+PATHS = ("out", "reference", "extractor", "extractor_weights")
+"""Options of the commands that may be files or folders."""
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -31,7 +35,11 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namesp
         if following is None:
             parser.error(f"unrecognized arguments: {word}")
         others[name[2:]] = following
-    return parser.parse_args(mine), others
+    options = parser.parse_args(mine)
+    for name in PATHS:  # the shell leaves the tilde of --out=~/x as it is
+        if (getattr(options, name, None) or "").startswith("~"):
+            setattr(options, name, str(Path(getattr(options, name)).expanduser()))
+    return options, others
 
 
 def of_model(model: object, given: dict[str, str], parser: ArgumentParser) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _parser() -> ArgumentParser:
     images.add_argument(
         "--labels",
         metavar="0,1,2",
-        help="classes to draw, in turn, of a conditional model (default: as in the training set)",
+        help="classes to draw, by number or name, in turn, of a conditional model (default: as in the training set)",
     )
     images.add_argument("--interpolate", type=int, metavar="STEPS", help="n paths of so many steps between samples")
     texts = parser.add_argument_group("texts")

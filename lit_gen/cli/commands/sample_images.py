@@ -1,19 +1,21 @@
 """``sample`` of an image model: numbered PNGs and a grid."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_gen.core import images as pictures
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import at_least
 from lit_gen.core.ours import keep_others
 from lit_gen.core.randomness import BLOCK
 from lit_gen.core.sampling import check_labels
 from lit_gen.core.terminal import printable
+from lit_gen.runs.checkpoints import read
 from lit_gen.runs.opened import Run
 
 MOST_SHOWN = 1024  # images in a grid
@@ -29,7 +31,7 @@ def check(options: argparse.Namespace) -> None:
     at_least(0, "--", start=options.start)
     at_least(2, "--", interpolate=options.interpolate)
     if options.labels is not None:
-        options.labels = _labels(options.labels)
+        options.labels = [part.strip() for part in options.labels.split(",")]
 
 
 def draw(opened: Run, options: argparse.Namespace) -> None:
@@ -38,16 +40,31 @@ def draw(opened: Run, options: argparse.Namespace) -> None:
         if getattr(options, name) is None:
             setattr(options, name, default)
     if options.labels is not None:  # before anything is written
+        options.labels = _labels(options.labels, class_names(read(opened.checkpoint)))
         check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
     print(f"from {printable(opened.checkpoint)}")
     _write(opened, options, Path(options.out))
 
 
-def _labels(text: str) -> Tensor:
-    try:
-        return torch.tensor([int(part) for part in text.split(",")])
-    except ValueError:
-        raise UserError(f"--labels: {text!r} was found, whole numbers with commas between are expected") from None
+def class_names(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The names of the classes that a checkpoint's data module has stored; none where it has stored none."""
+    stored = (state for state in checkpoint.values() if isinstance(state, dict) and "images_per_step" in state)
+    return next((state["classes"] for state in stored if "classes" in state), [])
+
+
+def _labels(parts: list[str], names: list[str]) -> Tensor:
+    """Labels by number, or by the name of a class."""
+    labels = []
+    for part in parts:
+        try:
+            labels.append(int(part) if part.lstrip("+-").isdecimal() else names.index(part))
+        except ValueError:
+            known = f" or classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})" if names else ""
+            raise UserError(
+                f"--labels: {part!r} was found, whole numbers{known} with commas between are expected"
+                f"{nearest(part, names)}"
+            ) from None
+    return torch.tensor(labels)
 
 
 def _chosen(options: argparse.Namespace, start: int, count: int) -> Tensor | None:

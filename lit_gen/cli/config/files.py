@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from lit_gen.cli.config.loader import load
 from lit_gen.core.errors import UserError, nearest, under
-from lit_gen.core.yaml_text import load_all
 
 Config = dict[str, Any]
 NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regularizers")
@@ -46,7 +46,7 @@ def resolve(name: str, kind: str = "configs") -> Path:
     Raises:
         UserError: if there is neither; lists the shipped names.
     """
-    path, known = Path(name), shipped(kind)
+    path, known = Path(name).expanduser(), shipped(kind)
     if path.is_file():
         return path
     if name in known:
@@ -62,11 +62,11 @@ def read(path: Path) -> Config:
     """One YAML file as a dict; dotted keys (``trainer.max_steps: 5``) are allowed.
 
     Raises:
-        UserError: if it is no YAML mapping; says the line.
+        UserError: if it is no YAML mapping, or a key stands twice or is left empty; says the line.
     """
     try:
         with under(f"{path}: "):
-            content = next(iter(load_all(path.read_text(encoding="utf-8"))), None)
+            content = load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8 text, a YAML file is expected") from None
     except yaml.YAMLError as error:
@@ -218,7 +218,7 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
         value = value if equals else _next(words, option)
         try:
             # {run_dir}/best begins a mapping in YAML
-            content = nested(path, value if value.startswith("{run_dir}") else yaml.safe_load(value))
+            content = nested(path, value if value.startswith("{run_dir}") else load(value))
         except yaml.YAMLError:
             raise UserError(f"{option}: {value!r} is broken YAML") from None
         if name:

@@ -167,7 +167,7 @@ class LitGenCLI(LightningCLI):
         self.datamodule.prepare_data()
         self.checkpoint_step = checkpoints.check_fits(self.checkpoint, self.model, self.resumed, self.command == "fit")
         if isinstance(self.datamodule, DataModule):
-            self.datamodule.allow_changes = self.chosen.allow_changes
+            self.datamodule.go_on(self.resumed is not None, self.chosen.allow_changes)
         if self.plugins:
             given = self.config_init[self.subcommand].trainer.plugins
             kwargs["plugins"] = [*(given if isinstance(given, list) else [given] if given else []), *self.plugins]

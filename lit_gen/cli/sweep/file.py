@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_gen.cli.config import files as configs
+from lit_gen.cli.config.loader import load
 from lit_gen.cli.sweep.space import Parameter, parameter
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import expect, whole_number
@@ -62,9 +61,7 @@ def read(path: Path) -> Sweep:
     Raises:
         UserError: for the first thing that W&B or this program would not take.
     """
-    text = _text(path)
-    _refuse_twins(yaml.compose(text, yaml.SafeLoader))
-    content: dict[str, Any] = yaml.safe_load(text) or {}
+    content: dict[str, Any] = load(_text(path)) or {}
     for key in content:
         if key not in KEYS:
             raise UserError(f"{key} is no key of a sweep{nearest(str(key), KEYS)} (expected {', '.join(KEYS)})")
@@ -103,19 +100,6 @@ def _text(path: Path) -> str:
     except UserError as error:
         raise UserError(str(error).removeprefix(str(path)).lstrip(":, ")) from error.__cause__
     return path.read_text(encoding="utf-8")
-
-
-def _refuse_twins(node: yaml.Node | None, prefix: str = "") -> None:
-    """Refuse a key that stands twice in one mapping of mappings: YAML would take the last without a word."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in lines:
-            raise UserError(f"{prefix}{name} stands there twice, on lines {lines[name]} and {line}; one is expected")
-        lines[name] = line
-        _refuse_twins(value, f"{prefix}{name}.")
 
 
 def _check_metric(metric: Any, method: str) -> None:

@@ -1,25 +1,33 @@
 """Any folder of images, decoded once, in parallel, into a uint8 memory map."""
 
+import functools
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from lit_gen.core.cache import cached
-from lit_gen.core.errors import UserError
-from lit_gen.core.options import at_least
+from lit_gen.core.cache import cache_folder, cached
+from lit_gen.core.errors import UserError, note
+from lit_gen.core.files import write_whole
+from lit_gen.core.options import at_least, expect
+from lit_gen.data.images.labels import counted
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
+from lit_gen.data.images.pixels import Levels
+from lit_gen.data.images.tree import arrange
+from lit_gen.data.walk import Walk, identity, passed_over, printable
 from lit_gen.protocols.data import Split
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
@@ -31,14 +39,17 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 class ImageFolder(ImageData):
     """Images of a folder, with or without one subfolder per class.
 
-    Every image is turned upright (EXIF), laid on white where it is transparent, converted to grey or RGB, resized and
-    cropped, once; the result is cached as a memory map named by a fingerprint of the files and settings.
+    Every image is turned upright (EXIF), laid on white where it is transparent, converted to grey or RGB of 8 bits (see
+    `lit_gen.data.images.pixels`), resized and cropped, once; the result is cached as a memory map named by a
+    fingerprint of the files and settings.
 
     Args:
         folder: the folder; a relative path may also lie under ``root``. If its images lie in subfolders, those are the
-            classes, in alphabetical order.
+            classes, in natural order; if those are train, val and test, they are the splits, each with or without
+            classes.
         channels: 3 for RGB, 1 for grey.
         resize: length of the shorter side after resizing (Lanczos); null to leave sizes as they are.
+        bits: how many bits a level has in files of 16 or 32 bits per pixel: 12 where those hold 0 to 4095; null: 16.
         crop: side of the square cut from the centre after resizing; null for none.
         val_size: how many images are held out, per class where there are classes, else the last ones by name.
         test_size: how many further images are held out for the test split.
@@ -55,6 +66,7 @@ class ImageFolder(ImageData):
         channels: Literal[1, 3] = 3,
         resize: int | None = None,
         crop: int | None = None,
+        bits: int | None = None,
         val_size: int = 0,
         test_size: int = 0,
         workers: int = 8,
@@ -62,64 +74,96 @@ class ImageFolder(ImageData):
     ) -> None:
         super().__init__(**images)
         at_least(1, "data.", resize=resize, crop=crop, workers=workers)
-        self.folder = next((p for p in (Path(folder), self.root / folder) if p.is_dir()), None)
+        expect(bits is None or 8 <= bits <= 32, "data.bits", bits, "8 to 32 or null")
+        self.folder = next((p for p in (Path(folder).expanduser(), self.root / folder) if p.is_dir()), None)
         if self.folder is None:
             raise UserError(f"data.folder: {folder} is no folder, here or under {self.root}")
-        self.channels, self.resize, self.crop, self.workers = channels, resize, crop, workers
+        self.channels, self.resize, self.crop, self.workers, self.bits = channels, resize, crop, workers, bits
         self.val_size, self.test_size = val_size, test_size
         self._scan()
-        held_out = val_size + test_size
-        if min(val_size, test_size) < 0 or held_out >= len(self._paths):
+        for split, size in (("val", val_size), ("test", test_size)):
+            if size and split in self._given:
+                raise UserError(
+                    f"data.{split}_size: {size} was found, but {self.folder} has a {split} folder; 0 is expected"
+                )
+        held_out, count = val_size + test_size, self._given.count("train")
+        if min(val_size, test_size) < 0 or held_out >= count:
             raise UserError(
-                f"data.val_size and data.test_size hold out {held_out} of {len(self._paths)} images; fewer are expected"
+                f"data.val_size and data.test_size hold out {held_out} of {count} images; fewer are expected"
             )
-        height, width = self._decode(self._paths[0]).shape[1:]
+        height, width = self._decode(self._paths[0], Levels(str(self.folder), bits)).shape[1:]
         self.shape = (channels, height, width)
 
     def _scan(self) -> None:
         assert self.folder is not None
-        self._paths = image_paths(self.folder, "data.folder")
-        parts = [p.relative_to(self.folder).parts for p in self._paths]
-        loose = [part[-1] for part in parts if len(part) == 1]
-        if loose and len(loose) < len(parts):
-            raise UserError(f"data.folder: {self.folder} holds images beside its class folders ({loose[0]}); move them")
-        self.classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
+        walk = image_walk(self.folder, "data.folder")
+        self._paths, self._passed = walk.files, passed_over([walk])
+        self._given, self.classes, self._labels = arrange(self._paths, self.folder)
         self.num_classes = len(self.classes) or None
-        self._labels = [self.classes.index(part[0]) for part in parts] if self.classes else None
 
     def files(self) -> list[Path]:
         """The decoded cache."""
-        return [self._cache()]
+        return [self._cache]
 
     def prepare_data(self) -> None:
-        """Decode, unless the cache is there."""
-        self._cache()
+        """Decode, unless the cache is there; says what was found and converted."""
+        assert self.folder is not None
+        labels = None if self._labels is None else torch.tensor(self._labels)
+        rank_zero_only(note)(counted(self.folder.name, len(self._paths), labels, self.classes) + self._passed)
+        for sentence in self._facts()["said"]:
+            rank_zero_only(note)(sentence)
 
     def load(self, split: Split) -> ImageSet:
         """A split; the three never overlap."""
-        images = torch.from_numpy(np.load(self._cache(), mmap_mode="c"))
+        images = torch.from_numpy(np.load(self._cache, mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
-        rest, test = stratified(labels, self.test_size)
-        train, val = stratified(labels[rest], self.val_size)
-        chosen = {"train": rest[train], "val": rest[val], "test": test}[split]
+        parts = {
+            name: torch.tensor([i for i, s in enumerate(self._given) if s == name]).long() for name in get_args(Split)
+        }
+        held_out: dict[Split, int] = {"test": self.test_size, "val": self.val_size}
+        for name, size in held_out.items():
+            if size:
+                train = parts["train"]
+                kept, held = stratified(labels[train], size, f"data.{name}_size", self.classes)
+                parts["train"], parts[name] = train[kept], train[held]
+        chosen = parts[split]
         whole = len(chosen) == len(images)  # keep the memory map where nothing is held out
         return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
 
+    @functools.cached_property
     def _cache(self) -> Path:
+        """The decoded images of the files as they were when this was asked first."""
         assert self.folder is not None
-        settings = {"channels": self.channels, "resize": self.resize, "crop": self.crop, "version": 1}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        settings = [self.channels, self.resize, self.crop, self.bits, 3]  # the last is the version
+        digest = hashlib.sha256(json.dumps(settings).encode())
         for path in self._paths:
-            status = path.stat()
-            name = path.relative_to(self.folder).as_posix()
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-        return cached(f"folder-{digest.hexdigest()[:16]}.npy", self._write)
+            digest.update(os.fsencode(path.absolute()))
+            digest.update("\0".join(["", *identity(path.stat()), ""]).encode())
+        name = f"folder-{digest.hexdigest()[:16]}"
 
-    def _write(self, path: Path) -> None:
+        def write(path: Path) -> None:
+            facts = json.dumps(dict(zip(("content", "said"), self._write(path), strict=True)))
+            write_whole(cache_folder() / f"{name}.json", facts)  # is there before the images
+
+        return cached(f"{name}.npy", write)
+
+    def content(self) -> str:
+        """SHA-256 of the decoded images, their classes and splits."""
+        digest = hashlib.sha256(json.dumps([self._facts()["content"], self._labels, self._given]).encode())
+        return digest.hexdigest()
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self._cache.with_suffix(".json").read_text(encoding="utf-8"))
+        return facts
+
+    def _write(self, path: Path) -> tuple[str, list[str]]:
+        """Decode all images into an array file; the SHA-256 of them, and what is to be said of them."""
+        content = hashlib.sha256(json.dumps([len(self._paths), *self.shape]).encode())
         shape = (len(self._paths), *self.shape)
         table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        levels = Levels(str(self.folder), self.bits)
         with ThreadPoolExecutor(self.workers) as pool:
-            decoded = pool.map(self._decode, self._paths)
+            decoded = pool.map(lambda path: self._decode(path, levels), self._paths)
             for i, image in enumerate(_shown(decoded, len(self._paths))):
                 if image.shape != self.shape:
                     pool.shutdown(cancel_futures=True)
@@ -128,10 +172,12 @@ class ImageFolder(ImageData):
                         f"{self.shape[2]}x{self.shape[1]}; set data.resize and data.crop"
                     )
                 table[i] = image
+                content.update(image.tobytes())
         table.flush()
+        return content.hexdigest(), levels.said()
 
-    def _decode(self, path: Path) -> np.ndarray:
-        image = read_image(path, self.channels)
+    def _decode(self, path: Path, levels: Levels) -> np.ndarray:
+        image = read_image(path, self.channels, levels)
         if self.resize is not None:
             scale = self.resize / min(image.size)
             size = (
@@ -149,20 +195,21 @@ class ImageFolder(ImageData):
         return as_array(image)
 
 
-def image_paths(folder: Path, option: str) -> list[Path]:
+def image_walk(folder: Path, option: str) -> Walk:
     """All image files under a folder, in the order of their paths.
 
     Raises:
         UserError: if there are none; ``option`` is what named the folder.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
-    if not paths:
-        raise UserError(f"{option}: {folder} holds no images ({', '.join(sorted(SUFFIXES))} are looked for)")
-    return paths
+    walk = Walk(folder, lambda path: path.suffix.lower() in SUFFIXES)
+    if not walk.files:
+        looked = f"({', '.join(sorted(SUFFIXES))} are looked for{passed_over([walk])})"
+        raise UserError(f"{option}: {folder} holds no images {looked}")
+    return walk
 
 
-def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
-    """An image file, upright (EXIF), on white where it is transparent, in grey or RGB.
+def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Image:
+    """An image file in grey or RGB, as `Levels.of_picture` makes it.
 
     Raises:
         UserError: if it cannot be read.
@@ -171,15 +218,13 @@ def read_image(path: Path, channels: Literal[1, 3]) -> Image.Image:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width}x{opened.height} pixels")
-            image = ImageOps.exif_transpose(opened)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            if image.mode.startswith("I"):  # 16 bits; PIL would cut off what is above 255
-                image = Image.fromarray((np.asarray(image).astype(np.int64) * 255 // 65535).astype(np.uint8))
-            return image.convert("L" if channels == 1 else "RGB")
+            return levels.of_picture(opened, channels, printable(path))
+    except UserError:
+        raise
     except Exception as error:  # whatever the decoders raise at damaged files; a picture that is too large is one
-        raise UserError(f"{path} is no readable image ({str(error)[:200]}); mend it or move it away") from None
+        raise UserError(
+            f"{printable(path)} is no readable image ({str(error)[:200]}); mend it or move it away"
+        ) from None
 
 
 def as_array(image: Image.Image) -> np.ndarray:
@@ -193,16 +238,22 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
     Raises:
         UserError: if there are none, one cannot be read, or their sizes differ.
     """
-    paths = image_paths(folder, option)
+    walk = image_walk(folder, option)
+    paths = walk.files
     images: list[np.ndarray] = []
+    levels = Levels(str(folder))
     with ThreadPoolExecutor(8) as pool:
-        decoded = pool.map(lambda path: as_array(read_image(path, channels)), paths)
+        decoded = pool.map(lambda path: as_array(read_image(path, channels, levels)), paths)
         for path, image in zip(paths, _shown(decoded, len(paths)), strict=True):
             images.append(image)
             if image.shape != images[0].shape:
                 pool.shutdown(cancel_futures=True)
                 sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
                 raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
+    for sentence in [counted(str(folder), len(paths), None, []) + passed_over([walk])] * bool(
+        walk.passed
+    ) + levels.said():
+        note(sentence)
     return torch.from_numpy(np.stack(images))
 
 

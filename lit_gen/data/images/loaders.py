@@ -77,9 +77,8 @@ class TrainLoader:
         if self.images_per_step > len(data):
             updates = f", {batches.updates} batches of {batches.size} (model.n_critic)" if batches.updates > 1 else ""
             most = len(data) // batches.updates // batches.world * batches.world
-            hint = (
-                f"at most {most} is expected" if most else f"at most {len(data) // batches.world} updates are expected"
-            )
+            updates_most = len(data) // batches.world
+            hint = f"at most {most} is expected" if most else f"at most {updates_most} updates are expected"
             raise UserError(
                 f"data.batch_size: {batches.size} was found, with which a step reads {self.images_per_step} images"
                 f"{updates}, but the training split has {len(data)}; {hint}"

@@ -1,6 +1,7 @@
 """The data module of every image set: splits, loaders, and what the model must know of the data."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ class ImageData(DataModule):
     """(C, H, W) of one image."""
     num_classes: int | None = None
     """Number of classes, None for a set without labels."""
+    classes: Sequence[str] = ()
+    """The names of the classes, where they have names."""
     items = "images"
 
     def __init__(
@@ -47,6 +50,7 @@ class ImageData(DataModule):
         super().__init__(root, seed, batch_size, device_batch_size)
         self.flip, self.pad, self.on_device = flip, pad, on_device
         self._splits: dict[Split, ImageSet] = {}
+        self._trained_on: str | None = None
 
     # ---- what a subclass says
 
@@ -60,6 +64,38 @@ class ImageData(DataModule):
 
     def prepare_data(self) -> None:
         """Fetch or build what `load` reads; called in one process before any `load`."""
+
+    def content(self) -> str | None:
+        """Names the content of the set; None for one whose files are verified by checksum."""
+        return None
+
+    # ---- the same images in a resumed run
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what the run is trained on: the content, and the names of the classes."""
+        state = super().state_dict()
+        return state | {"content": self.content(), "classes": list(self.classes)} if state else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue at the position of ``state``, if the images are the same."""
+        super().load_state_dict({name: n for name, n in state.items() if name not in ("content", "classes")})
+        self._trained_on = state.get("content")
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self.check_unchanged()
+
+    def adopt(self, checkpoint: Mapping[str, Any]) -> None:
+        """Learn what the checkpoint's run was trained on."""
+        self._trained_on = checkpoint.get(type(self).__qualname__, {}).get("content")
+
+    def check_unchanged(self) -> None:
+        """See `DataModule`."""
+        before, now = self._trained_on, self.content()
+        if before is not None and before != now and not self.allow_changes:
+            raise UserError(
+                f"data: {self.name} holds other images than the run was trained on: some were added, removed or "
+                f"changed (sha256 {before[:12]} then, {str(now)[:12]} now); a resumed run continues as it was, or say "
+                f"--allow_changes true"
+            )
 
     # ---- what models, callbacks and lightning ask
 
@@ -115,22 +151,35 @@ class ImageData(DataModule):
         return []
 
 
-def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
+def stratified(
+    labels: Tensor, held_out: int, option: str = "data.val_size", classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
     """Split indices so that the last ``held_out / classes`` items of every class are held out, by index alone.
 
     Args:
         labels: int64 (N,).
         held_out: how many items to hold out; the first classes give one more where it does not divide evenly.
+        option: what names ``held_out``, for messages.
+        classes: the names of the classes, for messages.
 
     Returns:
         Sorted indices of the training and of the held-out items; they never overlap.
+
+    Raises:
+        UserError: if a class would have no training item left.
     """
-    classes = int(labels.max()) + 1
-    held = [
-        torch.nonzero(labels == c).flatten()[-count:]
-        for c in range(classes)
-        if (count := held_out // classes + (c < held_out % classes)) > 0
-    ]
+    occurring, sizes = labels.unique(return_counts=True)
+    held = []
+    for k, (c, size) in enumerate(zip(occurring.tolist(), sizes.tolist(), strict=True)):
+        count = held_out // len(occurring) + (k < held_out % len(occurring))
+        if count >= size:
+            name = classes[c] if c < len(classes) else str(c)
+            raise UserError(
+                f"{option}: {held_out} was found, but class {name} has {size} {'image' if size == 1 else 'images'}, "
+                f"{count} are to be held out; at most {len(occurring) * (int(sizes.min()) - 1)} is expected"
+            )
+        if count:
+            held.append(torch.nonzero(labels == c).flatten()[-count:])
     chosen = torch.cat(held).sort().values if held else torch.arange(0)
     mask = torch.ones(len(labels), dtype=torch.bool)
     mask[chosen] = False

@@ -1,32 +1,37 @@
 """Any torch data set of images, or an ``.npz`` file, through one uint8 cache."""
 
-from collections.abc import Sized
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
-from lit_gen.core.cache import cached, read_npz
-from lit_gen.core.errors import UserError
-from lit_gen.core.images import quantize
+from lit_gen.core.cache import cached, hash_of_tensors, read_npz
+from lit_gen.core.errors import UserError, note
+from lit_gen.core.options import expect
+from lit_gen.data.images.items import read_dataset
+from lit_gen.data.images.labels import counted, numbered
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.npz import images_of
+from lit_gen.data.images.pixels import Levels
 from lit_gen.protocols.data import Split
 
 
 class TensorSet(ImageData):
-    """Images from a torch ``Dataset`` or an ``.npz`` file.
+    """Images from a torch ``Dataset``, or an ``.npz`` or ``.npy`` file.
 
-    An ``.npz`` holds ``images``, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), and perhaps ``labels``, int (N,). A
-    dataset yields an image or (image, label), where an image is a uint8 or [-1, 1] float tensor (C, H, W), or a PIL
-    image.
+    An ``.npz`` holds ``images``, (N, H, W), (N, H, W, C) or (N, C, H, W), and perhaps ``labels`` (N,), a ``.npy`` the
+    images alone. A dataset yields an image, (image, label) or a mapping of both, where an image is a tensor (C, H, W),
+    an array (H, W, C) or a PIL image. Levels are 0 to 255 or floats in [-1, 1], see `lit_gen.data.images.pixels`.
+    Labels are whole numbers or names; the classes are those that occur, and are numbered from 0.
 
     Args:
-        source: path of the ``.npz``, or a dataset.
+        source: path of the file, or a dataset.
+        bits: how many bits a level has that is an integer of more than 8; null: 16 of uint16, else 8.
         cache: a name under which a dataset is kept after it was read once; null to read it at each start. The name
             stands for the content: choose another one when the dataset changes.
         val_size: how many items are held out, per class where there are labels, else the last ones.
@@ -43,10 +48,13 @@ class TensorSet(ImageData):
         val_size: int = 0,
         test_size: int = 0,
         cache: str | None = None,
+        bits: int | None = None,
         **images: Any,
     ) -> None:
         super().__init__(**images)
         self.source, self.val_size, self.test_size, self.cache = source, val_size, test_size, cache
+        expect(bits is None or 8 <= bits <= 32, "data.bits", bits, "8 to 32 or null")
+        self.bits, self._said = bits, list[str]()
         self._whole: ImageSet | None = None
         whole = self._read()
         count, held_out = len(whole), val_size + test_size
@@ -56,68 +64,88 @@ class TensorSet(ImageData):
             )
         _, channels, height, width = whole.images.shape
         self.shape = (channels, height, width)
-        self.num_classes = None if whole.labels is None else int(whole.labels.max()) + 1
+        self.num_classes = None if whole.labels is None else len(self.classes)
+
+    def prepare_data(self) -> None:
+        """Says what was found and converted."""
+        whole = self._read()
+        for sentence in [
+            counted(
+                self.source if isinstance(self.source, str) else type(self.source).__name__,
+                len(whole),
+                whole.labels,
+                self.classes,
+            ),
+            *self._said,
+        ]:
+            rank_zero_only(note)(sentence)
+
+    def content(self) -> str:
+        """SHA-256 of images and labels."""
+        return self._sha256
+
+    @functools.cached_property
+    def _sha256(self) -> str:
+        whole = self._read()
+        return hash_of_tensors({"images": whole.images} | ({} if whole.labels is None else {"labels": whole.labels}))
 
     def load(self, split: Split) -> ImageSet:
         """A split; the three never overlap."""
         whole = self._read()
         labels = torch.zeros(len(whole), dtype=torch.int64) if whole.labels is None else whole.labels
-        rest, test = stratified(labels, self.test_size)
-        train, val = stratified(labels[rest], self.val_size)
+        rest, test = stratified(labels, self.test_size, "data.test_size", self.classes)
+        train, val = stratified(labels[rest], self.val_size, "data.val_size", self.classes)
         chosen = {"train": rest[train], "val": rest[val], "test": test}[split]
         return ImageSet(whole.images[chosen], None if whole.labels is None else whole.labels[chosen])
 
     def _read(self) -> ImageSet:
         if self._whole is None:
             if isinstance(self.source, str):
-                path = Path(self.source)
+                path = Path(self.source).expanduser()
                 path = path if path.is_file() else self.root / self.source
                 if not path.is_file():
                     raise UserError(f"data.source: {self.source} was not found, here or under {self.root}")
-                arrays = read_npz(path)
+                arrays = self._converted(_read_arrays(path), path)
             elif self.cache is None:
-                path, arrays = Path("data.source"), _read_dataset(self.source)
+                path, arrays = Path("data.source"), self._read_dataset(self.source)
             else:
                 dataset = self.source
-                path = cached(f"tensors-{self.cache}.npz", lambda partial: _write_npz(_read_dataset(dataset), partial))
+                path = cached(
+                    f"tensors-{self.cache}{'' if self.bits is None else f'-{self.bits}bits'}.npz",
+                    lambda partial: _write_npz(self._read_dataset(dataset), partial),
+                )
                 arrays = read_npz(path)
+                self._said = [str(sentence) for sentence in arrays.get("said", [])]
+            if "labels" in arrays:
+                labels, self.classes, said = numbered(arrays["labels"], str(path))
+                arrays, self._said = arrays | {"labels": labels}, self._said + [said] * bool(said)
             self._whole = images_of(arrays, path)
         return self._whole
 
+    def _read_dataset(self, dataset: Dataset[Any]) -> dict[str, np.ndarray]:
+        levels = Levels("data.source", self.bits)
+        arrays = read_dataset(dataset, levels)
+        self._said = levels.said()
+        return arrays | ({"said": np.array(self._said)} if self._said else {})
 
-def _image_and_label(item: Any) -> tuple[Any, int | None]:
-    if isinstance(item, tuple | list):
-        return item[0], int(item[1])
-    return item, None
-
-
-def _as_uint8(image: Any) -> Tensor:
-    if isinstance(image, Tensor):
-        tensor = image if image.dtype == torch.uint8 else quantize(image)
-    else:  # PIL: (H, W) or (H, W, C)
-        array = np.asarray(image, dtype=np.uint8)
-        tensor = torch.from_numpy(np.atleast_3d(array).transpose(2, 0, 1).copy())
-    if tensor.ndim != 3:
-        raise UserError(f"data.source: an item has shape {tuple(tensor.shape)}, an image (C, H, W) is expected")
-    return tensor
+    def _converted(self, arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+        """The arrays of a file, their images as uint8."""
+        levels = Levels(str(path), self.bits)
+        name = next((name for name in ("images", "arr_0") if name in arrays), None)
+        if name is not None:
+            arrays = arrays | {name: levels.of_array(arrays[name], str(path), len(np.atleast_1d(arrays[name])))}
+        self._said = levels.said()
+        return arrays
 
 
-def _read_dataset(dataset: Dataset[Any]) -> dict[str, np.ndarray]:
-    images, labels = [], []
-    if not isinstance(dataset, Sized):
-        raise UserError(f"data.source: {type(dataset).__name__} has no length, a data set with an index is expected")
-    for i in range(len(dataset)):
-        image, label = _image_and_label(dataset[i])
-        images.append(_as_uint8(image).numpy())
-        if images[-1].shape != images[0].shape:
-            raise UserError(f"data.source: item {i} has shape {images[-1].shape}, item 0 has {images[0].shape}")
-        labels.append(label)
-    if not images:
-        raise UserError("data.source: the dataset is empty")
-    arrays = {"images": np.stack(images)}
-    if labels[0] is not None:
-        arrays["labels"] = np.array(labels, dtype=np.int64)
-    return arrays
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz``, or the one of a ``.npy`` as ``images``."""
+    if path.suffix != ".npy":
+        return read_npz(path)
+    try:
+        return {"images": np.load(path, allow_pickle=False)}
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} is truncated or is no .npy of numbers ({error})") from None
 
 
 def _write_npz(arrays: dict[str, Any], path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a corpus is made of: one text without end, or documents; read in pieces, and named by its content.
 
 A fingerprint covers every byte of the text, and a short digest each document. They are kept with the files' paths,
-sizes and times of change, so that a large corpus is read for them once, and again only when one of those differs.
+sizes, times of change and inodes, so that a large corpus is read for them once, and again only when one differs.
 """
 
 import hashlib
@@ -16,10 +16,12 @@ import numpy as np
 
 from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError
-from lit_gen.data.text.readers import read_json_lines, read_parquet, read_text, reading
+from lit_gen.data.text.readers import read_json_lines, read_parquet, read_table, read_text, reading
+from lit_gen.data.walk import identity, printable
 
-JSON = (".jsonl", ".jsonl.gz", ".json")
+JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst", ".json")
 PARQUET = (".parquet",)
+TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Source:
         column: where the text stands in files of records.
         entropy_bits_per_byte: the floor of every model's bits per byte, where it is known.
         embedded: whether it is the text that comes with Python.
+        found: what was found and passed over in folders and patterns, in words.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Source:
     column: str | None = None
     entropy_bits_per_byte: float | None = None
     embedded: bool = False
+    found: str = ""
 
     def texts(self) -> Iterator[str]:
         """The documents, empty ones left out; of one text without end, its pieces."""
@@ -55,6 +59,8 @@ class Source:
             name, found = path.name.lower(), read_text(path)
             if self.documents and name.endswith(JSON):
                 found = read_json_lines(path, self.column)
+            elif self.documents and name.endswith(TABLES):
+                found = read_table(path, self.column)
             elif self.documents and name.endswith(PARQUET):
                 found = read_parquet(path, self.column)
             elif self.documents:
@@ -66,18 +72,23 @@ class Source:
         where, text = next(islice(self._named(), number, None))
         return f"{where}, {text[:40]!r}" if self.documents else repr(text[:40])
 
+    @property
+    def has_records(self) -> bool:
+        """Whether any of its files has columns."""
+        return any(file.name.lower().endswith((*JSON, *PARQUET, *TABLES)) for file in self.files)
+
     def state(self) -> str:
-        """Names the files as they are now, by path, size and time of change.
+        """Names the files as they are now, by path and `identity`.
 
         Raises:
             UserError: if one of them has gone.
         """
-        status: list[tuple[str, int, int]] = []
+        status: list[tuple[str, ...]] = []
         for file in self.files:
             with reading(file):
                 found = file.stat()
-            status.append((str(file.resolve()), found.st_size, found.st_mtime_ns))
-        return hashlib.sha256(json.dumps([2, self.documents, self.column, status]).encode()).hexdigest()[:24]
+            status.append((printable(file.resolve()), *identity(found)))
+        return hashlib.sha256(json.dumps([3, self.documents, self.column, status]).encode()).hexdigest()[:24]
 
     def part(self, begin: int, end: int) -> Iterator[str]:
         """As `texts`, of the documents begin to end (exclusive), or of those characters of a text without end."""

@@ -34,8 +34,8 @@ PATIENCE = 1.0
 
 Piece = tuple[str, bool]
 """Some text, and whether a document ends with it."""
-Encoded = tuple[np.ndarray, int, int, int]
-"""Ids (n,), and the bytes, characters and document ends that they stand for."""
+Encoded = tuple[np.ndarray, int, int, int, str]
+"""Ids (n,), the bytes, characters and document ends that they stand for, and an example of what they lose of them."""
 
 _LINE_END = re.compile(r"(?<=\S)\n(?=\S)")
 
@@ -158,11 +158,12 @@ def _shard(path: Path, pieces: list[Piece], tokenizer: TextTokenizer, begin: int
     name = hashlib.blake2b(raw + repr(ends).encode(), digest_size=8).hexdigest()
     path = path.with_name(f"{path.name}-{name}.npy")
     with contextlib.suppress(OSError, ValueError, EOFError):
-        return np.load(path), *counts
+        ids = np.load(path)
+        return ids, *counts, _lost(pieces, ids, tokenizer)
     ids = _ids(pieces, tokenizer, begin)
     with contextlib.suppress(FileNotFoundError), whole(path, ".npy") as partial:  # another process may sweep up
         np.save(partial, ids)
-    return ids, *counts
+    return ids, *counts, _lost(pieces, ids, tokenizer)
 
 
 def _ids(pieces: list[Piece], tokenizer: TextTokenizer, begin: int) -> np.ndarray:
@@ -175,6 +176,27 @@ def _ids(pieces: list[Piece], tokenizer: TextTokenizer, begin: int) -> np.ndarra
             parts.append(end)
         begin += len(text)
     return np.concatenate(parts)
+
+
+def _lost(pieces: list[Piece], ids: np.ndarray, tokenizer: TextTokenizer) -> str:
+    """The first piece that its tokens do not hold, where it differs; ``""`` where decoding gives back all of them."""
+    if tokenizer.exact:
+        return ""
+    end = tokenizer.end_of_text
+    if end is None:
+        pieces = [("".join(text for text, _ in pieces), False)]
+    stops = iter(np.flatnonzero(ids == end).tolist() if end is not None else [])
+    begin = 0
+    for text, is_end in pieces:
+        stop = next(stops) if is_end else len(ids)
+        back = tokenizer.decode(ids[begin:stop].tolist())
+        if back != text:
+            pairs = enumerate(zip(text, back, strict=False))
+            place = next((i for i, (a, b) in pairs if a != b), min(len(text), len(back)))
+            shown = slice(max(0, place - 10), place + 20)
+            return f"{text[shown]!r} comes back as {back[shown]!r}"
+        begin = stop + 1
+    return ""
 
 
 def _ahead(jobs: Iterator[Future[Encoded]], most: int) -> Iterator[Encoded]:

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from lit_gen.core.batches import Batches
-from lit_gen.core.errors import UserError, under
+from lit_gen.core.errors import UserError, note, under
 from lit_gen.core.options import at_least, expect
 from lit_gen.data.module import DataModule, place
 from lit_gen.data.text import splits, tokenizers
 from lit_gen.data.text.crops import TrainCrops
-from lit_gen.data.text.documents import Source
-from lit_gen.data.text.sources import find
+from lit_gen.data.text.documents import JSON, PARQUET, TABLES, Source
+from lit_gen.data.text.sources import by_folder, find
 from lit_gen.data.text.splits import Part, plan, whole
 from lit_gen.data.text.token_file import TokenFile
 from lit_gen.data.text.windows import TokenStream, WindowLoader
@@ -31,8 +33,8 @@ class TextCorpus(DataModule):
     Args:
         path: the text. ``embedded``: the help topics that come with Python, as documents. ``grammar``: English-like
             sentences whose entropy is known. A text file: one text without end. A folder, a pattern (``books/*.txt``),
-            a list of them, JSON lines or Parquet: documents, each of which ends with a token of its own. A relative
-            path is looked up as it is, then under ``root``.
+            a list of them, JSON lines, CSV or Parquet: documents, each of which ends with a token of its own. A
+            relative path is looked up as it is, then under ``root``. Subfolders train, val and test are the splits.
         tokenizer: char, byte, bpe (learned from the training part), a ``tokenizer.json``, or a folder with GPT-2's
             ``vocab.json`` and ``merges.txt``.
         bpe_vocab_size: ids that bpe learns.
@@ -40,7 +42,7 @@ class TextCorpus(DataModule):
         batch_size: crops of one update, over all ranks and micro-batches.
         device_batch_size: crops that a device takes at once, at most: the rest of its share follows in further
             micro-batches, whose gradients are added up; null for no limit.
-        column: where the text stands in JSON lines and Parquet.
+        column: where the text stands in JSON lines, CSV and Parquet.
         val_fraction: share of the text that is held out, its end; of documents, whole ones.
         val_path: a text that is held out instead, whole.
         test_path: a text for the test split; null: the held-out one.
@@ -87,10 +89,27 @@ class TextCorpus(DataModule):
         self._adopted: tuple[TextTokenizer, str] | None = None
         self._streams: dict[Split, TokenStream] = {}
         look = functools.partial(find, root=self.root, column=column, grammar_characters=grammar_characters)
+        for split, folder in by_folder(path, self.root).items():
+            if split == "train":
+                path = folder
+            elif (val_path if split == "val" else test_path) is not None:
+                raise UserError(
+                    f"data.{split}_path was given, but {path} has a {split} folder; one of them is expected"
+                )
+            elif split == "val":
+                val_path = folder
+            else:
+                test_path = folder
         self._source: Source = look(path, "data.path")
         self._val = None if val_path is None else look(val_path, "data.val_path")
         self._test = None if test_path is None else look(test_path, "data.test_path")
         self.name = self._source.name
+        sources = [source for source in (self._source, self._val, self._test) if source is not None]
+        if column is not None and not any(source.has_records for source in sources):
+            raise UserError(
+                f"data.column: {column!r} was found, but {self.name} has no columns; files of records end in "
+                f"{', '.join((*JSON, *TABLES, *PARQUET))}"
+            )
 
     # ---- what the text is
 
@@ -212,12 +231,15 @@ class TextCorpus(DataModule):
         """The tokens that the network reads."""
         return batches.per_step * self.block_size, "tokens"
 
-    def windows(self, split: Split, context: int, stride: int, rows: int) -> WindowLoader:
+    def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> WindowLoader:
         """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once."""
-        return WindowLoader(self.stream(split), context, stride, rows, **place(self.trainer))
+        return WindowLoader(self.stream(split), context, stride, rows, full=full, **place(self.trainer))
 
     def prepare_data(self) -> None:
-        """Read, fingerprint and encode the text, unless that was done before."""
+        """Read, fingerprint and encode the text, unless that was done before; says what was found."""
+        for source, option in ((self._source, "path"), (self._val, "val_path"), (self._test, "test_path")):
+            if source is not None and source.found:
+                rank_zero_only(note)(f"data.{option}, {source.name}: {source.found}")
         for split in ["train", *self._plan[0]] if self.trainer and self.trainer.training else self._plan[0]:
             self._tokens(split)
 

@@ -1,13 +1,18 @@
-"""Texts from files, piece by piece: UTF-8 text, JSON lines, Parquet. Line ends stay as they are."""
+"""Texts from files, piece by piece: UTF-8 text, JSON lines, CSV, Parquet. Line ends stay as they are.
+
+What a file is, its first bytes say as well as its name: a byte order mark is dropped, what is no text is named.
+"""
 
 import codecs
 import contextlib
+import csv
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from lit_gen.core.errors import UserError, nearest
 
@@ -27,8 +32,12 @@ def read_text(path: Path) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of what the decoder sees next: its rest of an unfinished character, then the block
     with reading(path), path.open("rb") as file:
+        if _is_marked(file, path):
+            offset = len(codecs.BOM_UTF8)
         while True:
             block = file.read(BLOCK)
+            if (place := block.find(0)) >= 0:
+                raise UserError(_nul(path, file.tell() - len(block) + place))
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
@@ -41,23 +50,115 @@ def read_text(path: Path) -> Iterator[str]:
 
 
 def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
-    """The strings under ``column`` of a file with one JSON object a line, perhaps gzipped; blank lines are skipped.
+    """The strings under ``column`` of a file with one JSON object a line; blank lines are skipped.
+
+    The file may be compressed by gzip or zstd.
 
     Raises:
         UserError: with the line's number: no JSON object, not UTF-8, or no string under ``column``.
     """
-    with reading(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with reading(path), _unpacked(path) as file:
         offset = 0
         for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
             if len(raw) == LONGEST_LINE:
                 raise UserError(f"{path}, line {number}: {LONGEST_LINE:,} bytes were found, one document is expected")
+            start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
             try:
-                line = raw.decode("utf-8")
+                line = raw[start:].decode("utf-8")
             except UnicodeDecodeError as error:
-                raise UserError(_not_utf8(path, offset + error.start, raw[error.start])) from None
+                place = start + error.start
+                raise UserError(_not_utf8(path, offset + place, raw[place])) from None
             offset += len(raw)
             if line.strip():
                 yield _field(line, column, f"{path}, line {number}")
+
+
+def read_table(path: Path, column: str | None) -> Iterator[str]:
+    """The strings in ``column`` of a ``.csv`` or ``.tsv``, whose first line names the columns.
+
+    Raises:
+        UserError: with the line's number: broken quotes, another number of fields; or as `read_text`.
+    """
+    csv.field_size_limit(2**31 - 1)  # documents are long
+    lines = csv.reader(_lines(read_text(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    try:
+        names = next(lines, [])
+        _check_column(column, names, str(path))
+        assert column is not None
+        if names.count(column) > 1:
+            raise UserError(f"{path}: {names.count(column)} columns are called {column!r}, one is expected")
+        for fields in lines:
+            if fields and len(fields) != len(names):
+                raise UserError(
+                    f"{path}, line {lines.line_num}: {len(fields)} fields were found, {len(names)} are expected"
+                )
+            if fields:
+                yield fields[names.index(column)]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num}: broken CSV ({error})") from None
+
+
+def _lines(pieces: Iterator[str]) -> Iterator[str]:
+    rest = ""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split("\n")
+        yield from (f"{line}\n" for line in whole)
+    if rest:
+        yield rest
+
+
+BINARY = {
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it",
+    b"\xfd7zXZ\0": "compressed by xz; unpack it",
+    b"BZh91AY&SY": "compressed by bzip2; unpack it",
+    b"PK\x03\x04": "a ZIP archive, as .docx, .odt and .epub are; save what it holds as plain text",
+    b"\xd0\xcf\x11\xe0": "an old Office document; save it as plain text",
+    b"%PDF-": "a PDF; extract its text (pdftotext)",
+    b"{\\rtf": "RTF; save it as plain text",
+    codecs.BOM_UTF32_LE: "UTF-32; convert it (iconv -f utf-32 -t utf-8)",
+    codecs.BOM_UTF32_BE: "UTF-32; convert it (iconv -f utf-32 -t utf-8)",
+    codecs.BOM_UTF16_LE: "UTF-16; convert it (iconv -f utf-16 -t utf-8)",
+    codecs.BOM_UTF16_BE: "UTF-16; convert it (iconv -f utf-16 -t utf-8)",
+}
+"""What the first bytes of a file say that it is, and what to do; the first that fits."""
+
+
+def _is_marked(file: IO[bytes], path: Path) -> bool:
+    """Whether a file of text begins with UTF-8's byte order mark, which is then read.
+
+    Raises:
+        UserError: if it begins as no text does.
+    """
+    head = file.read(16)
+    for magic, what in BINARY.items():
+        if head.startswith(magic):
+            raise UserError(f"{path} is {what}")
+    marked = head.startswith(codecs.BOM_UTF8)
+    file.seek(len(codecs.BOM_UTF8) if marked else 0)
+    return marked
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file of records, whatever it is compressed by."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith(b"\x1f\x8b") or path.suffix.lower() == ".gz":
+        with gzip.open(path, "rb") as packed:
+            yield cast(IO[bytes], packed)
+    elif head == b"\x28\xb5\x2f\xfd" or path.suffix.lower() == ".zst":
+        try:
+            import pyarrow
+        except ImportError:
+            raise UserError(f"{path}: zstd needs the package pyarrow, which is missing; pip install pyarrow") from None
+        with pyarrow.input_stream(str(path), compression="zstd") as stream:
+            yield io.BufferedReader(stream, BLOCK)
+    else:
+        with path.open("rb") as file:
+            _is_marked(file, path)
+            file.seek(0)
+            yield file
 
 
 def _field(line: str, column: str | None, where: str) -> str:
@@ -105,6 +206,8 @@ def _check_column(column: str | None, columns: list[str], where: str) -> None:
 def _string(value: Any, column: str | None, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where}: {column!r} holds {value!r:.40}, a string is expected")
+    if "\0" in value:
+        raise UserError(f"{where}: {column!r} holds a NUL character, which is no text")
     with contextlib.suppress(UnicodeEncodeError):
         value.encode("utf-8")
         return value
@@ -112,7 +215,14 @@ def _string(value: Any, column: str | None, where: str) -> str:
 
 
 def _not_utf8(path: Path, offset: int, byte: int) -> str:
-    return f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}; convert it (iconv -f latin1 -t utf-8, say)"
+    return (
+        f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}; convert it from the encoding that it has "
+        f"(iconv -f ENCODING -t utf-8), if it is a text"
+    )
+
+
+def _nul(path: Path, offset: int) -> str:
+    return f"{path} is no UTF-8 text: a NUL byte at offset {offset}, as UTF-16 without a mark and binary files have"
 
 
 @contextlib.contextmanager

@@ -5,12 +5,15 @@ from pathlib import Path
 
 from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.data.text.documents import JSON, PARQUET, Source
+from lit_gen.data.text.documents import JSON, PARQUET, TABLES, Source
 from lit_gen.data.text.grammar import ENGLISH
+from lit_gen.data.walk import Walk, is_hidden, matching, passed_over, splits_by_folder
+from lit_gen.protocols.data import Split
 
 TEXT = (".txt", ".text", ".md", ".rst")
-FOLDER = (*TEXT, ".jsonl", ".jsonl.gz", *PARQUET)
-"""What is taken of a folder; other files can be named one by one, or by a pattern."""
+FOLDER = (*TEXT, *(suffix for suffix in JSON if suffix != ".json"), *PARQUET)
+"""What is taken of a folder, and tables too where a column is named; other files can be named one by one, or by a
+pattern."""
 EMBEDDED, GRAMMAR = "embedded", "grammar"
 
 
@@ -43,11 +46,25 @@ def find(
             f"{option}: {alone[0]} was found in a list, where files, folders and patterns are expected; embedded and "
             f"grammar cannot stand in a list (a file of that name is ./{alone[0]})"
         )
-    files = tuple(file for one in named for file in _files(one, option, root))
+    walks = [_walk(one, option, root, column) for one in named]
+    files = tuple(file for walk in walks for file in (walk.files if isinstance(walk, Walk) else walk))
+    looked = [walk for walk in walks if isinstance(walk, Walk)]
+    found = f"{len(files):,} {'file' if len(files) == 1 else 'files'}{passed_over(looked)}" if looked else ""
     single = isinstance(path, str) and files == (_existing(path, root),) and not _records(files[0])
     first = Path(named[0])
     name = (first.name if first.is_absolute() else first.as_posix()) + (f"+{len(named) - 1}" if len(named) > 1 else "")
-    return Source(name, not single, files, column)
+    return Source(name, not single, files, column, found=found)
+
+
+def by_folder(path: str | list[str], root: Path) -> dict[Split, str]:
+    """The splits of a folder whose subfolders are train, val and test; nothing for anything else."""
+    found = _existing(path, root) if isinstance(path, str) and path not in ("", EMBEDDED, GRAMMAR) else None
+    if found is None or not found.is_dir():
+        return {}
+    beside = [entry for entry in found.iterdir() if not is_hidden(entry.name)]
+    names = splits_by_folder({entry.name for entry in beside if entry.is_dir()}, found)
+    loose = any(entry.is_file() and entry.name.lower().endswith((*FOLDER, *TABLES)) for entry in beside)
+    return {} if loose else {split: str(found / name) for name, split in names.items()}
 
 
 def _grammar(characters: int) -> Source:
@@ -60,7 +77,7 @@ def _grammar(characters: int) -> Source:
 
 
 def _records(file: Path) -> bool:
-    return file.name.lower().endswith((*JSON, *PARQUET))
+    return file.name.lower().endswith((*JSON, *PARQUET, *TABLES))
 
 
 def _existing(name: str, root: Path) -> Path | None:
@@ -68,30 +85,29 @@ def _existing(name: str, root: Path) -> Path | None:
     return next((p for p in (path, root / path) if p.exists()), None)
 
 
-def _files(name: str, option: str, root: Path) -> list[Path]:
+def _walk(name: str, option: str, root: Path, column: str | None) -> Walk | list[Path]:
     """The files of one name: itself, those of a folder, or those that fit a pattern, in order."""
     found = _existing(name, root)
     if found is not None and found.is_dir():
-        files = sorted(p for p in found.rglob("*") if p.name.lower().endswith(FOLDER) and p.is_file())
-        files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(found).parts)]
-        if not files:
+        taken = FOLDER if column is None else (*FOLDER, *TABLES)
+        walk = Walk(found, lambda path: path.name.lower().endswith(taken))
+        if not walk.files:
             raise UserError(
-                f"{option}: {found} holds no text files ({', '.join(FOLDER)} are looked for); name others by a "
-                f"pattern, such as {name}/**/*.py"
+                f"{option}: {found} holds no text files ({', '.join(taken)} are looked for{passed_over([walk])}); name "
+                f"others by a pattern, such as {name}/**/*.log"
             )
-        return files
+        return walk
     if found is not None:
         return [found]
     if any(c in name for c in "*?["):
         path = Path(name).expanduser()
-        bases = [Path(path.anchor)] if path.is_absolute() else [Path(), root]
-        for base in bases:
+        for base in [Path(path.anchor)] if path.is_absolute() else [Path(), root]:
             try:
-                fitting = [p for p in base.glob(str(path.relative_to(path.anchor))) if p.is_file()]
-            except (ValueError, NotImplementedError, IndexError) as error:
+                fitting = matching(str(path.relative_to(path.anchor)), base)
+            except ValueError as error:
                 raise UserError(f"{option}: {name} is no pattern of files ({error}), books/**/*.txt is one") from None
-            if fitting:
-                return sorted(fitting)
+            if fitting is not None and fitting.files:
+                return fitting
         raise UserError(f"{option}: no file fits the pattern {name}, here or under {root}")
     raise UserError(f"{option}: {name} was not found, here or under {root}{_suggestion(name, root)}")
 

@@ -150,7 +150,12 @@ def tokens(part: Part, tokenizer: TextTokenizer, workers: int) -> tuple[Path, to
     expected = token_file.Header(
         tokenizer.vocab_size, tokenizer.name, tokenizer.sha256, part.scan.sha256, (part.begin, part.end)
     )
-    path = cache_folder() / "text" / part.scan.sha256[:16] / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}.tokens"
+    path = (
+        cache_folder()
+        / "text"
+        / part.scan.sha256[:16]
+        / f"{part.begin}-{part.end}-{tokenizer.sha256[:16]}-v{token_file.VERSION}.tokens"
+    )
     sizes = {"characters": part.characters, "begin": part.before, "workers": workers}
     with writing():
         if not path.is_file():
@@ -174,7 +179,7 @@ def stream(part: Part, file: token_file.TokenFile, tokenizer: TextTokenizer, bef
     end = tokenizer.end_of_text if part.source.documents else None
     counts = file.header.text_bytes, file.header.characters, file.header.documents
     prefix = end if part.source.documents else before
-    found = TokenStream(file.tokens, prefix, *counts, end, tokenizer.vocab_size, file.path)
+    found = TokenStream(file.tokens, prefix, *counts, end, tokenizer.vocab_size, file.path, file.header.lost)
     if not found.targets:
         raise UserError(f"data: a split of {part.source.name} has {len(found)} tokens, at least 2 are expected")
     return found

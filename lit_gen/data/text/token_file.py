@@ -16,7 +16,7 @@ from lit_gen.core.errors import UserError
 
 MAGIC = b"lit_gen tokens\n"
 HEADER_BYTES = 4096
-VERSION = 1
+VERSION = 2
 HINT = "move it away, then run the command again to encode the text anew"
 
 
@@ -34,6 +34,7 @@ class Header:
         text_bytes: UTF-8 bytes of the text.
         characters: characters of the text.
         documents: documents in it; 0 for a text without end.
+        lost: how text that the tokens do not hold comes back; empty where they hold all of it.
         complete: false while the file is being written.
         version: of this layout.
     """
@@ -47,6 +48,7 @@ class Header:
     text_bytes: int = 0
     characters: int = 0
     documents: int = 0
+    lost: str = ""
     complete: bool = False
     version: int = VERSION
 
@@ -74,27 +76,34 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
-def write(path: Path, header: Header, chunks: Iterable[tuple[np.ndarray, int, int, int]]) -> Header:
+def write(path: Path, header: Header, chunks: Iterable[tuple[np.ndarray, int, int, int, str]]) -> Header:
     """Write a token file; it is complete only when this returns.
 
     Args:
         path: the file; whoever wants it to appear whole renames it afterwards.
         header: its counts are filled in.
-        chunks: ids (n,), and the bytes, characters and document ends that they stand for.
+        chunks: ids (n,), the bytes, characters and document ends that they stand for, and what is lost of them.
 
     Returns:
         The header as it was written.
     """
-    totals = np.zeros(4, dtype=np.int64)
+    totals, lost = np.zeros(4, dtype=np.int64), ""
     with path.open("wb") as file:
         file.write(_packed(header))
-        for ids, *counts in chunks:
+        for ids, text_bytes, characters, documents, example in chunks:
             assert not len(ids) or ids.max() < header.vocab_size
             file.write(np.ascontiguousarray(ids, dtype=header.dtype).data)
-            totals += (len(ids), *counts)
+            totals += (len(ids), text_bytes, characters, documents)
+            lost = lost or example
         tokens, text_bytes, characters, documents = totals.tolist()
         header = dataclasses.replace(
-            header, tokens=tokens, text_bytes=text_bytes, characters=characters, documents=documents, complete=True
+            header,
+            tokens=tokens,
+            text_bytes=text_bytes,
+            characters=characters,
+            documents=documents,
+            lost=lost,
+            complete=True,
         )
         file.seek(0)
         file.write(_packed(header))

@@ -33,6 +33,7 @@ class TokenStream:
         end_of_text: the id that ends each document; None where none does.
         vocab_size: number of ids.
         path: the file that the ids are read from, for messages; None where they are from no file.
+        lost: how text that the tokens do not hold comes back; empty where they hold all of it.
     """
 
     tokens: np.ndarray
@@ -43,6 +44,7 @@ class TokenStream:
     end_of_text: int | None
     vocab_size: int
     path: Path | None = None
+    lost: str = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -67,7 +69,7 @@ class TokenStream:
         return max(0, len(self.tokens) - (self.prefix is None))
 
 
-def cover(n: int, context: int, stride: int) -> np.ndarray:
+def cover(n: int, context: int, stride: int, full: bool = False) -> np.ndarray:
     """Windows that score each of ``n`` targets exactly once.
 
     Target j is the token after position j. A window reads the positions ``begin`` to ``end`` (exclusive) and scores the
@@ -78,6 +80,8 @@ def cover(n: int, context: int, stride: int) -> np.ndarray:
         n: number of targets.
         context: most tokens that a window reads.
         stride: how far each window is from the one before, 1 to ``context``.
+        full: let the last window end at the last target but be as long as the others, as lm-evaluation-harness does;
+            else it begins a stride after the one before, and is as long as what is left.
 
     Returns:
         int64 (windows, 3): begin, first_scored, end.
@@ -90,6 +94,8 @@ def cover(n: int, context: int, stride: int) -> np.ndarray:
         return np.zeros((0, 3), dtype=np.int64)
     begin = stride * np.arange(1 + math.ceil(max(0, n - context) / stride), dtype=np.int64)
     end = np.minimum(begin + context, n)
+    if full:
+        begin[-1] = max(0, n - context)
     return np.stack([begin, np.concatenate([[0], end[:-1]]), end], axis=1)
 
 
@@ -108,6 +114,7 @@ class WindowLoader:
         rank: this process's number.
         world: number of processes.
         device: where batches are put.
+        full: see `cover`.
 
     Yields:
         `TokenBatch`: tokens (rows, context + 1), scored (rows, context), indices (rows,) the windows' numbers.
@@ -126,10 +133,11 @@ class WindowLoader:
         rank: int = 0,
         world: int = 1,
         device: torch.device | None = None,
+        full: bool = False,
     ) -> None:
         self.stream, self.context, self.stride, self.rows = stream, context, stride, rows
         self.rank, self.world, self.device = rank, world, device or torch.device("cpu")
-        self.windows = cover(stream.targets, context, stride)
+        self.windows = cover(stream.targets, context, stride, full)
 
     def __len__(self) -> int:
         return max(1, math.ceil(len(self.windows) / (self.rows * self.world)))

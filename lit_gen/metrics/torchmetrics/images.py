@@ -72,9 +72,9 @@ class KernelDistance(_Features):
         self.subsets, self.subset_size = subsets, subset_size
 
     def compute(self) -> dict[str, Tensor]:
-        """``mean`` and ``std`` over the subsets, float64 on the CPU."""
+        """``mean`` and ``std`` over the subsets, float64 on the CPU; no ``std`` where there is one subset only."""
         found = kernel_distance(self.rows("generated"), self.rows("real"), self.subsets, self.subset_size)
-        return {"mean": scalar(found.mean), "std": scalar(found.std)}
+        return {"mean": scalar(found.mean)} | ({} if found.std is None else {"std": scalar(found.std)})
 
 
 class PrecisionRecall(_Features):

@@ -230,7 +230,10 @@ class VAE(Automatic, Sampler):
             return
         self._check_images(batch.images)
         noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
-        terms: Terms = ELBO()(self.parts("ema"), batch.images, batch.labels, noise[:, None], self.trainer.global_step)
+        with torch.autocast(self.device.type, enabled=False):
+            terms: Terms = ELBO()(
+                self.parts("ema"), batch.images, batch.labels, noise[:, None], self.trainer.global_step
+            )
         distortion, rate = (x.cpu().double().sum().item() for x in (terms.distortion, terms.rate))
         self._held_out.append((distortion, rate, len(batch.images)))
 

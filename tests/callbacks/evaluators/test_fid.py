@@ -21,6 +21,7 @@ from lit_gen.evaluation.comparison import compare
 from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.features import extract
 from lit_gen.evaluation.reference import Reference, chosen
+from lit_gen.evaluation.result import table
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.metrics.kernel import kernel_distance
 
@@ -64,9 +65,16 @@ def test_the_number_is_the_one_of_the_formula_on_the_samples(tmp_path):
     real = extract(lenet, digits().split("val").images)
     assert callback.latest.values["val/fd300_lenet-mnist"] == frechet_distance(fakes.gaussian, real.gaussian)
     assert callback.latest.values["val/kd300_lenet-mnist"] == kernel_distance(fakes.features, real.features).mean
-    others = extract(lenet, chosen(digits().split("train").images, 300))
-    assert callback.latest.floors["val/fd300_lenet-mnist"] == frechet_distance(others.gaussian, real.gaussian)
+    train_images = digits().split("train").images
+    draws = [extract(lenet, chosen(train_images, 300, k)) for k in range(5)]
+    floors = [frechet_distance(others.gaussian, real.gaussian) for others in draws]
+    assert callback.latest.floors["val/fd300_lenet-mnist"] == math.fsum(floors) / 5
     (record,) = records(tmp_path).values()
+    assert record["protocol"]["floor"]["draws"]["fd300_lenet-mnist"] == floors
+    shown = f"real images {sum(floors) / 5:.1f} ({min(floors):.1f} to {max(floors):.1f}, 5 draws)"
+    assert shown in table(callback.latest)
+    both = torch.cat([chosen(torch.arange(4000), 300, k) for k in range(5)])
+    assert len(both.unique()) == 1500, "disjoint"
     assert record["values"] == callback.latest.values
     assert record["protocol"]["extractor"]["weights_sha256"] == lenet.weights
     assert record["protocol"]["reference"]["count"] == 1000
@@ -193,12 +201,12 @@ def test_features_of_real_images_are_kept_and_damage_is_mended(tmp_path, capfd, 
     first, again = (FID(Mean(), count=64, reference="val") for _ in range(2))
     train(tmp_path / "a", first)
     train(tmp_path / "b", again)
-    assert counted == [1000, 64, 64, 64], "the held-out images and 64 training images once, then a block of each"
+    assert counted == [1000, *[64] * 5, *[64] * 6], "the held-out images and 5 sets of 64 once, then a block of each"
     assert first.latest.values == again.latest.values
     (kept,) = (p for p in Path(tmp_path, "cache", "features").iterdir() if p.stat().st_size > 10_000)
     kept.write_bytes(kept.read_bytes()[:5000])
     train(tmp_path / "c", third := FID(Mean(), count=64, reference="val", every=1))
-    assert counted[4:] == [1000, 64]
+    assert counted[12:] == [1000, *[64] * 5]
     assert third.latest.values == first.latest.values
     assert capfd.readouterr().err.count("is cut short or damaged") == 1
     damaged = bytearray(kept.read_bytes())

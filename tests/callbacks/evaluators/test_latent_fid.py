@@ -56,7 +56,10 @@ def test_three_distances_stand_in_one_run_and_one_table(tmp_path):
     lines = tables(callbacks).splitlines()
     assert [line.split()[0] for line in lines] == names
     assert all("real images" in line for line in lines), "each beside its floor"
-    assert len({tuple(c.latest.floors.values()) for c in callbacks}) == 1
+    of_samples, of_mixture, of_reconstructions = (list(c.latest.floors.values()) for c in callbacks)
+    assert of_samples == of_mixture
+    first = callbacks[0].latest.protocol["floor"]["draws"]["fd300_Mean"][0]
+    assert of_reconstructions == [first], "of the images that are reconstructed"
     assert {p.name for p in (tmp_path / "eval").glob("*.json")} == {
         f"step=00000004-val-Mean-300{s.replace('_', '-')}.json" for s in suffixes
     }

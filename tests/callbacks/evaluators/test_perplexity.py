@@ -12,7 +12,7 @@ from torch import nn
 from torchmetrics.text import Perplexity as Reference
 
 from lit_gen.callbacks.evaluators.perplexity import Perplexity
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.data.text.windows import WindowLoader
 from lit_gen.models.lm.module import LanguageModel
@@ -210,3 +210,92 @@ def test_data_without_tokens_are_refused(tmp_path):
 
     with pytest.raises(UserError, match="a language model and a text are expected"):
         fit_gan(gan(), 1, tmp_path, [Perplexity()])
+
+
+def _trained(model, trainer, **parts):
+    library = pytest.importorskip("tokenizers")
+    made = library.Tokenizer(model)
+    for name, part in parts.items():
+        setattr(made, name, part)
+    made.train_from_iterator(["the cat sat on the mat, the Dog did not. "] * 20, trainer)
+    return made.to_str()
+
+
+def _foreign(kind):
+    """A ``tokenizer.json``, and a text that it does or does not hold."""
+    library = pytest.importorskip("tokenizers")
+    models, trainers, pre, normal, decoders = (
+        library.models, library.trainers, library.pre_tokenizers, library.normalizers, library.decoders
+    )  # fmt: skip
+    byte_level = {"pre_tokenizer": pre.ByteLevel(add_prefix_space=False), "decoder": decoders.ByteLevel()}
+    alphabet = pre.ByteLevel.alphabet()
+    whole = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    few = trainers.BpeTrainer(vocab_size=40, show_progress=False)
+    space = {"pre_tokenizer": pre.Metaspace(), "decoder": decoders.Metaspace()}
+    return {
+        "bytes": lambda: (_trained(models.BPE(), whole, **byte_level), "Any tëxt"),
+        "letters that it has": lambda: (_trained(models.BPE(), few, **space), "the cat sat on the mat "),
+        "NFC of what is NFC": lambda: (_trained(models.BPE(), whole, normalizer=normal.NFC(), **byte_level), "tëxt "),
+        "lower case": lambda: (_trained(models.BPE(), whole, normalizer=normal.Lowercase(), **byte_level), "The Dog "),
+        "dropped letters": lambda: (_trained(models.BPE(), few, **space), "the quick cat "),
+        "unknown words": lambda: (
+            _trained(
+                models.WordLevel(unk_token="[UNK]"),
+                trainers.WordLevelTrainer(special_tokens=["[UNK]"], show_progress=False),
+                pre_tokenizer=pre.Whitespace(),
+            ),
+            "qzx wvk jjf ",
+        ),
+        "bytes that it lacks": lambda: (_trained(models.BPE(), few, **byte_level), "the xyz "),
+        "NFKC": lambda: (_trained(models.BPE(), whole, normalizer=normal.NFKC(), **byte_level), "ﬁne x² "),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    ("kind", "documents"),
+    [
+        ("bytes", False),
+        ("letters that it has", True),
+        ("NFC of what is NFC", False),
+        ("lower case", False),
+        ("lower case", True),
+        ("dropped letters", True),
+        ("unknown words", False),
+        ("bytes that it lacks", False),
+        ("NFKC", True),
+    ],
+)
+def test_bits_per_byte_only_where_the_tokens_hold_the_text(tmp_path, capsys, kind, documents):
+    stored, text = _foreign(kind)
+    (tmp_path / "t.json").write_text(stored, encoding="utf-8")
+    for i in range(4 if documents else 1):
+        (tmp_path / f"{i}.txt").write_text(f"{text * 30}{'' if documents else '.'}".strip(), encoding="utf-8")
+    path = [f"{i}.txt" for i in range(4)] if documents else "0.txt"
+    data = TextCorpus(path, tokenizer=str(tmp_path / "t.json"), block_size=4, batch_size=2, val_fraction=0.5)
+    note.cache_clear()
+    callback = Perplexity()
+    found = measure(LanguageModel(Uniform(data.vocab_size)), data, callback, tmp_path)
+    holds = kind in ("bytes", "letters that it has", "NFC of what is NFC")
+    if kind in ("letters that it has", "NFC of what is NFC"):
+        assert not data.tokenizer.exact  # found by decoding
+    assert ("val/bits_per_byte" in found) == holds
+    assert ("val/bits_per_byte" in {f"val/{name}" for name in callback.announced(data)}) == holds
+    assert ("loses text (" in capsys.readouterr().err) == (not holds)
+    if kind == "lower case":
+        assert "'The Dog The Dog The ' comes back as 'the dog the dog the '" in data.stream("val").lost
+
+
+def test_a_full_last_window_gives_its_tokens_all_the_context(tmp_path):
+    data = corpus()
+    model = build(data)
+    found = measure(model, data, Perplexity(last_window="full"), tmp_path)
+    tokens = sequence(data)
+    n = len(tokens) - 1
+    assert n % 16, "the last window is ragged"
+    nats = 0.0
+    for begin in range(0, n, 16):
+        first = min(begin, n - 16)
+        each = model.nll(tokens[None, first : first + 17])[0]
+        nats += float(each[begin - first :].double().sum())
+    assert found["val/loss_full"] == pytest.approx(nats / n, rel=1e-6)
+    assert found["val/loss_full"] != measure(model, data, Perplexity(), tmp_path)["val/loss"]

@@ -138,3 +138,13 @@ def test_mistakes(lit_gen, arguments, message):
     assert code == 2, out + err
     assert message in err
     assert err.count("error: ") == 1
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    from lit_gen.cli.commands import drawing
+    from lit_gen.cli.commands.evaluate import _parser
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options, _ = drawing.parse(_parser(), ["x", "--reference=~/real", "--out=~/a/b.json"])
+    assert (options.reference, options.out) == (str(tmp_path / "real"), str(tmp_path / "a" / "b.json"))
+    assert drawing.parse(_parser(), ["x", "--reference=mnist:test"])[0].reference == "mnist:test"

@@ -77,7 +77,7 @@ def test_folder_is_decoded_once_and_again_when_a_file_changes(tmp_path, monkeypa
     ImageFolder(str(tmp_path / "f")).prepare_data()
     decoded = []
     original = ImageFolder._decode
-    monkeypatch.setattr(ImageFolder, "_write", lambda self, path: decoded.append(path) or path.touch())
+    monkeypatch.setattr(ImageFolder, "_write", lambda self, path: decoded.append(path) or path.touch() or ("", []))
     ImageFolder(str(tmp_path / "f")).prepare_data()
     assert not decoded
     picture(tmp_path / "f" / "1.png")

@@ -116,6 +116,6 @@ def test_evaluation_blocks_are_the_same_at_any_world_size():
 
 
 def test_a_step_larger_than_the_set_is_refused():
-    told = r"12 was found, with which a step reads 24 images, 2 batches of 12 \(model.n_critic\), .* has 23; at most 11"
+    told = r"12 was found, with which a step reads 24 images, 2 batches of 12 \(model.n_critic\), .* has 23; at most 9"
     with pytest.raises(UserError, match=told):
         TrainLoader(numbered(23), Batches(12, world=3, micro_batches=2, updates=2), 0)

@@ -16,7 +16,7 @@ from lit_gen.data.text.sources import find
 
 
 def test_a_text_file_is_one_text_as_it_stands(tmp_path):
-    content = "a\r\nb\n\ufeffcafé\x00😀" * 300_000  # more than one block, which cuts characters apart
+    content = "a\r\nb\n\ufeffcafé\x01😀" * 300_000  # more than one block, which cuts characters apart
     path = put(tmp_path, "book.whatever", content)
     source = find(path, "data.path", root=tmp_path)
     assert not source.documents
@@ -117,7 +117,7 @@ def test_unreadable_content_is_refused_with_its_place(tmp_path, name, content, c
         ("inptu.txt", r"data\.path: inptu\.txt was not found, here or under .*; did you mean 'input\.txt'\?"),
         ("embeded", "embeded was not found.*did you mean 'embedded'"),
         ("*.tex", r"no file fits the pattern \*\.tex"),
-        ("void", r"void holds no text files \(\.txt, .*name others by a pattern, such as void/\*\*/\*\.py"),
+        ("void", r"void holds no text files \(\.txt, .*name others by a pattern, such as void/\*\*/\*\.log"),
         ([], "data.path: nothing was found"),
         ("", "data.path: nothing was found"),
     ],

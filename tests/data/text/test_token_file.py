@@ -12,11 +12,13 @@ from lit_gen.data.text import token_file
 def test_ids_come_back_in_the_smallest_type_that_holds_them(tmp_path, vocab_size, width):
     ids = np.array([0, 1, vocab_size - 1])
     wanted = header(vocab_size=vocab_size, part=(0, 9))
-    written = token_file.write(tmp_path / "t", wanted, [(ids, 5, 4, 1), (ids[:1], 1, 1, 0), (ids[:0], 0, 0, 0)])
+    written = token_file.write(
+        tmp_path / "t", wanted, [(ids, 5, 4, 1, ""), (ids[:1], 1, 1, 0, "a"), (ids[:0], 0, 0, 0, "b")]
+    )
     found = token_file.load(tmp_path / "t", wanted)
     assert found.header == written
     assert (found.header.tokens, found.header.text_bytes, found.header.characters) == (4, 6, 5)
-    assert (found.header.documents, found.header.complete) == (1, True)
+    assert (found.header.documents, found.header.complete, found.header.lost) == (1, True, "a")
     assert found.tokens.tolist() == [*ids.tolist(), 0]
     assert isinstance(found.tokens, np.memmap)
     assert found.tokens.itemsize == width
@@ -25,12 +27,12 @@ def test_ids_come_back_in_the_smallest_type_that_holds_them(tmp_path, vocab_size
 
 def test_an_id_beyond_the_vocabulary_is_never_written(tmp_path):
     with pytest.raises(AssertionError):
-        token_file.write(tmp_path / "t", header(part=(0, 1)), [(np.array([300]), 1, 1, 0)])
+        token_file.write(tmp_path / "t", header(part=(0, 1)), [(np.array([300]), 1, 1, 0, "")])
 
 
 def test_damaged_token_files_are_refused_by_name(tmp_path):
     path = tmp_path / "t"
-    token_file.write(path, header(part=(0, 1)), [(np.arange(10), 10, 10, 0)])
+    token_file.write(path, header(part=(0, 1)), [(np.arange(10), 10, 10, 0, "")])
     good = path.read_bytes()
     for content, message in [
         (good[:-1], "truncated or damaged: it has 4115 bytes, 4116 are expected"),
@@ -38,7 +40,7 @@ def test_damaged_token_files_are_refused_by_name(tmp_path):
         (b"PK" + good, "is no token file"),
         (b"", "is no token file"),
         (good[:100], "damaged header"),
-        (good.replace(b'"version": 1', b'"version": 2'), "of version 2, 1 is expected"),
+        (good.replace(b'"version": 2', b'"version": 1'), "of version 1, 2 is expected"),
         (good.replace(b'"complete": true', b'"complete": false'), "is incomplete"),
         (good.replace(b'"tokens": 10', b'"tokens": 11'), "4118 are expected"),
     ]:

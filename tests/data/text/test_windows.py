@@ -73,3 +73,19 @@ def test_blocks_are_the_same_at_any_world_size():
 def test_a_stride_beyond_the_context_is_refused(stride):
     with pytest.raises(UserError, match=f"stride: {stride} was found, 1 to 8"):
         cover(100, 8, stride)
+
+
+@settings(max_examples=200, deadline=None)
+@given(**sizes)
+def test_full_windows_are_those_of_lm_evaluation_harness(n, context, data):
+    """Its ``get_rolling_token_windows``, with the tokens that each window reads and those that it scores."""
+    stride = data.draw(st.integers(1, context))
+    expected, predicted = [], min(context, n)
+    if n:
+        expected.append((0, 0, predicted))
+    while predicted < n:
+        size = min(n - predicted, stride)
+        end = predicted + size
+        expected.append((end - context, predicted, end))
+        predicted = end
+    assert [tuple(window) for window in cover(n, context, stride, full=True).tolist()] == expected

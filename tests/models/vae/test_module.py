@@ -296,3 +296,17 @@ def test_a_decoder_for_other_images_is_refused(tmp_path):
 def test_an_optimizer_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(UserError, match=r"model\.optimizer: .*learning rate"):
         fit(build(optimizer=functools.partial(torch.optim.Adam, lr=-1.0)), digits(), 1, tmp_path)
+
+
+def test_validation_is_without_autocast(tmp_path):
+    """As every other evaluation: the bound of a run in bfloat16 is that of its float32 weights."""
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        trainer = Trainer(
+            accelerator="cpu", precision=precision, logger=False, default_root_dir=tmp_path, limit_val_batches=2,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.validate(build(), datamodule=digits(), verbose=False)
+        found.append(dict(trainer.callback_metrics))
+    assert found[0]
+    assert found[0] == found[1]

@@ -1,0 +1,46 @@
+"""What the subfolders of a folder of images say: splits, and classes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_gen.core.errors import UserError
+from lit_gen.data.images.labels import natural
+from lit_gen.data.walk import printable, splits_by_folder
+from lit_gen.protocols.data import Split
+
+
+class Arranged(NamedTuple):
+    """Images by their folders.
+
+    Attributes:
+        splits: of each image; train for all where no folder says.
+        classes: names in natural order, those of the training images; none where images lie in no subfolders.
+        labels: of each image, by number; None without classes.
+    """
+
+    splits: list[Split]
+    classes: list[str]
+    labels: list[int] | None
+
+
+def arrange(paths: list[Path], folder: Path) -> Arranged:
+    """Arrange the images below a folder.
+
+    Raises:
+        UserError: if images lie beside folders of classes, or a class has images for validation or test alone.
+    """
+    parts = [path.relative_to(folder).parts for path in paths]
+    tree = splits_by_folder({part[0] for part in parts if len(part) > 1}, folder)
+    tree = tree if all(len(part) > 1 for part in parts) else {}
+    splits: list[Split] = [tree[part[0]] for part in parts] if tree else ["train"] * len(parts)
+    parts = [part[1:] for part in parts] if tree else parts
+    loose = [part[-1] for part in parts if len(part) == 1]
+    if loose and len(loose) < len(parts):
+        name = printable(loose[0])
+        raise UserError(f"data.folder: {folder} holds images beside its class folders ({name}); move them")
+    names = [printable(part[0]) if len(part) > 1 else "" for part in parts]
+    classes = sorted({n for n, split in zip(names, splits, strict=True) if split == "train" and n}, key=natural)
+    if unknown := sorted({name for name in names if name} - set(classes)):
+        raise UserError(f"data.folder: {folder} has the class {unknown[0]} in val or test, but not in train")
+    number = {name: i for i, name in enumerate(classes)}
+    return Arranged(splits, classes, [number[name] for name in names] if classes else None)

@@ -1,0 +1,162 @@
+"""Which files belong to a set: one rule for pictures and texts, for folders and patterns.
+
+Links are followed, but never back into a folder above; hidden parts and what systems leave behind are passed over at
+any depth below the folder that was named. What is passed over is counted, for the run to say.
+"""
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from lit_gen.core.errors import UserError
+from lit_gen.protocols.data import Split
+
+SYSTEM = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin", "#recycle", "system volume information"}
+OTHER = "other file"
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folders whose names say which split they are."""
+
+
+def printable(path: Path | str) -> str:
+    """A name as text; bytes that are no UTF-8 become a backslash, x and their digits."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def identity(status: os.stat_result) -> tuple[str, ...]:
+    """What of a file's status changes with its content, whatever a program sets back: also its inode and its ctime."""
+    return str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns), str(status.st_ino)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or a system's own."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+class Walk:
+    """The files below a folder, in the order of their paths.
+
+    Args:
+        folder: where to look.
+        takes: whether a file of that path is one of the set.
+        hidden: whether hidden parts are looked into as well.
+
+    Attributes:
+        files: what belongs to the set.
+        passed: what does not: the first name and how many, by kind.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+
+    def __init__(self, folder: Path, takes: Callable[[Path], bool], hidden: bool = False) -> None:
+        self.passed: dict[str, tuple[str, int]] = {}
+        self._takes, self._hidden = takes, hidden
+        self.files = list(self._visit(folder, ()))
+
+    def _visit(self, folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{printable(folder)} cannot be read ({error.strerror or error})") from None
+        here = status.st_dev, status.st_ino
+        if here in above:
+            self._pass("link to a folder above it", folder)
+            return
+        for entry in entries:
+            path = folder / entry.name
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # links in a ring
+                is_folder = is_file = False
+            if is_hidden(entry.name) and not self._hidden:
+                self._pass("hidden folder" if is_folder else "hidden file", path)
+            elif is_folder:
+                yield from self._visit(path, (*above, here))
+            elif is_file and self._takes(path):
+                yield path
+            else:
+                self._pass(OTHER if path.exists() else "broken link", path)
+
+    def _pass(self, kind: str, path: Path) -> None:
+        first, count = self.passed.get(kind, (path.name, 0))
+        self.passed[kind] = first, count + 1
+
+
+def passed_over(walks: Iterable[Walk]) -> str:
+    """``"; passed over: 2 broken links (a.png, ...), 1 hidden folder (.cache)"``, or ``""``."""
+    kinds: dict[str, tuple[str, int]] = {}
+    for walk in walks:
+        for kind, (name, number) in walk.passed.items():
+            first, count = kinds.get(kind, (name, 0))
+            kinds[kind] = first, count + number
+    told = [_told(kind, name, number) for kind, (name, number) in sorted(kinds.items())]
+    return f"; passed over: {', '.join(told)}" if told else ""
+
+
+def _told(kind: str, first: str, number: int) -> str:
+    if number == 1:
+        return f"1 {kind} ({printable(first)})"
+    return (
+        f"{number:,} {re.sub('link|file|folder', lambda word: f'{word[0]}s', kind, count=1)} ({printable(first)}, ...)"
+    )
+
+
+def matching(pattern: str, base: Path) -> Walk | None:
+    """The files that fit a pattern such as ``books/**/*.txt``, by the rule of folders; None where nothing can.
+
+    Hidden parts are taken where the pattern names them (``.notes/*.txt``).
+
+    Args:
+        pattern: ``**`` for any number of folders; relative to ``base``, or absolute.
+        base: where a relative pattern begins.
+
+    Raises:
+        ValueError: if it is no pattern.
+    """
+    parts = Path(pattern).parts
+    fixed = next((i for i, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
+    start, rest = base.joinpath(*parts[:fixed]), parts[fixed:]
+    if any("**" in part and part != "**" for part in rest):
+        raise ValueError("** stands for whole folders")
+    if not start.is_dir():
+        return None
+    hidden = any(part.startswith(".") for part in rest)
+    walk = Walk(start, lambda path: _fits(path.relative_to(start).parts, rest), hidden)
+    walk.passed.pop(OTHER, None)  # the pattern says which
+    return walk
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def splits_by_folder(names: set[str], folder: Path) -> dict[str, Split]:
+    """Which split each subfolder is, where all of them are named so and one is for training; else nothing.
+
+    Raises:
+        UserError: if two are the same split.
+    """
+    found: dict[str, Split] = {name: SPLITS[name.lower()] for name in sorted(names) if name.lower() in SPLITS}
+    if len(found) < len(names) or "train" not in found.values():
+        return {}
+    for split in found.values():
+        same = [name for name, other in found.items() if other == split]
+        if len(same) > 1:
+            raise UserError(f"{printable(folder)} holds {' and '.join(same)}, one folder for {split} is expected")
+    return found
