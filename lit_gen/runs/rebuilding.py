@@ -1,5 +1,6 @@
 """A model from a checkpoint's content: made of its hyper-parameters, its weights compared before they are used."""
 
+import copy
 import importlib
 import re
 import warnings
@@ -85,7 +86,7 @@ def _made(checkpoint: Path, hyper_parameters: dict[str, Any]) -> LightningModule
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="(?s).*was deprecated", category=DeprecationWarning)
-            model: LightningModule = instantiate_module(model_class, given)
+            model: LightningModule = instantiate_module(model_class, copy.deepcopy(given))  # the parser changes lists
     except UserError as error:
         raise UserError(f"{checkpoint} cannot be rebuilt: {error}") from error
     except Exception as error:  # whatever constructors and the parser make of arguments that nobody checked

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,8 +38,8 @@ def listen(*names: str) -> None:
 
 
 def give_back(*names: str) -> None:
-    """Give signals back, and forget what was asked."""
-    for name in names:
+    """Give signals back, which only the main thread may, and forget what was asked."""
+    for name in names if threading.current_thread() is threading.main_thread() else ():
         number = getattr(signal, name, None)
         if number in _before:
             signal.signal(number, _before.pop(number))

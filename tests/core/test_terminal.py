@@ -28,7 +28,7 @@ def test_it_is_cut_in_the_middle():
 
 
 def test_messages_and_generated_text(capsys, monkeypatch):
-    errors.say("there is no \x1b]0;title\x07")
+    assert errors.leave(2, "there is no \x1b]0;title\x07") == 2
     assert capsys.readouterr().err == "error: there is no \\x1b]0;title\\x07\n"
     assert for_terminal("\x1b[2J") == "\x1b[2J"  # into a file it goes as it is
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -22,17 +22,15 @@ from lit_gen.core.cache import cache_folder, cached
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
+from lit_gen.data.images.decode import as_array, read_image
 from lit_gen.data.images.labels import counted
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.images.tree import arrange
-from lit_gen.data.walk import Walk, identity, passed_over, printable
+from lit_gen.data.walk import Walk, identity, passed_over
 from lit_gen.protocols.data import Split
 
-FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
-"""What is read, whatever a file is called: Pillow would start Ghostscript for an EPS file."""
-MOST_PIXELS = 100_000_000
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
@@ -206,30 +204,6 @@ def image_walk(folder: Path, option: str) -> Walk:
         looked = f"({', '.join(sorted(SUFFIXES))} are looked for{passed_over([walk])})"
         raise UserError(f"{option}: {folder} holds no images {looked}")
     return walk
-
-
-def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Image:
-    """An image file in grey or RGB, as `Levels.of_picture` makes it.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise ValueError(f"{opened.width}x{opened.height} pixels")
-            return levels.of_picture(opened, channels, printable(path))
-    except UserError:
-        raise
-    except Exception as error:  # whatever the decoders raise at damaged files; a picture that is too large is one
-        raise UserError(
-            f"{printable(path)} is no readable image ({str(error)[:200]}); mend it or move it away"
-        ) from None
-
-
-def as_array(image: Image.Image) -> np.ndarray:
-    """A grey or RGB image as uint8 (C, H, W)."""
-    return np.ascontiguousarray(np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1))
 
 
 def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from lit_gen.core.errors import UserError
-from lit_gen.data.images.folder import read_image, read_images
+from lit_gen.data.images.decode import read_image
+from lit_gen.data.images.folder import read_images
+from lit_gen.data.images.pixels import Levels
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(EXECUTED) (w) file closefile\nshowpage\n"
 
@@ -50,7 +52,7 @@ def test_it_is_refused_in_a_moment(tmp_path, name):
     path.write_bytes(FILES[name])
     begun = time.process_time()
     with pytest.raises(UserError, match=r"x\.png is no readable image"):
-        read_image(path, 3)
+        read_image(path, 3, Levels("x"))
     with pytest.raises(UserError, match=r"x\.png is no readable image"):
         read_images(tmp_path, 1, "--reference")
     assert time.process_time() - begun < 2
@@ -60,4 +62,4 @@ def test_it_is_refused_in_a_moment(tmp_path, name):
 def test_what_is_a_picture_is_read(tmp_path):
     for kind in ("png", "jpeg", "bmp", "gif", "tiff", "webp", "ppm"):
         Image.new("RGB", (5, 4), "red").save(tmp_path / f"x.{kind}")
-        assert read_image(tmp_path / f"x.{kind}", 3).size == (5, 4)
+        assert read_image(tmp_path / f"x.{kind}", 3, Levels("x")).size == (5, 4)

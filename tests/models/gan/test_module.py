@@ -264,7 +264,7 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_the_one_before(tmp_path, mo
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match=r"step=00000004.ckpt") as raised:
-        fit(build(), 4, tmp_path, [Checkpoint(every=2)])
+        fit(build(), 4, tmp_path, saver=Checkpoint(every=2))
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step=00000002.ckpt"]
     from lit_gen.cli.errors import explain
 
