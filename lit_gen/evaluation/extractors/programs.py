@@ -39,7 +39,8 @@ _GUARD = _FORMULA | {
 _SYMBOL = re.compile(r"[suz]\w{0,3}\d+")
 _GAP = r"(?:\s|\\|#[^\n]*\n)*"
 _IN_SCRIPTS = re.compile(
-    rf"\b(from_file|save)\b|\bops\b(?!\.(prim|aten)\.\w)|\btorch{_GAP}\.{_GAP}classes\b"  # whatever stands between
+    r"\b(from_file|save|rpc_\w+)\b|\bops\b(?!\.(prim|aten)\.\w)"
+    rf"|\btorch{_GAP}\.{_GAP}classes\b"  # whatever stands between
 )
 
 

@@ -269,6 +269,26 @@ def test_scripts(tmp_path):
         '    a = ops . image . read_file("EXECUTED")',
         "    a = ops.  # \n    image.read_file",
         "    a = __torch__.torch.classes.spy.Run()",
+        '    a = ops.prim.rpc_async("w", "os.system", ())',
     ):
         assert refused(load_script, script(code)), code
     assert not (tmp_path / "EXECUTED").exists()
+
+
+class Picky(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.max() > 3:
+            raise ValueError("boom \u001b]0;x")
+        return images.float().flatten(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_program_that_fails_on_images_is_told_in_a_sentence(tmp_path, exported):
+    torch.jit.save(torch.jit.script(Picky()), tmp_path / "x.pt")
+    network = load_extractor(str(tmp_path / "x.pt"))
+    assert network(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).features.shape == (2, 16)
+    with pytest.raises(UserError, match=r"^extractor x: it fails on images \(2, 1, 4, 4\) \([^\n]*boom[^\n]*\)$"):
+        network(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8))
+    (tmp_path / "y.pt2").write_bytes(exported)
+    with pytest.raises(UserError, match=r"^extractor y: it fails on images \(3, 1, 1, 1\) \([^\n]*\)$"):
+        load_extractor(str(tmp_path / "y.pt2"))(torch.zeros(3, 1, 1, 1, dtype=torch.uint8))
