@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
-from lit_gen.core import files
+from lit_gen.core import archives, files
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import RENAMED
 from lit_gen.runs import directory, slurm
@@ -71,7 +71,7 @@ def damage(path: Path) -> str | None:
     try:
         if path.stat().st_size == 0:
             return "it is empty"
-        with zipfile.ZipFile(path) as archive:
+        with archives.opened(path) as archive:
             bad = archive.testzip()
     except FileNotFoundError:  # another rank has set it aside
         return "it is gone"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lit_gen.core.errors import UserError
+from lit_gen.tokenizers import bounds
 from lit_gen.tokenizers.plain import Cut
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 """What published tokenizers call the end of a document; the first that is there is taken."""
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """The vocabulary and the merges, as Hugging Face and as OpenAI name them."""
-
-
-MOST_IDS = 1 << 24
-"""More than any vocabulary has."""
 
 
 class BpeTokenizer:
@@ -66,11 +63,6 @@ class BpeTokenizer:
             self._description = json.loads(self._library.to_str())
         self.end_of_text = next((vocabulary[end] for end in ENDS if end in vocabulary), None)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
-        if self.vocab_size > MOST_IDS or self.vocab_size > 10 * len(vocabulary) + 1000:
-            raise UserError(
-                f"data.tokenizer: {name} has {len(vocabulary):,} tokens, but ids up to {self.vocab_size - 1:,}, and a "
-                f"network has weights for each id"
-            )
         self.cut = _cut(self._description)
         self.exact = self.cut == "line" and _has_bytes(self._description)
         canonical = json.dumps([self._description, self.end_of_text], sort_keys=True)
@@ -178,7 +170,11 @@ def read_bpe(path: Path, end_of_text: bool) -> BpeTokenizer:
         )
     library = _import()
     try:
+        vocabulary = json.loads((path / pair[0]).read_text(encoding="utf-8"))
+        bounds.check_ids(dict(vocabulary), str(path / pair[0]))
         model = library.models.BPE.from_file(*(str(path / name) for name in pair))
+    except UserError:
+        raise
     except Exception as error:  # the library raises Exception itself
         raise UserError(f"data.tokenizer: {path / pair[0]} or {pair[1]} is damaged ({error})") from None
     read = _byte_level(library, model)
@@ -221,9 +217,9 @@ def _has_bytes(description: dict[str, Any]) -> bool:
 
 
 def _parsed(serialized: str, name: str) -> "tokenizers.Tokenizer":
-    library = _import()
+    library, checked = _import(), bounds.read(serialized, name)
     with _told(name):
-        tokenizer: tokenizers.Tokenizer = library.Tokenizer.from_str(serialized)
+        tokenizer: tokenizers.Tokenizer = library.Tokenizer.from_str(checked)
     return tokenizer
 
 

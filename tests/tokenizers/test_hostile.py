@@ -1,6 +1,8 @@
 """Tokenizers of others: bounded, one sentence, the library's panics too."""
 
+import base64
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +50,52 @@ def test_a_tokenizer_that_is_none(tmp_path, name):
     (tmp_path / "tokenizer.json").write_text(FILES[name], encoding="utf-8")
     with pytest.raises(UserError, match=r"^data.tokenizer: tokenizer [^\n]*$"):
         read_bpe(tmp_path / "tokenizer.json", end_of_text=False)
+
+
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100}
+GROWING = {
+    "a text of a megabyte": {**REPLACE, "content": "a" * 1_000_000},
+    "one after the other": {"type": "Sequence", "normalizers": [REPLACE] * 3},
+    "by a pattern": {**REPLACE, "pattern": {"Regex": "a*"}, "content": "a" * 1001},
+    "by a table": {"type": "Precompiled",
+                   "precompiled_charsmap": base64.b64encode(b"\4\0\0\0abcd" + b"x" * 1001 + b"\0").decode()},
+    "before": {"type": "Prepend", "prepend": "a" * 1001},
+}  # fmt: skip
+
+
+def test_texts_that_grow_without_bound():
+    for normalizer in GROWING.values():
+        with pytest.raises(UserError, match=r"^data\.tokenizer: the normalizer of x makes [\d,]+ characters of one"):
+            BpeTokenizer(changed(normalizer=normalizer), "x")
+    with pytest.raises(UserError, match=r"the decoder of x makes 1,000,000 characters of one"):
+        BpeTokenizer(changed(decoder={"type": "Sequence", "decoders": [REPLACE] * 3}), "x")
+    with pytest.raises(UserError, match=r"end_of_word_suffix of x has 2,000 characters"):
+        BpeTokenizer(model(end_of_word_suffix="x" * 2000), "x")
+    usual = [{"type": "Replace", "pattern": {"String": " "}, "content": "▁"}, {"type": "Prepend", "prepend": "▁"}]
+    grown = BpeTokenizer(changed(normalizer={"type": "Sequence", "normalizers": [*usual, {"type": "NFKC"}]}), "x")
+    assert grown.encode("ab") == [2]
+
+
+@pytest.mark.parametrize("kind", ["tokenizer.json", "vocab.json"])
+def test_ids_are_compared_before_the_library_takes_memory_for_them(tmp_path, monkeypatch, kind):
+    import tokenizers
+
+    def asked(*_):
+        raise AssertionError("the library was asked")
+
+    monkeypatch.setattr(tokenizers, "Tokenizer", SimpleNamespace(from_str=asked))
+    monkeypatch.setattr(tokenizers.models, "BPE", SimpleNamespace(from_file=asked))
+    vocabulary = {"a": 0, "b": 2_000_000_000}
+    content = model(vocab=vocabulary) if kind == "tokenizer.json" else json.dumps(vocabulary)
+    (tmp_path / kind).write_text(content, encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"has 2 tokens, but ids up to 2,000,000,000"):
+        read_bpe(tmp_path, end_of_text=False)
+
+
+def test_the_library_reads_what_was_checked():
+    twice = json.dumps(PLAIN).replace('"vocab": {', '"vocab": {"c": 2000000000, "c": 3, ')
+    assert BpeTokenizer(twice, "x").vocab_size == 4
 
 
 def test_the_plain_one_is_read():

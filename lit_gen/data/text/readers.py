@@ -164,7 +164,7 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
 def _field(line: str, column: str | None, where: str) -> str:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of brackets in brackets
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{where}: {line.strip()[:40]!r} was found, one JSON object per line is expected")

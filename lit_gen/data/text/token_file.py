@@ -127,7 +127,8 @@ def load(path: Path, expected: Header | None = None) -> TokenFile:
     try:
         found = json.loads(raw[len(MAGIC) :])
         header = Header(**found | {"part": tuple(found["part"])})
-    except (ValueError, TypeError, KeyError) as error:
+        _check_types(header)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path} has a damaged header ({error}); {HINT}") from None
     if header.version != VERSION or not header.complete:
         reason = "incomplete" if header.version == VERSION else f"of version {header.version}, {VERSION} is expected"
@@ -144,6 +145,18 @@ def load(path: Path, expected: Header | None = None) -> TokenFile:
     if not header.tokens:  # an empty file cannot be mapped
         return TokenFile(header, np.empty(0, header.dtype), path)
     return TokenFile(header, np.memmap(path, header.dtype, "r", offset=HEADER_BYTES, shape=(header.tokens,)), path)
+
+
+def _check_types(header: Header) -> None:
+    """Raise ValueError where a field is of another type than it is declared, or a number is negative."""
+    for field in dataclasses.fields(header):
+        value = getattr(header, field.name)
+        if field.name == "part":
+            fits = [type(place) for place in value] == [int, int] and min(value) >= 0
+        else:
+            fits = type(value) is field.type and (field.type is not int or value >= 0)
+        if not fits:
+            raise ValueError(f"{field.name} is {value!r:.40}")
 
 
 def check_ids(ids: np.ndarray, vocab_size: int, path: Path | None) -> np.ndarray:

@@ -70,6 +70,8 @@ def load_inception(path: str | None = None) -> Inception:
         return Inception(file, hash_of_file(file)).eval()
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, AttributeError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch advises to load it with the code in it
+            reason = "it holds more than tensors, or is cut off"
         raise UserError(
             f"extractor_weights: {file} is truncated or no state dict of torch-fidelity's Inception ({reason})"
         ) from None

@@ -61,7 +61,7 @@ class Wrapped(nn.Module):
         """
         check_images(self, images)
         with torch.no_grad():
-            made = self.network(images)
+            made = self._output(images)
         features, logits = (*made, None)[:2] if isinstance(made, tuple | list) else (made, None)
         for what, tensor in (("features", features), ("logits", logits)):
             if tensor is None and what == "logits":
@@ -70,6 +70,23 @@ class Wrapped(nn.Module):
                 found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
                 raise UserError(f"extractor {self.name}: {what} {found} were found, ({len(images)}, d) are expected")
         return Features(features.float(), None if logits is None else logits.float())
+
+    def _output(self, images: Tensor) -> object:
+        return self.network(images)
+
+
+class _Program(Wrapped):
+    """A network in a file: what it raises is a fault of the file, and no traceback of ours explains it."""
+
+    def _output(self, images: Tensor) -> object:
+        try:
+            return self.network(images)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a program raises whatever it says
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = (lines or [type(error).__name__])[-1][:200]  # above it TorchScript quotes the program
+            raise UserError(f"extractor {self.name}: it fails on images {tuple(images.shape)} ({reason})") from None
 
 
 def load_extractor(
@@ -126,7 +143,7 @@ def _own_name(name: str) -> str:
     return clean
 
 
-def _from_file(path: Path) -> Wrapped:
+def _from_file(path: Path) -> _Program:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated")  # such files stay in use
@@ -139,4 +156,4 @@ def _from_file(path: Path) -> Wrapped:
         raise UserError(
             f"extractor: {path} is truncated, or neither a .pt2 of torch.export nor a TorchScript file ({reason[0]})"
         ) from None
-    return Wrapped(network, path.stem, hashlib.sha256(content).hexdigest())
+    return _Program(network, path.stem, hashlib.sha256(content).hexdigest())

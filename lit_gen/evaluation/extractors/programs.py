@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from lit_gen.core import archives
+
 UNPACKED = 64 << 20  # bytes of all compressed parts
 _PARTS = re.compile(
     r"data/weights/(weight_\d+|\w+_weights_config\.json)|data/constants/(tensor_\d+|\w+_constants_config\.json)"
@@ -37,7 +39,8 @@ _GUARD = _FORMULA | {
 _SYMBOL = re.compile(r"[suz]\w{0,3}\d+")
 _GAP = r"(?:\s|\\|#[^\n]*\n)*"
 _IN_SCRIPTS = re.compile(
-    rf"\b(from_file|save)\b|\bops\b(?!\.(prim|aten)\.\w)|\btorch{_GAP}\.{_GAP}classes\b"  # whatever stands between
+    r"\b(from_file|save|rpc_\w+)\b|\bops\b(?!\.(prim|aten)\.\w)"
+    rf"|\btorch{_GAP}\.{_GAP}classes\b"  # whatever stands between
 )
 
 
@@ -52,7 +55,7 @@ def load_exported(content: bytes) -> torch.nn.Module:
         UnsafeProgramError: if it may do more than compute with tensors.
         Exception: whatever PyTorch raises for a damaged one.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with archives.opened(io.BytesIO(content)) as archive:
         names = _checked(archive, packed=False)
         for name, part in names.items():
             if not _PARTS.fullmatch(name):
@@ -61,7 +64,8 @@ def load_exported(content: bytes) -> torch.nn.Module:
                 _check_graph(json.loads(archive.read(part)))
             if name.startswith("data/sample_inputs/"):
                 _check_pickle(archive.read(part))
-    loaded: torch.nn.Module = torch.export.load(io.BytesIO(content)).module()
+        checked = _rewritten(archive)
+    loaded: torch.nn.Module = torch.export.load(checked).module()
     return loaded
 
 
@@ -72,13 +76,24 @@ def load_script(content: bytes) -> torch.nn.Module:
         UnsafeProgramError: if it may do more than compute with tensors.
         Exception: whatever PyTorch raises for a damaged one.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with archives.opened(io.BytesIO(content)) as archive:
         for name, part in _checked(archive, packed=True).items():
             found = _IN_SCRIPTS.search(archive.read(part).decode("utf-8", "replace")) if name.endswith(".py") else None
             if found is not None:
                 raise UnsafeProgramError(f"its code says {found[0]!r}, which is more than computing with tensors")
-    loaded: torch.nn.Module = torch.jit.load(io.BytesIO(content), "cpu")
+        checked = _rewritten(archive)
+    loaded: torch.nn.Module = torch.jit.load(checked, "cpu")
     return loaded
+
+
+def _rewritten(archive: zipfile.ZipFile) -> io.BytesIO:
+    """The parts in an archive of our own: PyTorch reads what was checked, however it reads a file."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as new:
+        for part in archive.infolist():
+            new.writestr(zipfile.ZipInfo(part.filename), archive.read(part))
+    target.seek(0)
+    return target
 
 
 def _checked(archive: zipfile.ZipFile, packed: bool) -> dict[str, zipfile.ZipInfo]:
@@ -104,7 +119,7 @@ def _check_pickle(content: bytes) -> None:
     """PyTorch unpickles example inputs with any code in them, where they are more than tensors."""
     if content:
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as inner:
+            with archives.opened(io.BytesIO(content)) as inner:
                 if any(part.compress_type != zipfile.ZIP_STORED for part in inner.infolist()):
                     raise UnsafeProgramError("its example inputs are compressed and may grow without bound")
             torch.load(io.BytesIO(content), weights_only=True)

@@ -84,10 +84,12 @@ def test_records_of_every_kind(tmp_path):
         ("a.csv", "text,text\n1,2\n", r"2 columns are called 'text'"),
         ("a.csv", "id;text\n1;x\n", r"data\.column: 'text' was found.*has 'id;text'"),
         ("a.jsonl", '{"text": "a\\u0000"}\n', r"line 1: 'text' holds a NUL character"),
+        ("a.jsonl", "[" * 100_000, r"a\.jsonl, line 1: '\[{40}' was found, one JSON object per line is expected"),
+        ("a.jsonl", '{"text":' + "[" * 100_000, r"""line 1: '{"text":\[{32}' was found, one JSON object"""),
         ("a.jsonl", LINE.encode("utf-16"), r"a\.jsonl is UTF-16"),
         ("a.jsonl.zst", LINE, r"a\.jsonl\.zst cannot be read"),
     ],
-    ids=["fields", "quotes", "twice", "semicolon", "nul", "utf-16", "no zstd"],
+    ids=["fields", "quotes", "twice", "semicolon", "nul", "deep", "deep field", "utf-16", "no zstd"],
 )
 def test_broken_records_are_refused(tmp_path, name, content, told):
     put(tmp_path, name, content)

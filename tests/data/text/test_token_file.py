@@ -1,5 +1,7 @@
 """Files of tokens: what comes back, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from support.texts import header
@@ -53,3 +55,22 @@ def test_damaged_token_files_are_refused_by_name(tmp_path):
     for name, value in {"tokenizer_sha256": "z", "text_sha256": "z", "vocab_size": 301, "part": (0, 2)}.items():
         with pytest.raises(UserError, match=f"made from something else \\({name} is"):
             token_file.load(path, header(**{"part": (0, 1), name: value}))
+
+
+def test_headers_of_other_types_are_refused_by_name(tmp_path):
+    path = tmp_path / "t"
+    token_file.write(path, header(part=(0, 1)), [(np.arange(10), 10, 10, 0, "")])
+    good = path.read_bytes()
+    found = json.loads(good[len(token_file.MAGIC) : 4096])
+    for name, value in [
+        ("tokens", "10"), ("tokens", 10.0), ("tokens", True), ("tokens", -2048), ("tokens", None),
+        ("vocab_size", "os.system"), ("vocab_size", 300.0), ("version", 2.0), ("complete", 1), ("lost", 0),
+        ("part", [0, "1"]), ("part", [0]), ("part", [-1, 1]), ("tokenizer", ["x"]),
+    ]:  # fmt: skip
+        raw = token_file.MAGIC + json.dumps(found | {name: value}).encode()
+        path.write_bytes(raw.ljust(4096) + good[4096:])
+        with pytest.raises(UserError, match=rf"t has a damaged header \({name} is .*\); move it away"):
+            token_file.load(path)
+    path.write_bytes((token_file.MAGIC + b"[" * 4080).ljust(4096))
+    with pytest.raises(UserError, match="t has a damaged header"):
+        token_file.load(path)

@@ -78,6 +78,10 @@ class Evil:
 
 def test_no_code_of_a_weights_file_is_run(tmp_path):
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match=r"evil.pth is truncated or no state dict"):
+    with pytest.raises(UserError) as refused:
         load_extractor(INCEPTION, str(tmp_path / "evil.pth"))
+    assert str(refused.value) == (  # PyTorch advises weights_only=False, which runs the code
+        f"extractor_weights: {tmp_path / 'evil.pth'} is truncated or no state dict of torch-fidelity's Inception (it "
+        f"holds more than tensors, or is cut off)"
+    )
     assert not (tmp_path / "evil").exists()

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.archives import parts_of, two_in_one
 from torch import nn
 
+from lit_gen.core import archives
+from lit_gen.core.errors import UserError
+from lit_gen.evaluation.extractors.load import load_extractor
 from lit_gen.evaluation.extractors.programs import UnsafeProgramError, load_exported, load_script
 
 
@@ -145,7 +149,7 @@ def programs(exported):
 def refused(load, content):
     try:
         load(content)
-    except UnsafeProgramError:
+    except (UnsafeProgramError, zipfile.BadZipFile):
         return True
     return False
 
@@ -168,6 +172,53 @@ def test_exported_programs_that_do_more(exported, tmp_path, lit_gen):
         "error: --extractor: x.pt2 is not loaded, since its example inputs are more than tensors\n",
     )
     assert not (tmp_path / "EXECUTED").exists()
+
+
+def test_a_program_behind_a_program(exported, tmp_path, monkeypatch):
+    """Two directories in a file: the check of one says nothing of what PyTorch loads by the other."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # PyTorch's warning about it is malformed
+    saved = io.BytesIO()
+    torch.save(Bomb(), saved)
+    good = parts_of(exported)
+    inputs, other = (
+        next(name for name in good if name.endswith(end)) for end in ("sample_inputs/model.pt", "serialization_id")
+    )
+    evil = good | {inputs: saved.getvalue(), other: good[other] + b"0" * len(exported)}
+    content = two_in_one(good, evil)
+    (tmp_path / "x.pt2").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.pt2 is truncated, or .*its directory is not where its end record says"):
+        load_extractor(str(tmp_path / "x.pt2"))
+    assert not (tmp_path / "EXECUTED").exists()
+    with pytest.raises(AssertionError, match="expected tuple or dict"):
+        torch.export.load(io.BytesIO(content))
+    assert (tmp_path / "EXECUTED").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_script_behind_a_script():
+    good, writes = (parts_of(script(code)) for code in ("    a = 1", '    torch.save(images, "EXECUTED")'))
+    other = next(name for name in writes if name.endswith("debug_pkl"))
+    writes[other] += b"0" * 20_000
+    content = two_in_one(good, writes)
+    assert torch.jit.load(io.BytesIO(content)).code.count("torch.save")
+    with pytest.raises(zipfile.BadZipFile, match="its directory is not where its end record says"):
+        load_script(content)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("load", [load_exported, load_script])
+def test_what_was_checked_is_loaded(exported, monkeypatch, load):
+    """PyTorch never sees the file itself, whatever an archive may hide between its parts."""
+    content = exported if load is load_exported else script("    a = 1")
+    seen = []
+    for room in (torch.export, torch.jit):
+        monkeypatch.setattr(room, "load", lambda file, *_, was=room.load: (seen.append(file), was(file))[1])
+    load(content)
+    assert parts_of(seen[0].getvalue()) == parts_of(content)
+    hidden = two_in_one(parts_of(content), parts_of(content) | {next(iter(parts_of(content))): b"0" * len(content)})
+    monkeypatch.setattr(archives, "opened", zipfile.ZipFile)  # without the first wall
+    load(hidden)
+    assert parts_of(seen[1].getvalue()) == parts_of(content)
 
 
 def test_what_pytorch_would_do_with_one(exported, tmp_path, monkeypatch):
@@ -218,6 +269,26 @@ def test_scripts(tmp_path):
         '    a = ops . image . read_file("EXECUTED")',
         "    a = ops.  # \n    image.read_file",
         "    a = __torch__.torch.classes.spy.Run()",
+        '    a = ops.prim.rpc_async("w", "os.system", ())',
     ):
         assert refused(load_script, script(code)), code
     assert not (tmp_path / "EXECUTED").exists()
+
+
+class Picky(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.max() > 3:
+            raise ValueError("boom \u001b]0;x")
+        return images.float().flatten(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_program_that_fails_on_images_is_told_in_a_sentence(tmp_path, exported):
+    torch.jit.save(torch.jit.script(Picky()), tmp_path / "x.pt")
+    network = load_extractor(str(tmp_path / "x.pt"))
+    assert network(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).features.shape == (2, 16)
+    with pytest.raises(UserError, match=r"^extractor x: it fails on images \(2, 1, 4, 4\) \([^\n]*boom[^\n]*\)$"):
+        network(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8))
+    (tmp_path / "y.pt2").write_bytes(exported)
+    with pytest.raises(UserError, match=r"^extractor y: it fails on images \(3, 1, 1, 1\) \([^\n]*\)$"):
+        load_extractor(str(tmp_path / "y.pt2"))(torch.zeros(3, 1, 1, 1, dtype=torch.uint8))
