@@ -3,6 +3,7 @@
 import pkgutil
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -90,7 +91,9 @@ def read(path: Path) -> dict[str, Any]:
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} is damaged ({reason}); an older checkpoint of the run may lie beside it")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Validating sparse")  # which is refused below
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except Exception as error:  # whatever the parts of a file that only looks like a checkpoint make it raise
