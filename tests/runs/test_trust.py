@@ -19,6 +19,7 @@ from lit_gen.runs import trust
 
 NETWORK = {"shape": [1, 28, 28], "width": 16, "latent_dim": 32}
 BOMB = "torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3"
+MARK = {"class_path": "logging.FileHandler", "init_args": {"filename": "EXECUTED"}}  # importable wherever one stands
 
 
 class Installed(nn.Module):
@@ -86,18 +87,15 @@ NAMED = {
     "a package of the model": {"_class_path": "spy_package.inner.GAN"},
     "the model without a dot": {"_class_path": "spy"},
     "an instantiator within": {"generator": {
-        "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": {
-            "class_path": "spy.run"}}}}},
+        "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": MARK}}}},
     "an instantiator of a layer": {"generator": {
         "class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1, "device": {
-            "_instantiator": {"class_path": "spy.run"}}}}},
+            "_instantiator": MARK}}}},
     "another instantiator": {"_instantiator": "spy.run"},
     "a config for a number of no type": {"generator": {
-        "class_path": "torch.nn.LazyBatchNorm1d", "init_args": {"eps": "{class_path: spy.run}"}}},
-    "a config for a number": {"seed": "{class_path: spy.run}"},
+        "class_path": "torch.nn.LazyBatchNorm1d", "init_args": {
+            "eps": "{class_path: logging.FileHandler, init_args: {filename: EXECUTED}}"}}},
     "a short name": {"generator": "Installed"},
-    "a short name in a list": {"regularizers": ["Installed"]},
-    "a short name as a class": {"generator": {"class_path": "Installed"}},
     "a model of ours that is none": {"_class_path": "lit_gen.models.gan.mlp.Generator"},
 }  # fmt: skip
 
@@ -162,8 +160,7 @@ CONFIGS = {
     "a callback's short name alone": {"trainer": {"callbacks": "DeviceStatsMonitor"}},
     "a strategy's short name": {"trainer": {"strategy": "ModelParallelStrategy"}},
     "an instantiator": {"model": {"init_args": {"generator": {
-        "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": {
-            "class_path": "spy.run"}}}}}}},
+        "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": MARK}}}}}},
     "aliases without end": None,
 }  # fmt: skip
 
