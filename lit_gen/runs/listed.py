@@ -112,7 +112,8 @@ class _Walk:
     def value(self, value: Any, hint: Any, key: str, depth: int) -> Iterator[tuple[str, str | None]]:
         if key.rpartition(".")[2] in _CLASS:
             if listed(str(value), self._run) is None:
-                yield str(value), str(value).partition(".")[0]
+                top = str(value).partition(".")[0]
+                yield str(value), top if top.isidentifier() else None
         elif isinstance(value, Mapping):
             yield from self._mapping(value, hint, depth)
         elif isinstance(value, str):
@@ -122,8 +123,10 @@ class _Walk:
                 yield from self.value(element, _element(hint), "", depth + 1)
 
     def _mapping(self, value: Mapping[Any, Any], hint: Any, depth: int) -> Iterator[tuple[str, str | None]]:
-        path = next((value[name] for name in _CLASS if name in value), None)
-        hints = _arguments(listed(path, self._run)) if isinstance(path, str) else {}
+        paths = [value[name] for name in _CLASS if name in value]
+        path = paths[0] if paths else None
+        one = len(paths) == 1  # of two, one would lend its types to the other's arguments
+        hints = _arguments(listed(path, self._run)) if one and isinstance(path, str) else {}
         for key, inner in value.items():
             if key in ("init_args", "dict_kwargs") and isinstance(inner, Mapping):
                 for name, argument in inner.items():
