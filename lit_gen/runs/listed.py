@@ -234,8 +234,9 @@ def _is_union(hint: Any) -> bool:
 
 def _words(hint: Any) -> bool:
     """Whether a type holds texts alone, which the parser takes as they are."""
-    within = get_args(hint)
-    return hint is str or (bool(within) and _is_union(hint) and all(_words(one) or one is NoneType for one in within))
+    within = [one for one in get_args(hint) if one not in (Ellipsis, NoneType)]
+    lists = _is_union(hint) or get_origin(hint) in (list, tuple, Sequence)
+    return hint is str or (bool(within) and lists and all(_words(one) for one in within))
 
 
 def _plain(hint: Any) -> bool:
