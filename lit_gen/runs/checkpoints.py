@@ -3,6 +3,7 @@
 import pkgutil
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from lightning import LightningModule
 from lit_gen.core import archives, files
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import RENAMED
+from lit_gen.core.yaml_text import check_size
 from lit_gen.runs import directory, slurm
 from lit_gen.runs.rebuilding import check_finite, compare
 
@@ -89,24 +91,49 @@ def read(path: Path) -> dict[str, Any]:
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} is damaged ({reason}); an older checkpoint of the run may lie beside it")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Validating sparse")  # which is refused below
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except Exception as error:  # whatever the parts of a file that only looks like a checkpoint make it raise
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is no checkpoint ({told[:120]})") from None
     weights, step = (content.get(n) for n in ("state_dict", "global_step")) if isinstance(content, dict) else (0, 0)
-    if not isinstance(weights, dict) or not isinstance(step, int):
+    if not isinstance(weights, dict) or type(step) is not int or step < 0:
         raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
     if strange := next((name for name, value in weights.items() if not _is_weight(name, value)), None):
         raise UserError(f"{path} is no lit_gen checkpoint: its weight {strange!r} is no tensor with values")
+    try:
+        for part in ("hyper_parameters", "seal", "since_log"):  # a list may hold one other many times, or itself
+            check_size(content.get(part))
+    except UserError as error:
+        raise UserError(f"{path} is no lit_gen checkpoint: under {part}, {error}") from None
+    if not _are_sums(content.get("since_log")):
+        raise UserError(f"{path} is no lit_gen checkpoint: its since_log holds no sums of a log entry")
     refuse_old_paths(content.get("hyper_parameters"), path)
     return content
 
 
 def _is_weight(name: object, value: object) -> bool:
-    extra = str(name).endswith("_extra_state")  # torch's name for what a module keeps beside tensors
-    return isinstance(name, str) and (extra or (isinstance(value, torch.Tensor) and not value.is_meta))
+    if not isinstance(name, str):
+        return False
+    if name.endswith("_extra_state"):  # torch's name for what a module keeps beside tensors
+        return True
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        return False
+    return not (value.is_meta or value.is_nested or value.is_quantized)
+
+
+def _are_sums(found: object) -> bool:
+    """Whether this is what `lit_gen.training.monitor.Monitor` keeps: each term's sum on each rank, and its count."""
+    if found is None:
+        return True
+    sums, counts = (found.get(name) for name in ("sums", "counts")) if isinstance(found, dict) else (None, None)
+    if not isinstance(sums, dict) or not isinstance(counts, dict) or not sums.keys() <= counts.keys():
+        return False
+    ranks = [value for each in sums.values() for value in (each if isinstance(each, list) else [None])]
+    return all(type(value) in (int, float) for value in (*ranks, *counts.values()))
 
 
 def counts(path: Path) -> bool:
@@ -190,7 +217,7 @@ def check_fits(path: Path | None, model: LightningModule, resumed: Path | None =
             f"continues it in a new run"
         )
     compare(path, content["state_dict"], model, "the configured model")
-    check_finite(path, {name: content["state_dict"][name] for name, _ in model.named_parameters()})
+    check_finite(path, model, content["state_dict"])
     for name, kind in (("loops", dict), ("optimizer_states", list)) if trains else ():
         if not isinstance(content.get(name), kind) or not content[name]:
             raise UserError(f"{path} holds no {name.replace('_', ' ')}, so that training cannot go on from it")

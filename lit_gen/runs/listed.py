@@ -5,6 +5,8 @@ list are the classes of the package's rooms that models and runs are made of, it
 torch, and some callbacks and loggers of Lightning; no other function, and nothing that opens a path it is given.
 """
 
+import enum
+import functools
 import importlib
 import importlib.machinery
 import inspect
@@ -14,7 +16,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse._parameter_resolvers import get_signature_parameters
+from lightning import LightningDataModule, LightningModule
 
 from lit_gen.core.yaml_text import check_size
 
@@ -28,11 +33,14 @@ _LIGHTNING = {
     "lightning.pytorch.strategies.": "DDPStrategy SingleDeviceStrategy",
 }
 _GROUPS = {  # sections of a run's config that are a class each
+    "trainer": "lightning.pytorch.Trainer",
     "checkpoint": "lit_gen.callbacks.checkpoint.Checkpoint",
     "samples": "lit_gen.callbacks.samples.Samples",
     "progress": "lit_gen.callbacks.progress.ProgressLine",
     "stop": "lit_gen.callbacks.stop.Stop",
 }
+_SECTIONS = {"model": LightningModule, "data": LightningDataModule}  # those that are a class of a kind
+_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # what lightning writes beside the arguments; it is not used
 _CLASS = ("class_path", "_class_path")
 _FOLDERS = ("save_dir", "dirpath", "log_dir")  # where a logger or callback writes
 _NAMES = ("name", "version", "sub_dir", "filename")  # within that
@@ -54,8 +62,9 @@ def unlisted(content: Any, run: bool = False) -> dict[str, str | None]:
     """
     check_size(content)
     found: dict[str, str | None] = {}
-    for name, top in _Walk(run).value(content, Any, "", 0):
-        found.setdefault(name, top)
+    for _ in range(2):  # once more, with the classes that the first imported: they have short names too
+        for name, top in _Walk(run).value(content, Any, "", 0):
+            found.setdefault(name, top)
     return found
 
 
@@ -103,7 +112,8 @@ class _Walk:
     def value(self, value: Any, hint: Any, key: str, depth: int) -> Iterator[tuple[str, str | None]]:
         if key.rpartition(".")[2] in _CLASS:
             if listed(str(value), self._run) is None:
-                yield str(value), str(value).partition(".")[0]
+                top = str(value).partition(".")[0]
+                yield str(value), top if top.isidentifier() else None
         elif isinstance(value, Mapping):
             yield from self._mapping(value, hint, depth)
         elif isinstance(value, str):
@@ -113,19 +123,25 @@ class _Walk:
                 yield from self.value(element, _element(hint), "", depth + 1)
 
     def _mapping(self, value: Mapping[Any, Any], hint: Any, depth: int) -> Iterator[tuple[str, str | None]]:
-        path = next((value[name] for name in _CLASS if name in value), None)
-        hints = _arguments(listed(path, self._run)) if isinstance(path, str) else {}
+        paths = [value[name] for name in _CLASS if name in value]
+        path = paths[0] if paths else None
+        one = len(paths) == 1  # of two, one would lend its types to the other's arguments
+        hints = _arguments(listed(path, self._run)) if one and isinstance(path, str) else {}
         for key, inner in value.items():
             if key in ("init_args", "dict_kwargs") and isinstance(inner, Mapping):
                 for name, argument in inner.items():
                     yield from self.value(argument, hints.get(name, Any), str(name), depth + 1)
-            elif key != "_instantiator":  # which is not used
+            elif key == "_instantiator" and depth == 0 and not self._run:
+                if inner != _INSTANTIATOR:
+                    yield f"{key}: {inner}", None
+            else:
                 group = _arguments(_at(_GROUPS[key])) if self._run and depth == 0 and key in _GROUPS else None
                 if group is not None and isinstance(inner, Mapping):
                     for name, argument in inner.items():
                         yield from self.value(argument, group.get(name, Any), str(name), depth + 1)
                 else:
                     known = hints.get(key, Any) if hints else _element(hint) if path is None else Any
+                    known = _SECTIONS.get(key, Any) if self._run and depth == 0 else known
                     yield from self.value(inner, known, str(key), depth + 1)
 
     def _text(self, text: str, hint: Any, key: str) -> Iterator[tuple[str, str | None]]:
@@ -133,16 +149,27 @@ class _Walk:
         outside = ".." in within or (key in _FOLDERS and within[:1] != ("{run_dir}",)) or Path(text).is_absolute()
         if self._run and key in (*_FOLDERS, *_NAMES) and outside:
             yield f"{key}: {text}", None
-        if _plain(hint) or listed(text, self._run) is not None:
+        if _words(hint) or listed(text, self._run) is not None:
             return
         if not _PLAIN.fullmatch(text) or any(name in text for name in _CLASS) or _may_be_a_config(text):
             yield text, None
             return
+        if _plain(hint):
+            return
+        if text.isidentifier():
+            yield from self._short(text, hint)
         said, anything = str in get_args(hint), hint is Any
         for name in _DOTTED.findall(text):
             top = name.partition(".")[0]
             if not (said or anything) or importable(top) or (anything and _beside(top)):
                 yield name, top
+
+    def _short(self, name: str, hint: Any) -> Iterator[tuple[str, str | None]]:
+        """The classes that the parser finds for a name without dots: every imported one below those of the type."""
+        for found in {below for kind in _classes(hint) for below in _below(kind) if below.__name__ == name}:
+            path = f"{found.__module__}.{found.__qualname__}"
+            if listed(path, self._run) is None:
+                yield path, path.partition(".")[0]
 
 
 def _may_be_a_config(text: str) -> bool:
@@ -161,24 +188,40 @@ def _at(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+@functools.lru_cache(512)
 def _arguments(target: Any) -> dict[str, Any]:
-    """The types of a class's constructor arguments, by name, as far as they are said."""
-    hints: dict[str, Any] = {}
-    for base in target.__mro__ if inspect.isclass(target) else ():
-        constructor = vars(base).get("__init__")
-        try:
-            found = get_type_hints(constructor) if inspect.isfunction(constructor) else {}
-        except (NameError, TypeError, AttributeError):
-            found = {}
-        hints = {**found, **hints}
-    return hints
+    """The types of a class's constructor arguments, by name, as the parser sees them: without one, anything."""
+    if not inspect.isclass(target):
+        return {}
+    try:
+        found = get_signature_parameters(target, None, logger=False)
+    except Exception:  # whatever a constructor's source makes of a library that reads it; then nothing is known
+        return {}
+    said = {one.name: one.annotation for one in found}
+    return {name: Any if hint is inspect.Parameter.empty else hint for name, hint in said.items()}
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """The classes within a type whose subclasses may be named for it."""
+    plain = not isinstance(hint, type) or get_origin(hint) is not None or hint.__module__ == "builtins"
+    if not plain and not issubclass(hint, enum.Enum | os.PathLike):
+        yield hint
+    for inner in hint if isinstance(hint, list) else get_args(hint):
+        yield from _classes(inner)
+
+
+def _below(kind: type) -> Iterator[type]:
+    yield kind
+    subclasses: list[type] = type.__subclasses__(kind)
+    for found in subclasses:
+        yield from _below(found)
 
 
 def _element(hint: Any) -> Any:
     """The type of an element of a list or mapping; `Any` where nothing says it."""
     kinds = {get_args(one)[-1] for one in (get_args(hint) if _is_union(hint) else (hint,)) if _holds(one)}
     kinds -= {Ellipsis}
-    return kinds.pop() if len(kinds) == 1 else Any
+    return Union[tuple(kinds)] if kinds else Any  # noqa: UP007
 
 
 def _holds(hint: Any) -> bool:
@@ -187,6 +230,13 @@ def _holds(hint: Any) -> bool:
 
 def _is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, UnionType)
+
+
+def _words(hint: Any) -> bool:
+    """Whether a type holds texts alone, which the parser takes as they are."""
+    within = [one for one in get_args(hint) if one not in (Ellipsis, NoneType)]
+    lists = _is_union(hint) or get_origin(hint) in (list, tuple, Sequence)
+    return hint is str or (bool(within) and lists and all(_words(one) for one in within))
 
 
 def _plain(hint: Any) -> bool:

@@ -35,12 +35,12 @@ def rebuild(checkpoint: Path, content: dict[str, Any], here: bool = False) -> Li
     model.on_load_checkpoint(content)
     compare(checkpoint, content["state_dict"], model, "a model of its hyper-parameters")
     model.load_state_dict(content["state_dict"])
-    check_finite(checkpoint, dict(model.named_parameters()))
+    check_finite(checkpoint, model, model.state_dict())
     return model
 
 
 def compare(checkpoint: Path, found: dict[str, Tensor], model: nn.Module, named: str) -> None:
-    """Compare a checkpoint's weights with a model's by name and shape.
+    """Compare a checkpoint's weights with a model's by name, shape and kind of number.
 
     Args:
         checkpoint: the file, for messages.
@@ -53,22 +53,52 @@ def compare(checkpoint: Path, found: dict[str, Tensor], model: nn.Module, named:
     """
     expected = model.state_dict()
     for name in (*expected, *found):
-        here = tuple(found[name].shape) if name in found else "nothing"
-        there = tuple(expected[name].shape) if name in expected else "nothing"
+        here, there = _shape(found, name), _shape(expected, name)
+        if here == there and isinstance(value := found[name], Tensor):
+            here, there = (f"{here} of {_kind(one)}" for one in (value, expected[name]))
         if here != there:
             told = f"it holds {here} for {one_line(name)}, where {named} has {there}"
             raise UserError(f"{checkpoint} is of another model: {told}")
 
 
-def check_finite(checkpoint: Path, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights from which nothing can be drawn.
+def _shape(weights: Mapping[str, Any], name: str) -> str:
+    if name not in weights:
+        return "nothing"
+    value = weights[name]
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else "no tensor"
+
+
+def _kind(weight: Tensor) -> str:
+    """A number's kind without its precision, which a run may choose."""
+    if weight.is_floating_point():
+        return "real numbers"
+    if weight.is_complex():
+        return "complex numbers"
+    return "truth values" if weight.dtype == torch.bool else "whole numbers"
+
+
+def check_finite(checkpoint: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights from which nothing can be drawn, and statistics that no batch has.
+
+    Args:
+        checkpoint: the file, for messages.
+        model: the model that they are of.
+        weights: its parameters and buffers by name, as in its ``state_dict``.
 
     Raises:
-        UserError: with the first that is NaN or infinite.
+        UserError: with the first that is NaN or infinite, or a variance below 0.
     """
+    buffers = {name for name, _ in model.named_buffers()}
     for name, weight in weights.items():
-        if not torch.isfinite(weight).all():
+        if not isinstance(weight, Tensor) or not (weight.is_floating_point() or weight.is_complex()):
+            continue
+        running = name.endswith(("running_mean", "running_var"))
+        # a buffer may be infinite, as a mask is, but NaN is no number for any
+        bad = weight.isnan() if name in buffers and not running else ~torch.isfinite(weight)
+        if bad.any():
             raise UserError(f"{checkpoint}: {name} is NaN or infinite, so that nothing can be drawn or trained from it")
+        if name.endswith("running_var") and (weight < 0).any():
+            raise UserError(f"{checkpoint}: {name} is a variance below 0, so that nothing can be drawn from it")
 
 
 def _made(checkpoint: Path, hyper_parameters: dict[str, Any]) -> LightningModule:

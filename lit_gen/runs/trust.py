@@ -110,8 +110,12 @@ def folders(found: Any, content: Any, run: bool = False, text: str | None = None
     sealed = _canonical(content) if text is None else text
     if not isinstance(found, dict) or sealed is None or (secret := key()) is None:
         return None
-    own = found.get("own")
-    good = isinstance(own, dict) and hmac.compare_digest(_hmac(secret, sealed, own, run), str(found.get("hmac")))
+    own, code = found.get("own"), found.get("hmac")
+    if not isinstance(own, dict) or not isinstance(code, str):
+        return None
+    if not all(isinstance(top, str) and isinstance(folder, str | None) for top, folder in own.items()):
+        return None
+    good = hmac.compare_digest(_hmac(secret, sealed, own, run).encode(), code.encode("utf-8", "surrogatepass"))
     return own if good else None
 
 

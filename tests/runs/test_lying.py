@@ -9,6 +9,9 @@ import torch
 from support.cli import TINY
 from support.foreign import edited, trained
 
+from lit_gen.core.errors import UserError
+from lit_gen.runs.rebuilding import check_finite
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -31,6 +34,23 @@ def refused(lit_gen, tmp_path, command, told):
 
 
 WEIGHT = "generator.layers.0.weight"
+
+
+def shared(most: int) -> list:
+    """Lists that hold one list many times, at least ``most`` values in all."""
+    found = [1] * 10
+    for _ in range(len(str(most)) - 1):
+        found = [found] * 10
+    return found
+
+
+def itself() -> list:
+    found: list = []
+    found.append(found)
+    return found
+
+
+MANY = shared(1_000_000)
 LIES = {
     "missing": (lambda c: c["state_dict"].pop(WEIGHT), f"holds nothing for {WEIGHT}"),
     "renamed": (
@@ -44,6 +64,36 @@ LIES = {
     "infinite": (
         lambda c: c["state_dict"]["ema_" + WEIGHT].fill_(float("inf")),
         f"ema_{WEIGHT} is NaN or infinite",
+    ),
+    "complex": (
+        lambda c: c["state_dict"].update({WEIGHT: c["state_dict"][WEIGHT] + 1j}),
+        f"holds (16, 32) of complex numbers for {WEIGHT}, where",
+    ),
+    "whole numbers": (
+        lambda c: c["state_dict"].update({WEIGHT: c["state_dict"][WEIGHT].long()}),
+        f"holds (16, 32) of whole numbers for {WEIGHT}, where",
+    ),
+    "sparse": (
+        lambda c: c["state_dict"].update({WEIGHT: c["state_dict"][WEIGHT].to_sparse()}),
+        f"its weight '{WEIGHT}' is no tensor",
+    ),
+    "more than tensors": (
+        lambda c: c["state_dict"].update({"generator._extra_state": "os.system"}),
+        "holds no tensor for generator._extra_state, where",
+    ),
+    "a step that is true": (lambda c: c.update(global_step=True), "is no lit_gen checkpoint"),
+    "a step below 0": (lambda c: c.update(global_step=-1), "is no lit_gen checkpoint"),
+    "too many in hyper-parameters": (lambda c: c["hyper_parameters"].update(seed=MANY), "under hyper_parameters, it"),
+    "hyper-parameters in themselves": (
+        lambda c: c["hyper_parameters"].update(seed=itself()),
+        "under hyper_parameters, it holds more than",
+    ),
+    "too many in the seal": (lambda c: c.update(seal={"own": MANY, "hmac": "x"}), "under seal, it holds more than"),
+    "too many in the sums": (lambda c: c.update(since_log={"sums": MANY}), "under since_log, it holds more than"),
+    "other sums": (lambda c: c.update(since_log={"x": 1}), "its since_log holds no sums of a log entry"),
+    "sums in words": (
+        lambda c: c["since_log"]["sums"].update(generator_loss=["much"]),
+        "its since_log holds no sums of a log entry",
     ),
     "no weights": (lambda c: c.pop("state_dict"), "is no lit_gen checkpoint"),
     "weights in a list": (lambda c: c.update(state_dict=[1]), "is no lit_gen checkpoint"),
@@ -71,7 +121,7 @@ def test_what_a_checkpoint_says_of_its_weights(lit_gen, tmp_path, good, name):
     file = edited(good, tmp_path / "lie.ckpt", change)
     refused(lit_gen, tmp_path, ["sample", str(file)], told)
     refused(lit_gen, tmp_path, ["export", str(file), "out.safetensors"], told)
-    if "hyper" not in name:
+    if name not in ("no hyper-parameters", "hyper-parameters in a list"):
         refused(lit_gen, tmp_path, ["fit", *TINY, f"--ckpt_path={file}", "--trainer.max_steps=2"], told)
 
 
@@ -80,6 +130,45 @@ def test_hyper_parameters_of_other_types(lit_gen, tmp_path, good):
         file = edited(good, tmp_path / "lie.ckpt", lambda c, changed=changed: c["hyper_parameters"].update(changed))
         refused(lit_gen, tmp_path, ["export", str(file), "out.safetensors"], "lie.ckpt cannot be rebuilt")
         assert name
+
+
+STATISTICS = {
+    "NaN": ("running_mean", float("nan"), "running_mean is NaN or infinite"),
+    "infinite": ("running_mean", float("inf"), "running_mean is NaN or infinite"),
+    "below 0": ("running_var", -5.0, "running_var is a variance below 0"),
+    "NaN of another kind": ("kept", float("nan"), "kept is NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_statistics_that_no_batch_has(tmp_path, name):
+    """Nor is it a fault that a buffer is infinite, as a mask of attention is."""
+    model = torch.nn.BatchNorm1d(2)
+    model.register_buffer("kept", torch.tensor([1.0, -float("inf")]))
+    check_finite(tmp_path / "a.ckpt", model, model.state_dict())
+    buffer, value, told = STATISTICS[name]
+    weights = {**model.state_dict(), buffer: torch.tensor([1.0, value])}
+    with pytest.raises(UserError, match=f"a.ckpt: {told}"):
+        check_finite(tmp_path / "a.ckpt", model, weights)
+
+
+SEALS = {
+    "letters beyond ASCII": {"own": {}, "hmac": "\xff\u1234"},
+    "bytes": {"own": {}, "hmac": b"xx"},
+    "keys of several types": {"own": {1: 2, "a": None}, "hmac": "x"},
+    "a tensor": {"own": {"a": torch.zeros(1)}, "hmac": "x"},
+    "a text": "x",
+}
+
+
+@pytest.mark.parametrize("name", SEALS)
+def test_a_seal_of_another_shape_is_none(lit_gen, tmp_path, good, name):
+    """What it is the seal of needs none, or is refused."""
+    file = edited(good, tmp_path / "lie.ckpt", lambda c: c.update(seal=SEALS[name]))
+    assert lit_gen("sample", str(file), "--n=1", "--out=drawn")[0] == 0
+    change = {"discriminator": {"class_path": "my_net.Judge"}}
+    file = edited(file, file, lambda c: c["hyper_parameters"].update(change))
+    refused(lit_gen, tmp_path, ["sample", str(file)], "say --trust my_net")
 
 
 @pytest.mark.parametrize("missing", ["loops", "optimizer_states", "empty loops"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.foreign import edited, forget, plant, ran, trained
+from torch import nn
 
 import lit_gen as package
 from lit_gen.core.errors import UserError, note
@@ -18,6 +19,15 @@ from lit_gen.runs import trust
 
 NETWORK = {"shape": [1, 28, 28], "width": 16, "latent_dim": 32}
 BOMB = "torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3"
+MARK = {"class_path": "logging.FileHandler", "init_args": {"filename": "EXECUTED"}}  # importable wherever one stands
+
+
+class Installed(nn.Module):
+    """A class that some library brought along, so that it has a short name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        Path("EXECUTED").touch()
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +86,18 @@ NAMED = {
     "a function as the model": {"_class_path": "os.system"},
     "a package of the model": {"_class_path": "spy_package.inner.GAN"},
     "the model without a dot": {"_class_path": "spy"},
+    "an instantiator within": {"generator": {
+        "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": MARK}}}},
+    "an instantiator of a layer": {"generator": {
+        "class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1, "device": {
+            "_instantiator": MARK}}}},
+    "another instantiator": {"_instantiator": "spy.run"},
+    "a config for a number of no type": {"generator": {
+        "class_path": "torch.nn.LazyBatchNorm1d", "init_args": {
+            "eps": "{class_path: logging.FileHandler, init_args: {filename: EXECUTED}}"}}},
+    "a short name": {"generator": "Installed"},
     "a model of ours that is none": {"_class_path": "lit_gen.models.gan.mlp.Generator"},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -107,7 +127,6 @@ def test_a_checkpoint_of_lit_gen_alone_needs_no_trust(lit_gen, foreign, tmp_path
     """What makes the model is ours, whatever the file names for it."""
 
     def change(content):
-        content["hyper_parameters"]["_instantiator"] = "spy.run"
         content["hparams_type"] = content["hparams_name"] = "spy.run"
 
     file = edited(the_checkpoint(foreign), tmp_path / "gan.ckpt", change)
@@ -136,6 +155,12 @@ CONFIGS = {
     "a name beyond": {"trainer": {"logger": [{
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {"save_dir": "{run_dir}", "name": "/tmp/x"}}]}},
+    "a logger's short name": {"trainer": {"logger": ["WandbLogger"]}},
+    "a callback's short name": {"trainer": {"callbacks": ["DeviceStatsMonitor"]}},
+    "a callback's short name alone": {"trainer": {"callbacks": "DeviceStatsMonitor"}},
+    "a strategy's short name": {"trainer": {"strategy": "ModelParallelStrategy"}},
+    "an instantiator": {"model": {"init_args": {"generator": {
+        "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": MARK}}}}}},
     "aliases without end": None,
 }  # fmt: skip
 
