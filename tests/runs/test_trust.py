@@ -323,6 +323,26 @@ def test_a_home_that_cannot_be_written(lit_gen, own, tmp_path, monkeypatch):
 def test_the_working_folder_is_not_on_the_path_of_a_process_that_opens_a_file(foreign, tmp_path):
     """Nor does a library that something imports late come from there."""
     (tmp_path / "safetensors.py").write_text((tmp_path / "spy.py").read_text(encoding="utf-8"), encoding="utf-8")
-    command = [sys.executable, "-m", "lit_gen", "export", str(foreign), "out.safetensors"]
-    subprocess.run(command, check=True, capture_output=True)
-    assert not ran(tmp_path)
+    for library in ("yaml", "lightning", "torch"):
+        shutil.copy(tmp_path / "spy.py", tmp_path / f"{library}.py")
+    for command in (
+        ["export", str(foreign), "out.safetensors"],
+        ["configs"],
+        ["fit", "--resume", str(foreign), "--trainer.max_steps=2"],
+    ):
+        subprocess.run([sys.executable, "-m", "lit_gen", *command], check=True, capture_output=True)
+        assert not ran(tmp_path)
+
+
+def test_what_a_foreign_config_holds_is_not_typed_where_an_overlay_is(lit_gen, foreign, tmp_path):
+    """A text that may be anything is no name of a module beside."""
+    (tmp_path / "overlay.yaml").write_text("trainer: {max_steps: 2}", encoding="utf-8")
+    file = foreign / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    stopping = "lightning.pytorch.callbacks.EarlyStopping"
+    config["trainer"]["callbacks"] = [
+        {"class_path": stopping, "init_args": {"monitor": "spy.run", "strict": False}},
+    ]
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    code, _, err = lit_gen("fit", "--resume", str(foreign), "--config=overlay.yaml")
+    assert (code, "nothing logs spy.run" in err) == (2, True), err
