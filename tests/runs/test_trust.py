@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from support.foreign import edited, forget, plant, ran, trained
 
 import lit_gen as package
+from lit_gen.callbacks import reentry
 from lit_gen.core.errors import UserError, note
 from lit_gen.runs import trust
 
@@ -169,6 +172,41 @@ def _over(base, change):
 
 def test_anothers_run_of_lit_gen_alone_goes_on(lit_gen, foreign):
     assert lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=2")[0] == 0
+
+
+def test_a_monitor_forgets_what_lies_outside_its_folder(lit_gen, foreign, tmp_path):
+    """Else it would delete that as soon as it saves something better."""
+    thesis = tmp_path / "r/thesis.ckpt"
+    thesis.write_text("years of work", encoding="utf-8")
+    given = {"dirpath": "{run_dir}/best", "every_n_train_steps": 1, "save_top_k": 1}
+    monitor = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": given}
+    file = foreign / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config["trainer"]["callbacks"] = [monitor]
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    folder = foreign / "best"
+    folder.mkdir()
+    inside = folder / "epoch=0-step=0.ckpt"
+    key = ModelCheckpoint(every_n_train_steps=1).state_key
+    resumed = Trainer(callbacks=[ModelCheckpoint(folder, every_n_train_steps=1)], logger=False, accelerator="cpu")
+    for bad in (str(folder / "../../thesis.ckpt"), str(thesis), "memory://thesis.ckpt", f"{folder}/x::{thesis}"):
+        state = {
+            **{"dirpath": str(folder), "best_model_path": bad, "best_model_score": None, "last_model_path": bad},
+            **{"best_k_models": {bad: 1.0, str(inside): 2.0}, "kth_best_model_path": bad},
+        }
+        memory = {"memory": {"monitors": {key: {"_last_checkpoint_saved": bad}}}}
+        content = {"callbacks": {key: copy.deepcopy(state)}, "boundary": copy.deepcopy(memory)}
+        reentry.keep_within(resumed, content)
+        kept = content["callbacks"][key]
+        assert kept["best_model_path"] == kept["last_model_path"] == ""
+        assert (list(kept["best_k_models"]), kept["kth_best_model_path"]) == ([str(inside)], str(inside))
+        assert content["boundary"]["memory"]["monitors"][key] == {"_last_checkpoint_saved": ""}
+    bad = str(folder / "../../thesis.ckpt")
+    state = {**state, "best_k_models": {}, **dict.fromkeys(("best_model_path", "last_model_path"), bad)}
+    edited(the_checkpoint(foreign), the_checkpoint(foreign), lambda c: c["callbacks"].update({key: state}))
+    code, _, err = lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=3")
+    assert code == 0, err
+    assert thesis.read_text(encoding="utf-8") == "years of work"
 
 
 # ---- a person's own
