@@ -174,6 +174,19 @@ def test_anothers_run_of_lit_gen_alone_goes_on(lit_gen, foreign):
     assert lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=2")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["run.yaml", "metrics.csv", "checkpoints", "samples", "eval/more"])
+def test_a_link_out_of_anothers_run_is_refused(lit_gen, foreign, tmp_path, name):
+    there, link = tmp_path / "precious", foreign / name
+    link.parent.mkdir(exist_ok=True)
+    if link.exists():
+        link.rename(there)
+    link.symlink_to(os.path.relpath(there, link.parent))
+    before = there.read_bytes() if there.is_file() else sorted(there.rglob("*"))
+    code, _, err = lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=2")
+    assert (code, err.count("\n"), f"{link} is a link to {there}, outside the run" in err) == (2, 1, True), err
+    assert (there.read_bytes() if there.is_file() else sorted(there.rglob("*"))) == before
+
+
 def test_a_monitor_forgets_what_lies_outside_its_folder(lit_gen, foreign, tmp_path):
     """Else it would delete that as soon as it saves something better."""
     thesis = tmp_path / "r/thesis.ckpt"
