@@ -115,9 +115,10 @@ def _refuse_links(run: Path) -> None:
     for folder, folders, files in os.walk(run):
         for link in (Path(folder, name) for name in (*folders, *files)):
             if link.is_symlink() and not link.resolve().is_relative_to(inside):
+                there = one_line(str(link.resolve()))
                 raise UserError(
-                    f"{one_line(str(link))} is a link to {one_line(str(link.resolve()))}, outside the run, which is somebody "
-                    f"else's or has no seal of yours; a run that holds its own files is expected"
+                    f"{one_line(str(link))} is a link to {there}, outside the run, which is somebody else's or has no "
+                    f"seal of yours; a run that holds its own files is expected"
                 )
 
 
