@@ -1,20 +1,20 @@
-"""``python -m lit_gen`` and ``lit-gen``: whether the working folder is on the path, then the command line."""
+"""``python -m lit_gen`` and ``lit-gen``: the working folder off the path, then the command line."""
 
 import atexit
 import os
 import sys
 from pathlib import Path
 
-from lit_gen.runs import signals
-
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _leave_working_folder()
+    from lit_gen.runs import signals
+
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
         # before torch is imported: a signal during start-up is not fatal
         signals.listen(signals.REQUEUE, signals.HANDED_ON)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a store that is gone is no news in stack frames
-    _set_path(sys.argv[1:2])
     from lit_gen.cli.entry import run
 
     try:
@@ -35,18 +35,14 @@ def main() -> None:
     sys.exit(code)
 
 
-def _set_path(command: list[str]) -> None:
-    """Put the working folder first on the path, where a user's own file beside the config is found by its name.
+def _leave_working_folder() -> None:
+    """Take the working folder off the path, where Python puts it for ``python -m``.
 
-    Commands that open files of others have nothing typed to find there: for those it is taken away, though Python
-    itself put it there for ``python -m``.
+    Else a file there that is named as a library is would be run in its place. What is typed and lies there is imported
+    by `lit_gen.cli.config.own_code`, when the libraries are.
     """
-    folder = str(Path.cwd())
-    if command and command[0] in ("sample", "evaluate", "export"):
-        if sys.path[:1] in ([folder], [""]):
-            del sys.path[0]
-    elif folder not in sys.path[:1]:
-        sys.path.insert(0, folder)
+    if sys.path[:1] in ([str(Path.cwd())], [""]):
+        del sys.path[0]
 
 
 if __name__ == "__main__":

@@ -130,6 +130,7 @@ class Boundary(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Read what the saved step owes; nothing where something else wrote the checkpoint."""
+        reentry.keep_within(trainer, checkpoint)
         if trainer.state.fn != "fit" or "boundary" not in checkpoint:
             return
         self._resumed = saved = checkpoint["boundary"]

@@ -157,6 +157,34 @@ def remember(trainer: Trainer, memory: dict[str, Any], stops: bool) -> None:
         trainer.should_stop = trainer.should_stop or memory["should_stop"]
 
 
+def keep_within(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Forget the files of monitors that lie outside the monitor's folder: a monitor deletes what it replaces.
+
+    Args:
+        trainer: about to load the checkpoint.
+        checkpoint: changed in place.
+    """
+    memory = checkpoint.get("boundary", {}).get("memory", {}).get("monitors", {})
+    for monitor in monitors_of(trainer):
+        folder = Path(monitor.dirpath or trainer.default_root_dir)
+        for kept in (checkpoint.get("callbacks", {}).get(monitor.state_key), memory.get(monitor.state_key)):
+            if not kept:
+                continue
+            best = kept.get("best_k_models")
+            if isinstance(best, dict):
+                kept["best_k_models"] = best = {path: score for path, score in best.items() if _within(path, folder)}
+            for name in ("best_model_path", "last_model_path", "kth_best_model_path", "_last_checkpoint_saved"):
+                if kept.get(name) and not _within(kept[name], folder):
+                    kept[name] = next(iter(best or ()), "") if name == "kth_best_model_path" else ""
+
+
+def _within(path: Any, folder: Path) -> bool:
+    """Whether a path leads into a folder, and to something in it; a URL does not."""
+    if not isinstance(path, str) or "://" in path or "::" in path:
+        return False
+    return folder.resolve() in Path(path).resolve().parents
+
+
 def remove_later_files(trainer: Trainer, step: int) -> None:
     """Remove what monitors wrote within the run directory after the checkpoint of ``step``: it is written again.
 

@@ -52,7 +52,14 @@ class CheckpointFiles(TorchCheckpointIO):
         self._thread.start()
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint, when the one that replaces it is written."""
+        """Remove a checkpoint, when the one that replaces it is written.
+
+        Raises:
+            UserError: for what is none: a folder of another name, a URL.
+        """
+        folder = Path(path).is_dir() and Path(path).suffix != ".ckpt"
+        if folder or "://" in str(path):
+            raise UserError(f"{path} is no checkpoint, and was not removed; a local .ckpt is expected")
         self._join()
         super().remove_checkpoint(path)
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import yaml
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
+from lit_gen.core.terminal import one_line
 from lit_gen.core.yaml_text import load_all
 from lit_gen.runs import slurm, trust
 from lit_gen.runs.redaction import redacted, redacted_words
@@ -95,8 +96,8 @@ def _uncommitted(runs: Path) -> str:
 
     Its secrets are redacted; where one stood in the commit too, that part of the patch does not apply.
     """
-    plain = ("diff", "--binary", "--no-color", "--no-ext-diff")
-    patch = _git(*plain, "HEAD")
+    plain = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
+    patch = None if _runs_programs() else _git(*plain, "HEAD")
     if patch is None:
         return ""
     for new in (_git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
@@ -114,10 +115,23 @@ def _job() -> dict[str, str] | None:
     return {name: os.environ[name] for name in names if name in os.environ} or None
 
 
+def _runs_programs() -> bool:
+    """Whether a diff would run what the repository, not the person, names as a filter: nothing switches those off."""
+    filters = _git("config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.", accept=(0, 1))
+    found = re.findall(r"(?m)^(?:local|worktree)\s+(\S+)", filters or "")
+    if found:
+        where = "in the repository's own configuration runs a program"
+        note(f"uncommitted changes are not kept: {one_line(found[0])} {where}")
+    return filters is None or bool(found)
+
+
 def _git(*arguments: str, accept: tuple[int, ...] = (0,)) -> str | None:
-    command = ["git", "-c", "core.quotepath=off", *arguments]
+    """What git answers; a repository that came with a download has its programs not run, and fetches nothing."""
+    settings = ("core.quotepath=off", "core.fsmonitor=false", f"core.hooksPath={os.devnull}")
+    command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
+    env = {**os.environ, "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        result = subprocess.run(command, capture_output=True, timeout=20, encoding="utf-8", errors="replace")
+        result = subprocess.run(command, capture_output=True, timeout=20, encoding="utf-8", errors="replace", env=env)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout if result.returncode in accept else None  # not a repository, say

@@ -139,3 +139,13 @@ def test_whatever_fails_is_named(tmp_path, monkeypatch, number, where):
         CheckpointFiles().save_checkpoint(content(), tmp_path / "a.ckpt")
     assert caught.value.errno == number
     assert names(tmp_path) == []
+
+
+def test_what_is_no_checkpoint_is_not_removed(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "sharded.ckpt").mkdir()
+    for path in (tmp_path / "thesis", tmp_path / "sharded.ckpt/../thesis", "memory://thesis.ckpt"):
+        with pytest.raises(UserError, match=r"thesis.* is no checkpoint, and was not removed"):
+            CheckpointFiles().remove_checkpoint(path)
+    CheckpointFiles().remove_checkpoint(tmp_path / "sharded.ckpt")
+    assert names(tmp_path) == ["thesis"]

@@ -7,6 +7,7 @@ import yaml
 from PIL import Image
 from support.cli import fit_tiny
 
+from lit_gen.core.errors import note
 from lit_gen.runs import record
 
 
@@ -32,6 +33,37 @@ def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):
     subprocess.run(["git", "apply", str(run / "uncommitted.diff")], check=True)
     assert (tmp_path / "mine.py").read_text(encoding="utf-8") == "a = 2\n"
     assert (tmp_path / "new.py").read_text(encoding="utf-8") == "b = 1\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [
+        ("core.fsmonitor", None),
+        ("diff.evil.textconv", "diff"),
+        ("diff.evil.command", "diff"),
+        ("filter.evil.clean", "filter"),
+    ],
+)
+def test_a_repositorys_configuration_runs_nothing(tmp_path, capsys, name, attribute):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True
+        )
+
+    git("init", "-q")
+    (tmp_path / "README").write_text("a\n", encoding="utf-8")
+    git("add", "README")
+    git("commit", "-qm", "x")
+    (tmp_path / "README").write_text("b\n", encoding="utf-8")
+    if attribute:
+        (tmp_path / ".gitattributes").write_text(f"README {attribute}=evil\n", encoding="utf-8")
+    git("config", name, f"touch {tmp_path / 'EXECUTED'}; cat")
+    (tmp_path / "runs/r/one").mkdir(parents=True)
+    note.cache_clear()
+    record.describe_environment(tmp_path / "runs/r/one", ["fit"], "{}")
+    assert not (tmp_path / "EXECUTED").exists()
+    kept = (tmp_path / "runs/r/one/uncommitted.diff").is_file()
+    assert (kept, name in capsys.readouterr().err) == ((False, True) if attribute == "filter" else (True, False))
 
 
 @pytest.mark.parametrize(

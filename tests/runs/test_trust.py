@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from support.foreign import edited, forget, plant, ran, trained
 from torch import nn
 
 import lit_gen as package
+from lit_gen.callbacks import reentry
 from lit_gen.core.errors import UserError, note
 from lit_gen.runs import trust
 
@@ -196,6 +199,54 @@ def test_anothers_run_of_lit_gen_alone_goes_on(lit_gen, foreign):
     assert lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=2")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["run.yaml", "metrics.csv", "checkpoints", "samples", "eval/more"])
+def test_a_link_out_of_anothers_run_is_refused(lit_gen, foreign, tmp_path, name):
+    there, link = tmp_path / "precious", foreign / name
+    link.parent.mkdir(exist_ok=True)
+    if link.exists():
+        link.rename(there)
+    link.symlink_to(os.path.relpath(there, link.parent))
+    before = there.read_bytes() if there.is_file() else sorted(there.rglob("*"))
+    code, _, err = lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=2")
+    assert (code, err.count("\n"), f"{link} is a link to {there}, outside the run" in err) == (2, 1, True), err
+    assert (there.read_bytes() if there.is_file() else sorted(there.rglob("*"))) == before
+
+
+def test_a_monitor_forgets_what_lies_outside_its_folder(lit_gen, foreign, tmp_path):
+    """Else it would delete that as soon as it saves something better."""
+    thesis = tmp_path / "r/thesis.ckpt"
+    thesis.write_text("years of work", encoding="utf-8")
+    given = {"dirpath": "{run_dir}/best", "every_n_train_steps": 1, "save_top_k": 1}
+    monitor = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": given}
+    file = foreign / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config["trainer"]["callbacks"] = [monitor]
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    folder = foreign / "best"
+    folder.mkdir()
+    inside = folder / "epoch=0-step=0.ckpt"
+    key = ModelCheckpoint(every_n_train_steps=1).state_key
+    resumed = Trainer(callbacks=[ModelCheckpoint(folder, every_n_train_steps=1)], logger=False, accelerator="cpu")
+    for bad in (str(folder / "../../thesis.ckpt"), str(thesis), "memory://thesis.ckpt", f"{folder}/x::{thesis}"):
+        state = {
+            **{"dirpath": str(folder), "best_model_path": bad, "best_model_score": None, "last_model_path": bad},
+            **{"best_k_models": {bad: 1.0, str(inside): 2.0}, "kth_best_model_path": bad},
+        }
+        memory = {"memory": {"monitors": {key: {"_last_checkpoint_saved": bad}}}}
+        content = {"callbacks": {key: copy.deepcopy(state)}, "boundary": copy.deepcopy(memory)}
+        reentry.keep_within(resumed, content)
+        kept = content["callbacks"][key]
+        assert kept["best_model_path"] == kept["last_model_path"] == ""
+        assert (list(kept["best_k_models"]), kept["kth_best_model_path"]) == ([str(inside)], str(inside))
+        assert content["boundary"]["memory"]["monitors"][key] == {"_last_checkpoint_saved": ""}
+    bad = str(folder / "../../thesis.ckpt")
+    state = {**state, "best_k_models": {}, **dict.fromkeys(("best_model_path", "last_model_path"), bad)}
+    edited(the_checkpoint(foreign), the_checkpoint(foreign), lambda c: c["callbacks"].update({key: state}))
+    code, _, err = lit_gen("fit", "--resume", str(foreign), "--trainer.max_steps=3")
+    assert code == 0, err
+    assert thesis.read_text(encoding="utf-8") == "years of work"
+
+
 # ---- a person's own
 
 OWN = """
@@ -348,6 +399,26 @@ def test_a_home_that_cannot_be_written(lit_gen, own, tmp_path, monkeypatch):
 def test_the_working_folder_is_not_on_the_path_of_a_process_that_opens_a_file(foreign, tmp_path):
     """Nor does a library that something imports late come from there."""
     (tmp_path / "safetensors.py").write_text((tmp_path / "spy.py").read_text(encoding="utf-8"), encoding="utf-8")
-    command = [sys.executable, "-m", "lit_gen", "export", str(foreign), "out.safetensors"]
-    subprocess.run(command, check=True, capture_output=True)
-    assert not ran(tmp_path)
+    for library in ("yaml", "lightning", "torch"):
+        shutil.copy(tmp_path / "spy.py", tmp_path / f"{library}.py")
+    for command in (
+        ["export", str(foreign), "out.safetensors"],
+        ["configs"],
+        ["fit", "--resume", str(foreign), "--trainer.max_steps=2"],
+    ):
+        subprocess.run([sys.executable, "-m", "lit_gen", *command], check=True, capture_output=True)
+        assert not ran(tmp_path)
+
+
+def test_what_a_foreign_config_holds_is_not_typed_where_an_overlay_is(lit_gen, foreign, tmp_path):
+    """A text that may be anything is no name of a module beside."""
+    (tmp_path / "overlay.yaml").write_text("trainer: {max_steps: 2}", encoding="utf-8")
+    file = foreign / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    stopping = "lightning.pytorch.callbacks.EarlyStopping"
+    config["trainer"]["callbacks"] = [
+        {"class_path": stopping, "init_args": {"monitor": "spy.run", "strict": False}},
+    ]
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    code, _, err = lit_gen("fit", "--resume", str(foreign), "--config=overlay.yaml")
+    assert (code, "nothing logs spy.run" in err) == (2, True), err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
-from lit_gen.cli.config.own_code import own_names
+from lit_gen.cli.config.own_code import import_own, own_names, refuse_files
 from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.launch.quiet import quiet
@@ -68,6 +68,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     given, rest = take(rest, "--trust")
     trusted = [name for value in given for name in value.split(",")]
     named, rest = take_named(rest)
+    refuse_files(rest)
     saved = None
     config = DEFAULTS
     if (resume or command != "fit") and not files and not own_names(None, rest):
@@ -79,10 +80,10 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         config = run_dir.read_config(saved / directory.CONFIG, trusted)
     elif command != "fit" and not files:
         config = merge(config, run_dir.config_beside(rest, trusted))
-    for file in files:
-        config = merge(config, configs.read(configs.resolve(file)))
-    for options in named:
-        config = merge(config, options)
+    typed = [*(configs.read(configs.resolve(file)) for file in files), *named]
+    for part in typed:
+        config = merge(config, part)
+    import_own(typed, rest)  # not of what the run keeps, which nobody typed
     if repeats:
         expect(repeats[-1].isdigit(), "--repeats", repeats[-1], whole_number(1))
         config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})

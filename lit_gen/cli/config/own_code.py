@@ -1,10 +1,14 @@
 """A user's own files beside the config: imported early, so that an error in one is told by file and line."""
 
 import ast
+import contextlib
 import importlib
+import importlib.machinery
 import json
 import re
+import sys
 import traceback
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,31 +27,74 @@ _FILES = (
 _CLASS = re.compile(r'"class_path": "([\w.]+)"')
 
 
+_CODE = ("--model", "--data", "--trainer")
+"""Where an option may name code."""
+
+
 def import_own(config: Any, options: list[str]) -> None:
     """Import every module of the working folder that the config or an option names.
 
-    What only looks like a name is not imported: ``book.txt`` is none where ``book.py`` defines no ``txt``.
+    What only looks like a name is not imported: ``book.txt`` is none where ``book.py`` defines no ``txt``. The working
+    folder comes first on the path while its modules are imported, so that they find each other. Afterwards it is the
+    last, and only where something that was typed lies there: what a library imports later is the library's.
 
     Args:
-        config: what was typed, files among it.
+        config: what was typed, files among it; nothing that a run or a checkpoint kept.
         options: of the command line.
 
     Raises:
         UserError: if an import fails; says which file, which line and why.
     """
-    for name in own_names(config, options):
-        _import(name.rpartition(".")[0])
+    folder = str(Path.cwd())
+    with _first_on_the_path(folder):
+        for name in own_names(config, options):
+            _import(name.rpartition(".")[0])
+    tops = {name.partition(".")[0] for name in _names(config, options)[0]}
+    beside = any(importlib.machinery.PathFinder.find_spec(top, [folder]) is not None for top in tops)
+    if beside and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def own_names(config: Any, options: list[str]) -> list[str]:
     """The dotted paths among the values of a config and of options that modules of the working folder define."""
-    words = [part for option in options for part in option.split("=")]
-    text = json.dumps([config, words], default=str, ensure_ascii=False)
+    names, certain = _names(config, options)
+    return sorted(name for name in names if is_own(name, name in certain))
+
+
+def _names(config: Any, options: list[str]) -> tuple[set[str], set[str]]:
+    """What looks like a dotted path, and what of it is one wherever it leads."""
+    words = [part for option in options for part in option.split("=", 1)]
+    given = [(option, value) for option, value in pairwise([*words, ""]) if option.startswith(_CODE)]
+    text = json.dumps([config, [value for _, value in given]], default=str, ensure_ascii=False)
     certain = set(_CLASS.findall(text))
-    for option, value in pairwise([*words, ""]):
-        if option.startswith(("--model", "--trainer")) and Path(value).suffix.lower() not in _FILES:
-            certain.add(value)
-    return sorted(name for name in set(_VALUE.findall(text)) if is_own(name, name in certain))
+    certain |= {value for option, value in given if not option.startswith("--data")}
+    names = {name for name in _VALUE.findall(text) if Path(name).suffix.lower() not in _FILES}
+    return names, certain & names
+
+
+def refuse_files(options: list[str]) -> None:
+    """Refuse a file where a class is expected: Python would import the module that the file's name begins with.
+
+    Raises:
+        UserError: names the option.
+    """
+    words = [part for option in options for part in option.split("=", 1)]
+    for option, value in pairwise(words):
+        if option in ("--model", "--data") and Path(value).suffix.lower() in _FILES:
+            raise UserError(
+                f"{option}: {value!r} was found, a class is expected; a file is named by an option of the class, such "
+                f"as --data.path, and a config by --config"
+            )
+
+
+@contextlib.contextmanager
+def _first_on_the_path(folder: str) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = before if sys.path == [folder, *before] else [entry for entry in sys.path if entry != folder]
 
 
 def is_own(name: str, certain: bool = False) -> bool:
@@ -57,7 +104,7 @@ def is_own(name: str, certain: bool = False) -> bool:
         name: the dotted path, or what looks like one.
         certain: it is a dotted path, so that a module of its name is enough.
     """
-    if Path(name).is_file() and not certain:
+    if Path(name).exists() and not certain:
         return False
     parts = name.split(".")
     place = Path.cwd() / parts[0]

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import _ActionConfigLoad
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
+from lit_gen.cli.config.loader import load
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
 from lit_gen.data.module import DataModule
@@ -52,6 +55,14 @@ class Parser(LightningArgumentParser):
         """Let no option but ``--config`` read a file as YAML: a data file that is named there cannot name classes."""
         super()._add_signature_parameter(*args, **{**kwargs, "sub_configs": False})
 
+    def _create_group_if_requested(self, *args: Any, **kwargs: Any) -> Any:
+        """Let no section read a file either: ``--trainer x.yaml``."""
+        group = super()._create_group_if_requested(*args, **kwargs)
+        for action in group._group_actions if group is not self else []:
+            if type(action) is _ActionConfigLoad:
+                action.__class__ = _Section
+        return group
+
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:
         """Add an instantiator; classes that none is for are made by `_make`, which remembers mistakes."""
         super().add_instantiator(*args, **kwargs)
@@ -81,6 +92,22 @@ class Parser(LightningArgumentParser):
                 if str(mistake) in str(error):
                     raise UserError(_at(str(mistake), class_type, given, namespace)) from mistake
             raise
+
+
+class _Section(_ActionConfigLoad):
+    """An option such as ``--trainer``, which takes a YAML mapping and no file."""
+
+    def _load_config(self, value: Any, parser: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                content = load(value)
+            except yaml.YAMLError:
+                content = None
+            if not isinstance(content, dict):
+                option = f"--{self.dest}"
+                raise UserError(f"{option}: {value!r} was found, a mapping is expected; name a file by --config")
+            value = content
+        return super()._load_config(value, parser)
 
 
 def instantiate_data(

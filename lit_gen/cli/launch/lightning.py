@@ -17,7 +17,7 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli.config import own_code, short_names  # noqa: F401
+from lit_gen.cli.config import short_names  # noqa: F401
 from lit_gen.cli.config.changes import refuse_changes
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
@@ -74,7 +74,6 @@ class LitGenCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and say what is wrong in one sentence."""
-        own_code.import_own(self.given, self.options)
         try:
             self.config = parser.parse_args(args)
         except UserError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import Config, as_list, take
 from lit_gen.core.errors import UserError
+from lit_gen.core.terminal import one_line
 from lit_gen.runs import checkpoints, directory, lease, record, slurm, trust
 
 
@@ -96,13 +97,29 @@ def read_config(path: Path, trusted: Collection[str] = ()) -> Config:
         trusted: top-level modules that it may name too.
 
     Raises:
-        UserError: if it cannot be read, an earlier version wrote it, or it names what it may not.
+        UserError: if it cannot be read, an earlier version wrote it, or it names what it may not; if something in
+            another person's run is a link to outside.
     """
     config = configs.read(path)
     checkpoints.refuse_old_paths(config, path)
     own = record.own_folders(path.parent, path.read_text(encoding="utf-8"))
+    if own is None:
+        _refuse_links(path.parent)
     trust.admit(config, path, own, trusted, run=True)
     return config
+
+
+def _refuse_links(run: Path) -> None:
+    """Refuse another person's run that would have something of this person's written to or deleted."""
+    inside = run.resolve()
+    for folder, folders, files in os.walk(run):
+        for link in (Path(folder, name) for name in (*folders, *files)):
+            if link.is_symlink() and not link.resolve().is_relative_to(inside):
+                there = one_line(str(link.resolve()))
+                raise UserError(
+                    f"{one_line(str(link))} is a link to {there}, outside the run, which is somebody else's or has no "
+                    f"seal of yours; a run that holds its own files is expected"
+                )
 
 
 def config_beside(arguments: list[str], trusted: Collection[str] = ()) -> Config:

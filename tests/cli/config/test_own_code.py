@@ -1,9 +1,10 @@
 """A user's own files are imported where a value names them, and an error in one is told by file and line."""
 
 import sys
+from pathlib import Path
 
 import pytest
-from support.foreign import plant, ran
+from support.foreign import forget, plant, ran
 
 from lit_gen.cli.config.own_code import import_own
 from lit_gen.core.errors import UserError
@@ -34,6 +35,33 @@ def test_an_error_in_an_own_file(broken, config, options):
 
 def test_what_only_looks_like_a_name_is_not_imported(broken):
     import_own({"broken_own.key": "see broken_own.py", "n": 1.5, "texts": ['a "broken_own.x"', "broken_own."]}, ["-c"])
+
+
+def test_the_working_folder_is_first_for_own_files_and_last_for_libraries(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = list(sys.path)
+    (tmp_path / "own_alone.py").write_text("import own_other\ndef loss(): ...\n", encoding="utf-8")
+    (tmp_path / "own_other.py").touch()
+    import_own([{"data": {"path": "own_nothing.txt"}}], ["--run_name=own_alone.loss"])
+    assert sys.path == before
+    assert "own_alone" not in sys.modules
+    import_own(None, ["--model.loss=own_alone.loss"])
+    assert sys.path == [*before, str(tmp_path)]
+    assert Path(sys.modules["own_other"].__file__).parent == tmp_path
+    forget("own_alone", "own_other")
+
+
+@pytest.mark.parametrize("option", ["--trainer", "--checkpoint", "--samples", "--data", "--model"])
+def test_no_option_but_config_reads_a_file_or_imports_beside_it(lit_gen, tmp_path, monkeypatch, option):
+    plant(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "spies.txt" if option in ("--data", "--model") else "group.yaml"
+    (tmp_path / name).write_text("{max_steps: 1, every_n_steps: 1}", encoding="utf-8")
+    for words in ([option, name], [f"{option}={name}"]):
+        code, _, err = lit_gen("fit", "--config=gan.yaml", *words)
+        assert (code, f"{option.removeprefix('--')}: {name!r} was found" in err, err.count("\n")) == (2, True, 1), err
+    assert not ran(tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
