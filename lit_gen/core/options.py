@@ -24,6 +24,12 @@ RENAMED = {
 data have in their place."""
 
 
+def forget_single(options: Any, name: str) -> None:
+    """Leave out an option of earlier versions, a number of micro-batches, where it was one, as in all their files."""
+    if isinstance(options, dict) and options.get(name) in (1, None):
+        options.pop(name, None)
+
+
 def expect(good: bool, option: str, found: object, expected: str, hint: str = "") -> None:
     """Refuse an option's value unless it is ``good``.
 

@@ -15,7 +15,7 @@ from lightning import LightningModule
 
 from lit_gen.core import archives, files
 from lit_gen.core.errors import UserError, note
-from lit_gen.core.options import RENAMED
+from lit_gen.core.options import RENAMED, forget_single
 from lit_gen.core.yaml_text import check_size
 from lit_gen.runs import directory, slurm
 from lit_gen.runs.rebuilding import check_finite, compare
@@ -111,6 +111,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no lit_gen checkpoint: under {part}, {error}") from None
     if not _are_sums(content.get("since_log")):
         raise UserError(f"{path} is no lit_gen checkpoint: its since_log holds no sums of a log entry")
+    forget_single(content.get("hyper_parameters"), "accumulate")
     refuse_old_paths(content.get("hyper_parameters"), path)
     return content
 

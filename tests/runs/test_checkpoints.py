@@ -10,7 +10,7 @@ from support.cli import TINY, fit_tiny
 
 from lit_gen.core import errors
 from lit_gen.core.errors import UserError
-from lit_gen.runs.checkpoints import refuse_old_paths
+from lit_gen.runs.checkpoints import read, refuse_old_paths
 
 
 @pytest.fixture
@@ -162,3 +162,18 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_so(lit_gen, tmp_path):
     assert code == 2
     assert err == f"error: {path} is damaged (it is empty), and the run has no older checkpoint that is whole\n"
     assert path.exists()
+
+
+def test_one_micro_batch_of_an_earlier_version_says_nothing(tmp_path):
+    """All its checkpoints and configs name it."""
+    from lit_gen.cli.config import files
+
+    model = {"_class_path": "lit_gen.models.gan.module.GAN", "accumulate": 1}
+    torch.save({"state_dict": {}, "global_step": 1, "hyper_parameters": model}, tmp_path / "a.ckpt")
+    assert read(tmp_path / "a.ckpt")["hyper_parameters"] == {"_class_path": "lit_gen.models.gan.module.GAN"}
+    torch.save({"state_dict": {}, "global_step": 1, "hyper_parameters": model | {"accumulate": 2}}, tmp_path / "b.ckpt")
+    with pytest.raises(UserError, match=r"it names accumulate, which is data\.device_batch_size now"):
+        read(tmp_path / "b.ckpt")
+    text = "trainer: {accumulate_grad_batches: 1}\nmodel: {init_args: {accumulate: 1, seed: 0}}\n"
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    assert files.read(tmp_path / "config.yaml") == {"trainer": {}, "model": {"init_args": {"seed": 0}}}

@@ -14,6 +14,7 @@ import yaml
 
 from lit_gen.cli.config.loader import load
 from lit_gen.core.errors import UserError, nearest, under
+from lit_gen.core.options import forget_single
 
 Config = dict[str, Any]
 NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regularizers")
@@ -80,6 +81,9 @@ def read(path: Path) -> Config:
     expanded: Config = {}
     for key, value in content.items():
         expanded = merge(expanded, nested(str(key), value))
+    forget_single(expanded.get("trainer"), "accumulate_grad_batches")
+    model = expanded.get("model")
+    forget_single(model.get("init_args") if isinstance(model, dict) else None, "accumulate")
     return expanded
 
 
