@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lit_gen.core.errors import UserError
 
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
@@ -65,11 +67,19 @@ def _names(config: Any, options: list[str]) -> tuple[set[str], set[str]]:
     """What looks like a dotted path, and what of it is one wherever it leads."""
     words = [part for option in options for part in option.split("=", 1)]
     given = [(option, value) for option, value in pairwise([*words, ""]) if option.startswith(_CODE)]
-    text = json.dumps([config, [value for _, value in given]], default=str, ensure_ascii=False)
+    text = json.dumps([config, [_parsed(value) for _, value in given]], default=str, ensure_ascii=False)
     certain = set(_CLASS.findall(text))
     certain |= {value for option, value in given if not option.startswith("--data")}
     names = {name for name in _VALUE.findall(text) if Path(name).suffix.lower() not in _FILES}
     return names, certain & names
+
+
+def _parsed(value: str) -> Any:
+    """An option's value, ``{class_path: my_file.Mine}`` say, as the parser reads it."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def refuse_files(options: list[str]) -> None:
