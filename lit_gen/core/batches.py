@@ -116,7 +116,10 @@ def split(batch: B, parts: int) -> list[B]:
         return [batch]
     uneven = next((len(each) for each in batch if isinstance(each, Tensor) and len(each) % parts), None)
     if uneven is not None:
-        raise UserError(f"data: a batch has {uneven} rows for {parts} micro-batches, equal ones are expected")
+        raise UserError(
+            f"data: a step got {uneven} rows for {parts} equal parts (model.n_critic, data.device_batch_size); the "
+            f"train loader must yield all rows of a step together, as lit_gen's do"
+        )
     columns = [each.chunk(parts) if isinstance(each, Tensor) else [each] * parts for each in batch]
     make: Any = type(batch)
     return [make(*row) for row in zip(*columns, strict=True)]

@@ -91,8 +91,8 @@ def seal(content: Any, run: bool = False, text: str | None = None) -> Seal | Non
 
 
 def seal_checkpoint(checkpoint: dict[str, Any]) -> None:
-    """Put the seal into a checkpoint that is about to be written, if it names what makes its model."""
-    if isinstance(given := checkpoint.get("hyper_parameters"), Mapping):
+    """Put the seal into a checkpoint that is about to be written, if it names what makes its model and has none yet."""
+    if SEAL not in checkpoint and isinstance(given := checkpoint.get("hyper_parameters"), Mapping):
         found = seal(dict(given))
         if found is not None:
             checkpoint[SEAL] = found

@@ -13,8 +13,8 @@ SYNCHRONIZED = (nn.BatchNorm1d, nn.BatchNorm2d)
 class SynchronizedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all ranks, (B, C, ...), with gradients of any order and on any device.
 
-    Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167. torch's own synchronized batch norm runs on GPUs alone
-    and has no second derivative, which gradient penalties need. Every rank brings equally many samples.
+    Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167. torch's own synchronized batch norm runs on GPUs only
+    and has no second derivative, which gradient penalties need. Every rank brings the same number of samples.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -29,7 +29,7 @@ class SynchronizedBatchNorm(_BatchNorm):
         mean = mean_over_ranks(wide.mean(axes))
         deviation = wide - mean.view(shape)
         variance = mean_over_ranks(deviation.square().mean(axes))
-        if self.training and self.running_mean is not None:
+        if self.running_mean is not None:
             self._track(mean.detach(), variance.detach(), x.numel() // x.shape[1] * world_size())
         out = deviation * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:

@@ -40,7 +40,8 @@ def draw(opened: Run, options: argparse.Namespace) -> None:
         if getattr(options, name) is None:
             setattr(options, name, default)
     if options.labels is not None:  # before anything is written
-        options.labels = _labels(options.labels, class_names(read(opened.checkpoint)))
+        named = any(not _is_number(part) for part in options.labels)
+        options.labels = _labels(options.labels, class_names(read(opened.checkpoint)) if named else [])
         check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
     print(f"from {printable(opened.checkpoint)}")
     _write(opened, options, Path(options.out))
@@ -52,12 +53,16 @@ def class_names(checkpoint: Mapping[str, Any]) -> list[str]:
     return next((state["classes"] for state in stored if "classes" in state), [])
 
 
+def _is_number(part: str) -> bool:
+    return part.lstrip("+-").isdecimal()
+
+
 def _labels(parts: list[str], names: list[str]) -> Tensor:
     """Labels by number, or by the name of a class."""
     labels = []
     for part in parts:
         try:
-            labels.append(int(part) if part.lstrip("+-").isdecimal() else names.index(part))
+            labels.append(int(part) if _is_number(part) else names.index(part))
         except ValueError:
             known = f" or classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})" if names else ""
             raise UserError(

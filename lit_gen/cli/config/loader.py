@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import yaml
-from jsonargparse._loaders_dumpers import get_yaml_default_loader
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.yaml_text import check_length, check_size
@@ -12,7 +11,7 @@ from lit_gen.core.yaml_text import check_length, check_size
 _INT, _FLOAT, _TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 
 
-def _as_it_looks(loader: Any) -> None:
+def as_it_looks(loader: Any) -> None:
     """Take octal numbers, numbers of base 60 and dates out of a loader of YAML 1.1."""
     resolvers = {}
     for first, rules in loader.yaml_implicit_resolvers.items():
@@ -40,8 +39,7 @@ class Loader(yaml.SafeLoader):
     """PyYAML's safe loader, with numbers as they look."""
 
 
-_as_it_looks(Loader)
-_as_it_looks(get_yaml_default_loader())  # that of options on the command line
+as_it_looks(Loader)
 
 
 def load(text: str) -> Any:

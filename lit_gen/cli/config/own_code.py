@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lit_gen.cli.config.loader import load
 from lit_gen.core.errors import UserError
 
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
@@ -77,8 +78,8 @@ def _names(config: Any, options: list[str]) -> tuple[set[str], set[str]]:
 def _parsed(value: str) -> Any:
     """An option's value, ``{class_path: my_file.Mine}`` say, as the parser reads it."""
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return load(value)
+    except (yaml.YAMLError, UserError):  # the parser says what is wrong with it
         return value
 
 

@@ -16,16 +16,19 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import _ActionConfigLoad
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
-from lit_gen.cli.config.loader import load
+from lit_gen.cli.config.loader import as_it_looks, load
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
 from lit_gen.data.module import DataModule
 from lit_gen.runs import checkpoints
 from lit_gen.training.hparams import constructor_arguments
+
+as_it_looks(get_yaml_default_loader())  # options on the command line are read as config files are
 
 
 class Parser(LightningArgumentParser):

@@ -17,8 +17,7 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
-from lit_gen.cli.config import short_names  # noqa: F401
-from lit_gen.cli.config.changes import refuse_changes
+from lit_gen.cli.config import changes, short_names  # noqa: F401
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
@@ -37,7 +36,7 @@ from lit_gen.runs import slurm as cluster
 if TYPE_CHECKING:
     from lit_gen.cli.commands.train import Assembled
 
-RUN_OPTIONS = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over", "repeats", "trust")
+RUN_OPTIONS = (*changes.RUN, "repeats")
 
 
 class LitGenCLI(LightningCLI):
@@ -119,7 +118,7 @@ class LitGenCLI(LightningCLI):
         run_dir.check_values(self.chosen.trainer)
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
         if self.resumed is not None and not self.chosen.allow_changes:
-            refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
+            changes.refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
         self.dump = self._dump()
         self.plugins = slurm.take_place(self.chosen.trainer)

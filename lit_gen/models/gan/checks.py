@@ -23,12 +23,8 @@ def options(**given: Any) -> None:
     Raises:
         UserError: for the first that is out of range; names it.
     """
-    expect(
-        isinstance(given["n_critic"], int) and given["n_critic"] >= 1,
-        "model.n_critic",
-        given["n_critic"],
-        whole_number(1),
-    )
+    critics = given["n_critic"]
+    expect(isinstance(critics, int) and critics >= 1, "model.n_critic", critics, whole_number(1))
     for name in ("generator_clip", "discriminator_clip", "weight_clip"):
         above(0, "model.", null=True, **{name: given[name]})
     if not isinstance(getattr(given["generator"], "latent_dim", None), int):
@@ -102,19 +98,6 @@ def precision(chosen: str) -> None:
     """
     if chosen not in ("32-true", "bf16-mixed"):
         raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for a GAN")
-
-
-def micro_batches(images: int, parts: int) -> None:
-    """Check that a step's images fall into equal micro-batches.
-
-    Raises:
-        UserError: if they do not.
-    """
-    if images % parts:
-        raise UserError(
-            f"a step got {images} images for {parts} micro-batches (model.n_critic, data.device_batch_size), equal "
-            f"ones are expected: the train loader must yield all of a step's images together, as lit_gen's do"
-        )
 
 
 def conditioning(generator: nn.Module, discriminator: nn.Module, terms: nn.ModuleList) -> None:

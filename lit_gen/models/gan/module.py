@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
-from lit_gen.core.batches import split
+from lit_gen.core.batches import micro_batches_of, split
 from lit_gen.core.randomness import Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial import checks as game_checks
@@ -157,8 +157,7 @@ class GAN(Alternating, Sampler):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
         step = self.start_step()
-        count = batch.micro_batches
-        checks.micro_batches(len(batch.images), self.n_critic * count)
+        count = micro_batches_of(batch)
         parts = split(batch, self.n_critic * count)
         of_generator = parts[:count] if self.generator_first else parts[-count:]
         shared: list[Fakes] = []

@@ -25,8 +25,10 @@ def broken(tmp_path, monkeypatch):
         ({"model": {"init_args": {"regularizers": [{"class_path": "broken_own.Mine"}]}}}, []),
         (None, ["--model.loss=broken_own.mine"]),
         (None, ["--model.loss", "broken_own.mine"]),
+        (None, ["--trainer.callbacks+={class_path: broken_own.Mine, init_args: {seconds: 0.1}}"]),
+        (None, ["--trainer.callbacks", "[broken_own.mine]"]),
     ],
-    ids=["config", "option", "value"],
+    ids=["config", "option", "value", "mapping", "list"],
 )
 def test_an_error_in_an_own_file(broken, config, options):
     with pytest.raises(UserError, match=r"broken_own.py, line 2: ZeroDivisionError: .* broken_own cannot be imported"):
@@ -34,6 +36,7 @@ def test_an_error_in_an_own_file(broken, config, options):
 
 
 def test_what_only_looks_like_a_name_is_not_imported(broken):
+    import_own(None, ["--data.path", "2026-13-45", "--data.path={a: 1, a: 2}", "--data.path", "{broken"])
     import_own({"broken_own.key": "see broken_own.py", "n": 1.5, "texts": ['a "broken_own.x"', "broken_own."]}, ["-c"])
 
 

@@ -610,7 +610,7 @@ def test_a_loader_of_other_batches_is_refused(tmp_path):
         enable_model_summary=False, default_root_dir=tmp_path, limit_val_batches=0,
     )  # fmt: skip
     warnings.filterwarnings("ignore", message=".*(does not have many workers|have no `val_dataloader`).*")
-    with pytest.raises(UserError, match=r"a step got 16 images for 5 micro-batches"):
+    with pytest.raises(UserError, match=r"a step got 16 rows for 5 equal parts"):
         trainer.fit(build(n_critic=5), DataLoader(torch.randn(64, 2, 1, 1), 16, collate_fn=collate))
 
 
