@@ -14,7 +14,8 @@ def test_light_answers_import_neither_torch_nor_lightning(arguments):
     program = (
         "import sys\nfrom lit_gen.cli.entry import run\n"
         f"code = run({arguments!r})\n"
-        "heavy = {'torch', 'lightning', 'numpy', 'jsonargparse'} & set(sys.modules)\nassert not heavy, heavy\nsys.exit(code)"
+        "heavy = {'torch', 'lightning', 'numpy', 'jsonargparse'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nsys.exit(code)"
     )
     began = time.perf_counter()
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
