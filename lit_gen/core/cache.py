@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -80,7 +81,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             size = sum(part.file_size for part in archive.infolist())
             if size > max(_SMALL, _DENSEST * path.stat().st_size):
                 raise UserError(f"{path} unpacks to {size:,} bytes, more than {_DENSEST} times its own size")
-            return {part.filename.removesuffix(".npy"): _array(archive, part) for part in archive.infolist()}
+            found = {}
+            for part in archive.infolist():
+                with archive.open(part) as file:
+                    found[part.filename.removesuffix(".npy")] = _array(file, part.file_size, part.filename)
+            return found
     except UserError:
         raise
     except Exception as error:  # whatever the parts of a file that only looks like one make the readers raise
@@ -91,18 +96,30 @@ _SMALL = 256 << 20  # bytes that any file may unpack to
 _DENSEST = 100  # times its own size that a larger one may: pixels are seldom packed tighter, bombs a thousand times
 
 
-def _array(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> np.ndarray:
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an ``.npy``; see `read_npz`.
+
+    Raises:
+        UserError: if it is truncated or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            return _array(file, path.stat().st_size, path.name)
+    except Exception as error:
+        raise UserError(f"{path} is truncated or is no .npy of numbers ({str(error)[:200]})") from None
+
+
+def _array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     """One array, after its header was compared with what is there: numpy takes the memory that a header says."""
-    with archive.open(part) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        if dtype.hasobject:
-            raise ValueError(f"{part.filename} holds objects, which are code")
-        if math.prod(shape) * dtype.itemsize != part.file_size - file.tell():
-            raise ValueError(f"{part.filename} says {dtype} {shape}, which is not what it holds")
-    with archive.open(part) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds objects, which are code")
+    if math.prod(shape) * dtype.itemsize != size - file.tell():
+        raise ValueError(f"{name} says {dtype} {shape}, which is not what it holds")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def hash_of_file(path: Path) -> str:

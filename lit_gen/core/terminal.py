@@ -33,6 +33,8 @@ def for_terminal(text: str) -> str:
 
 
 def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
     harmless = character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
     # what joins letters and emoji is harmless
     return character if harmless or character in "\u200c\u200d" else character.encode("unicode_escape").decode()

@@ -1,13 +1,14 @@
 """Which files belong to a set: one rule for pictures and texts, for folders and patterns.
 
-Links are followed, but never back into a folder above; hidden parts and what systems leave behind are passed over at
-any depth below the folder that was named. What is passed over is counted, for the run to say.
+Links are followed, but below each folder at the top, a split or a class, a folder is entered once: folders that link
+to each other would have more paths than files. Hidden parts and what systems leave behind are passed over at any depth
+below the folder that was named. What is passed over is counted, for the run to say.
 """
 
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lit_gen.core.errors import UserError
@@ -28,8 +29,8 @@ SPLITS: dict[str, Split] = {
 """Folders whose names say which split they are."""
 
 
-def printable(path: Path | str) -> str:
-    """A name as text; bytes that are no UTF-8 become a backslash, x and their digits."""
+def as_text(path: Path | str) -> str:
+    """A name as text that every file can hold: bytes that are not UTF-8 become a backslash, x and their digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -62,32 +63,39 @@ class Walk:
     def __init__(self, folder: Path, takes: Callable[[Path], bool], hidden: bool = False) -> None:
         self.passed: dict[str, tuple[str, int]] = {}
         self._takes, self._hidden = takes, hidden
-        self.files = list(self._visit(folder, ()))
+        self._top: set[tuple[int, int]] = set()
+        self.files = self._visit(folder, self._top)
 
-    def _visit(self, folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    def _visit(self, folder: Path, entered: set[tuple[int, int]]) -> list[Path]:
+        """The files below a folder, unless it is one of those that were entered."""
         try:
             status = folder.stat()
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
         except OSError as error:
-            raise UserError(f"{printable(folder)} cannot be read ({error.strerror or error})") from None
+            raise UserError(f"{folder} cannot be read ({error.strerror or error})") from None
         here = status.st_dev, status.st_ino
-        if here in above:
-            self._pass("link to a folder above it", folder)
-            return
-        for entry in entries:
-            path = folder / entry.name
-            try:
-                is_folder, is_file = entry.is_dir(), entry.is_file()
-            except OSError:  # links in a ring
-                is_folder = is_file = False
-            if is_hidden(entry.name) and not self._hidden:
-                self._pass("hidden folder" if is_folder else "hidden file", path)
-            elif is_folder:
-                yield from self._visit(path, (*above, here))
-            elif is_file and self._takes(path):
-                yield path
-            else:
-                self._pass(OTHER if path.exists() else "broken link", path)
+        if here in entered:
+            self._pass("link to a folder that is taken already", folder)
+            return []
+        entered.add(here)
+        found = {entry.name: self._look(folder / entry.name, entry, entered) for entry in entries}
+        return [path for name in sorted(found) for path in found[name]]
+
+    def _look(self, path: Path, entry: "os.DirEntry[str]", entered: set[tuple[int, int]]) -> list[Path]:
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # links in a ring
+            is_folder = is_file = False
+        if is_hidden(entry.name) and not self._hidden:
+            self._pass("hidden folder" if is_folder else "hidden file", path)
+        elif is_folder:
+            at_the_top = entered is self._top  # below each folder there, folders are entered anew
+            return self._visit(path, set(entered) if at_the_top else entered)
+        elif is_file and self._takes(path):
+            return [path]
+        else:
+            self._pass(OTHER if path.exists() else "broken link", path)
+        return []
 
     def _pass(self, kind: str, path: Path) -> None:
         first, count = self.passed.get(kind, (path.name, 0))
@@ -107,10 +115,8 @@ def passed_over(walks: Iterable[Walk]) -> str:
 
 def _told(kind: str, first: str, number: int) -> str:
     if number == 1:
-        return f"1 {kind} ({printable(first)})"
-    return (
-        f"{number:,} {re.sub('link|file|folder', lambda word: f'{word[0]}s', kind, count=1)} ({printable(first)}, ...)"
-    )
+        return f"1 {kind} ({first})"
+    return f"{number:,} {re.sub('link|file|folder', lambda word: f'{word[0]}s', kind, count=1)} ({first}, ...)"
 
 
 def matching(pattern: str, base: Path) -> Walk | None:
@@ -158,5 +164,5 @@ def splits_by_folder(names: set[str], folder: Path) -> dict[str, Split]:
     for split in found.values():
         same = [name for name, other in found.items() if other == split]
         if len(same) > 1:
-            raise UserError(f"{printable(folder)} holds {' and '.join(same)}, one folder for {split} is expected")
+            raise UserError(f"{folder} holds {' and '.join(same)}, one folder for {split} is expected")
     return found

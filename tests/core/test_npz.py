@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lit_gen.core.cache import read_npz
+from lit_gen.core.cache import read_npy, read_npz
 from lit_gen.core.errors import UserError
 
 
@@ -94,3 +94,24 @@ def test_what_is_an_archive_is_read(tmp_path):
             found = read_npz(tmp_path / "x.npz")
             assert np.array_equal(found["a"], array)
             assert found["b"].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [header((1 << 38,)) + bytes(100), header((9,)) + bytes(10), header((9,)) + bytes(8), b"", b"\x93NUMPY", b"text"],
+    ids=["gigabytes", "too long", "cut", "nothing", "a beginning", "text"],
+)
+def test_an_array_file_that_lies_is_refused(tmp_path, content):
+    path = tmp_path / "x.npy"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.npy is truncated or is no \.npy of numbers"):
+        read_npy(path)
+
+
+def test_an_array_file_is_read(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(6).reshape(2, 3).T)
+    assert read_npy(tmp_path / "x.npy").tolist() == [[0, 3], [1, 4], [2, 5]]
+    np.save(tmp_path / "z.npy", np.array([Bomb()]), allow_pickle=True)
+    with pytest.raises(UserError, match="objects, which are code"):
+        read_npy(tmp_path / "z.npy")
+    assert not (tmp_path / "EXECUTED").exists()

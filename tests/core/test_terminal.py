@@ -15,9 +15,10 @@ from lit_gen.core.terminal import for_terminal, printable
         ("\x1b[2J\x07", "\\x1b[2J\\x07"),
         ("a\rb\x9b1m\x7f\x00", "a\\rb\\x9b1m\\x7f\\x00"),
         ("abc\u202e\u2066\u2028", "abc\\u202e\\u2066\\u2028"),
-        ("\udc80", "\\udc80"),
+        ("\ud880", "\\ud880"),
+        ("a\udcff.png", "a\\xff.png"),
     ],
-    ids=["plain", "escape and bell", "controls", "direction", "half a pair"],
+    ids=["plain", "escape and bell", "controls", "direction", "half a pair", "a byte of a name"],
 )
 def test_printable(text, told):
     assert printable(text) == told

@@ -61,8 +61,23 @@ def test_links_are_followed_but_never_in_a_ring(tmp_path):
     walk = Walk(tmp_path / "set", lambda path: path.suffix == ".txt")
     assert names(walk, tmp_path / "set") == ["a.txt", "file.txt", "linked/b.txt", "linked/deep/c.txt"]
     assert passed_over([walk]) == (
-        "; passed over: 2 broken links (gone.txt, ...), 2 links to a folder above it (back, ...)"
+        "; passed over: 2 broken links (gone.txt, ...), 2 links to a folder that is taken already (back, ...)"
     )
+
+
+def test_folders_that_link_to_each_other_are_entered_once_below_each_at_the_top(tmp_path):
+    folders = [f"f{i}" for i in range(9)]
+    for name in folders:
+        tree(tmp_path / name, "a.txt")
+        for other in set(folders) - {name}:
+            (tmp_path / name / other).symlink_to(tmp_path / other)
+    (tmp_path / "val").symlink_to("f0")  # the same images for training and validation, as somebody wants it
+    walk = Walk(tmp_path, lambda path: path.suffix == ".txt")
+    assert len(walk.files) == 10 * 9  # of nearly a million paths
+    assert walk.passed.keys() == {"link to a folder that is taken already"}
+    found = names(walk, tmp_path)
+    assert found == sorted(found, key=lambda name: name.split("/"))
+    assert "f3/a.txt" in found
 
 
 @pytest.mark.parametrize(
@@ -143,5 +158,5 @@ def test_names_that_are_no_utf8(tmp_path):
     assert data.classes == ["caf\\xe9", "z"]
     assert torch.equal(data.split("train").images, torch.full((2, 1, 8, 8), 7, dtype=torch.uint8))
     (folder / os.fsdecode(b"\xe9.png")).write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"z/\\xe9\.png is no readable image"):
+    with pytest.raises(UserError, match=r"z/\udce9\.png is no readable image"):  # \\xe9 on the terminal
         ImageFolder("pics", channels=1).prepare_data()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,7 @@ from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.cli.launch.run_dir import of_checkpoint
 from lit_gen.core import images as pictures
-from lit_gen.core.cache import read_npz
-from lit_gen.core.errors import UserError, nearest, under
+from lit_gen.core.errors import UserError, nearest, note, under
 from lit_gen.core.options import at_least
 from lit_gen.core.terminal import printable
 from lit_gen.data.images.cifar import CIFAR10
@@ -23,7 +23,8 @@ from lit_gen.data.images.folder import read_images
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 from lit_gen.data.images.module import ImageData
-from lit_gen.data.images.npz import images_of
+from lit_gen.data.images.npz import SUFFIXES, images_of, read_arrays
+from lit_gen.data.images.pixels import Levels
 from lit_gen.evaluation.comparison import METRICS, check_metrics
 from lit_gen.evaluation.extractors.base import INCEPTION
 from lit_gen.evaluation.extractors.load import load_extractor
@@ -55,12 +56,14 @@ def run(arguments: list[str]) -> int:
     at_least(2, "--", count=options.count)
     at_least(1, "--", repeats=options.repeats)
     where = usable_device(options.device)
+    is_run = _is_run(Path(options.source))
     with under("--"):
-        is_run = _is_run(Path(options.source))
         check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
         name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
-        scorer = Scorer(extractor, _reference(options, extractor, where), options.metrics)
+    reference = _reference(options, extractor, where)
+    with under("--"):
+        scorer = Scorer(extractor, reference, options.metrics)
     source = _source(Path(options.source), extractor, options.trust)
     options.drawing = drawing.of_model(source.model if isinstance(source, Run) else None, own, parser)
     result, shown = _score(options, scorer, source, where)
@@ -83,8 +86,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser("evaluate", "Score a folder of images, an .npz of images, or a run's samples.")
-    parser.add_argument("source", metavar="DIR_OR_NPZ_OR_RUN", help="images, or a run or checkpoint to draw from")
+    parser = ArgumentParser("evaluate", "Score a folder of images, an .npz or .npy of them, or a run's samples.")
+    parser.add_argument("source", metavar="DIR_OR_FILE_OR_RUN", help="images, or a run or checkpoint to draw from")
     parser.add_argument(
         "--reference",
         required=True,
@@ -111,19 +114,28 @@ def _parser() -> ArgumentParser:
 
 
 def _is_run(path: Path) -> bool:
-    checkpoint = path.is_file() and path.suffix != ".npz"
+    checkpoint = path.is_file() and path.suffix not in SUFFIXES
     return checkpoint or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
 
 
 def _source(path: Path, extractor: FeatureExtractor, trust: list[str]) -> Tensor | Run:
     """Images uint8 (n, C, H, W), or a run to draw from."""
-    if path.suffix == ".npz" and path.is_file():
-        return images_of(read_npz(path), path).images
+    if path.suffix in SUFFIXES and path.is_file():
+        return _images(read_arrays(path), path)
     if _is_run(path):
         return load(path, trust)
     if not path.is_dir():
-        raise UserError(f"{path} does not exist; a folder or .npz of images, a run or a checkpoint is expected")
+        raise UserError(f"{path} does not exist; a folder, .npz or .npy of images, a run or a checkpoint is expected")
     return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")
+
+
+def _images(arrays: dict[str, np.ndarray], path: Path) -> Tensor:
+    """The images of a file of arrays; says what was converted."""
+    levels = Levels(str(path))
+    images = images_of(arrays, path, levels)
+    for sentence in levels.said():
+        note(sentence)
+    return images
 
 
 def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: torch.device) -> Reals | Reference:
@@ -134,21 +146,22 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
         data.prepare_data()
         splits = [s for s in SPLITS if len(data.split(s))]
         if (split or "train") not in splits:
-            raise UserError(f"reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
+            raise UserError(f"--reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
         return Reals(data.split, cast(Split, split or "train"), name, extractor, where)
     path = Path(options.reference)
-    if path.suffix == ".npz" and path.is_file():
-        arrays = read_npz(path)
+    if path.suffix in SUFFIXES and path.is_file():
+        arrays = read_arrays(path)
         if "mu" in arrays:
-            statistics = published_statistics(path)
-            check_metrics(options.metrics, False, statistics)
+            with under("--"):
+                statistics = published_statistics(path)
+                check_metrics(options.metrics, False, statistics)
             return statistics
-        images = images_of(arrays, path).images
+        images = _images(arrays, path)
     elif path.is_dir():
         images = read_images(path, 1 if extractor.channels == 1 else 3, "--reference")
     else:
-        known = f"expected a folder, an .npz or one of {', '.join(SETS)}"
-        raise UserError(f"reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
+        known = f"expected a folder, an .npz or .npy, or one of {', '.join(SETS)}"
+        raise UserError(f"--reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
     return Reals(
         lambda split: ImageSet(images[: None if split == "train" else 0]), "train", path.name, extractor, where
     )

@@ -8,7 +8,6 @@ from PIL import Image
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.pixels import Levels
-from lit_gen.data.walk import printable
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
 """What is read, whatever a file is called: Pillow would start Ghostscript for an EPS file."""
@@ -25,13 +24,11 @@ def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Ima
         with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width}x{opened.height} pixels")
-            return levels.of_picture(opened, channels, printable(path))
+            return levels.of_picture(opened, channels, str(path))
     except UserError:
         raise
     except Exception as error:  # whatever the decoders raise at damaged files; a picture that is too large is one
-        raise UserError(
-            f"{printable(path)} is no readable image ({str(error)[:200]}); mend it or move it away"
-        ) from None
+        raise UserError(f"{path} is no readable image ({str(error)[:200]}); mend it or move it away") from None
 
 
 def as_array(image: Image.Image) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Any folder of images, decoded once, in parallel, into a uint8 memory map."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from lit_gen.core.cache import cache_folder, cached
+from lit_gen.core.cache import cache_folder, cached, writing
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
@@ -108,12 +109,13 @@ class ImageFolder(ImageData):
         assert self.folder is not None
         labels = None if self._labels is None else torch.tensor(self._labels)
         rank_zero_only(note)(counted(self.folder.name, len(self._paths), labels, self.classes) + self._passed)
-        for sentence in self._facts()["said"]:
+        for sentence in self._facts["said"]:
             rank_zero_only(note)(sentence)
 
     def load(self, split: Split) -> ImageSet:
         """A split; the three never overlap."""
-        images = torch.from_numpy(np.load(self._cache, mmap_mode="c"))
+        with _whole(self._cache):
+            images = torch.from_numpy(np.load(self._cache, mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
         parts = {
             name: torch.tensor([i for i, s in enumerate(self._given) if s == name]).long() for name in get_args(Split)
@@ -137,22 +139,34 @@ class ImageFolder(ImageData):
         for path in self._paths:
             digest.update(os.fsencode(path.absolute()))
             digest.update("\0".join(["", *identity(path.stat()), ""]).encode())
-        name = f"folder-{digest.hexdigest()[:16]}"
+        images = cache_folder() / f"folder-{digest.hexdigest()[:16]}.npy"
+        facts = images.with_suffix(".json")
 
         def write(path: Path) -> None:
-            facts = json.dumps(dict(zip(("content", "said"), self._write(path), strict=True)))
-            write_whole(cache_folder() / f"{name}.json", facts)  # is there before the images
+            found = json.dumps(dict(zip(("content", "said"), self._write(path), strict=True)))
+            write_whole(facts, found)  # is there before the images
 
-        return cached(f"{name}.npy", write)
+        with writing():
+            if not facts.is_file():  # somebody has cleaned up
+                images.unlink(missing_ok=True)
+        return cached(images.name, write)
 
     def content(self) -> str:
         """SHA-256 of the decoded images, their classes and splits."""
-        digest = hashlib.sha256(json.dumps([self._facts()["content"], self._labels, self._given]).encode())
+        return self._content
+
+    @functools.cached_property
+    def _content(self) -> str:
+        """Each checkpoint holds it; the labels may be millions."""
+        digest = hashlib.sha256(json.dumps([self._facts["content"], self._labels, self._given]).encode())
         return digest.hexdigest()
 
+    @functools.cached_property
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self._cache.with_suffix(".json").read_text(encoding="utf-8"))
-        return facts
+        path = self._cache.with_suffix(".json")
+        with _whole(path):
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return {name: found[name] for name in ("content", "said")}
 
     def _write(self, path: Path) -> tuple[str, list[str]]:
         """Decode all images into an array file; the SHA-256 of them, and what is to be said of them."""
@@ -224,11 +238,22 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
                 pool.shutdown(cancel_futures=True)
                 sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
                 raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
-    for sentence in [counted(str(folder), len(paths), None, []) + passed_over([walk])] * bool(
-        walk.passed
-    ) + levels.said():
+    if walk.passed:
+        note(counted(str(folder), len(paths), None, []) + passed_over([walk]))
+    for sentence in levels.said():
         note(sentence)
     return torch.from_numpy(np.stack(images))
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Name a file of the cache that is cut off, or gone since."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is damaged; move it away, then run the command again to decode the images anew"
+        ) from None
 
 
 def _shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:

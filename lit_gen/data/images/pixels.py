@@ -66,7 +66,7 @@ class Levels:
         """
         kind = array.dtype.kind
         if array.dtype == np.uint8 or not array.size:
-            return array.astype(np.uint8)
+            return array.astype(np.uint8, copy=False)
         if kind == "b":
             self._note(TRUTH, count=count)
             return array.astype(np.uint8) * np.uint8(255)

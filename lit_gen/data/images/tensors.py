@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from lit_gen.core.cache import cached, hash_of_tensors, read_npz
@@ -16,7 +17,7 @@ from lit_gen.data.images.items import read_dataset
 from lit_gen.data.images.labels import counted, numbered
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
-from lit_gen.data.images.npz import images_of
+from lit_gen.data.images.npz import images_of, read_arrays
 from lit_gen.data.images.pixels import Levels
 from lit_gen.protocols.data import Split
 
@@ -69,15 +70,8 @@ class TensorSet(ImageData):
     def prepare_data(self) -> None:
         """Says what was found and converted."""
         whole = self._read()
-        for sentence in [
-            counted(
-                self.source if isinstance(self.source, str) else type(self.source).__name__,
-                len(whole),
-                whole.labels,
-                self.classes,
-            ),
-            *self._said,
-        ]:
+        name = self.source if isinstance(self.source, str) else type(self.source).__name__
+        for sentence in [counted(name, len(whole), whole.labels, self.classes), *self._said]:
             rank_zero_only(note)(sentence)
 
     def content(self) -> str:
@@ -100,54 +94,39 @@ class TensorSet(ImageData):
 
     def _read(self) -> ImageSet:
         if self._whole is None:
+            levels = Levels("data.source", self.bits)
             if isinstance(self.source, str):
                 path = Path(self.source).expanduser()
                 path = path if path.is_file() else self.root / self.source
                 if not path.is_file():
                     raise UserError(f"data.source: {self.source} was not found, here or under {self.root}")
-                arrays = self._converted(_read_arrays(path), path)
+                levels.source, arrays = str(path), read_arrays(path)
             elif self.cache is None:
-                path, arrays = Path("data.source"), self._read_dataset(self.source)
+                path, arrays = Path("data.source"), read_dataset(self.source, levels)
             else:
                 dataset = self.source
                 path = cached(
                     f"tensors-{self.cache}{'' if self.bits is None else f'-{self.bits}bits'}.npz",
-                    lambda partial: _write_npz(self._read_dataset(dataset), partial),
+                    lambda partial: _write_npz(read_dataset(dataset, levels), levels, partial),
                 )
                 arrays = read_npz(path)
-                self._said = [str(sentence) for sentence in arrays.get("said", [])]
-            if "labels" in arrays:
-                labels, self.classes, said = numbered(arrays["labels"], str(path))
-                arrays, self._said = arrays | {"labels": labels}, self._said + [said] * bool(said)
-            self._whole = images_of(arrays, path)
+            images = images_of(arrays, path, levels)
+            kept = arrays.get("said") if self.cache is not None else None
+            self._said = levels.said() if kept is None else [str(sentence) for sentence in kept]
+            self._whole = ImageSet(images, self._numbered(arrays.get("labels"), len(images), path))
         return self._whole
 
-    def _read_dataset(self, dataset: Dataset[Any]) -> dict[str, np.ndarray]:
-        levels = Levels("data.source", self.bits)
-        arrays = read_dataset(dataset, levels)
-        self._said = levels.said()
-        return arrays | ({"said": np.array(self._said)} if self._said else {})
-
-    def _converted(self, arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-        """The arrays of a file, their images as uint8."""
-        levels = Levels(str(path), self.bits)
-        name = next((name for name in ("images", "arr_0") if name in arrays), None)
-        if name is not None:
-            arrays = arrays | {name: levels.of_array(arrays[name], str(path), len(np.atleast_1d(arrays[name])))}
-        self._said = levels.said()
-        return arrays
+    def _numbered(self, found: np.ndarray | None, images: int, path: Path) -> Tensor | None:
+        """Labels as numbers of the classes, whose names are kept."""
+        if found is None:
+            return None
+        labels, self.classes, said = numbered(found, str(path))
+        if len(labels) != images:
+            raise UserError(f"{path}: {len(labels):,} labels were found, one for each of {images:,} images is expected")
+        self._said += [said] * bool(said)
+        return torch.from_numpy(labels)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz``, or the one of a ``.npy`` as ``images``."""
-    if path.suffix != ".npy":
-        return read_npz(path)
-    try:
-        return {"images": np.load(path, allow_pickle=False)}
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} is truncated or is no .npy of numbers ({error})") from None
-
-
-def _write_npz(arrays: dict[str, Any], path: Path) -> None:
+def _write_npz(arrays: dict[str, Any], levels: Levels, path: Path) -> None:
     with path.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, said=np.array(levels.said(), dtype=str), **arrays)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.labels import natural
-from lit_gen.data.walk import printable, splits_by_folder
+from lit_gen.data.walk import as_text, splits_by_folder
 from lit_gen.protocols.data import Split
 
 
@@ -36,9 +36,8 @@ def arrange(paths: list[Path], folder: Path) -> Arranged:
     parts = [part[1:] for part in parts] if tree else parts
     loose = [part[-1] for part in parts if len(part) == 1]
     if loose and len(loose) < len(parts):
-        name = printable(loose[0])
-        raise UserError(f"data.folder: {folder} holds images beside its class folders ({name}); move them")
-    names = [printable(part[0]) if len(part) > 1 else "" for part in parts]
+        raise UserError(f"data.folder: {folder} holds images beside its class folders ({loose[0]}); move them")
+    names = [as_text(part[0]) if len(part) > 1 else "" for part in parts]
     classes = sorted({n for n, split in zip(names, splits, strict=True) if split == "train" and n}, key=natural)
     if unknown := sorted({name for name in names if name} - set(classes)):
         raise UserError(f"data.folder: {folder} has the class {unknown[0]} in val or test, but not in train")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_gen.core.cache import cached
+from lit_gen.core.cache import cached, read_npz
 from lit_gen.core.errors import UserError
 from lit_gen.data.text.readers import read_json_lines, read_parquet, read_table, read_text, reading
-from lit_gen.data.walk import identity, printable
+from lit_gen.data.walk import as_text, identity
 
 JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst", ".json")
 PARQUET = (".parquet",)
@@ -87,7 +87,7 @@ class Source:
         for file in self.files:
             with reading(file):
                 found = file.stat()
-            status.append((printable(file.resolve()), *identity(found)))
+            status.append((as_text(file.resolve()), *identity(found)))
         return hashlib.sha256(json.dumps([3, self.documents, self.column, status]).encode()).hexdigest()[:24]
 
     def part(self, begin: int, end: int) -> Iterator[str]:
@@ -146,9 +146,13 @@ def scan(source: Source) -> Scan:
         with path.open("wb") as file:
             np.savez(file, facts=np.frombuffer(facts, np.uint8), lengths=found.lengths, digests=found.digests)
 
-    with np.load(cached(f"text/scan-{state}.npz", write)) as archive:
+    path = cached(f"text/scan-{state}.npz", write)
+    try:
+        archive = read_npz(path)
         sha256, text_bytes, alphabet = json.loads(archive["facts"].tobytes())
         return Scan(sha256, text_bytes, alphabet, archive["lengths"], archive["digests"], state)
+    except (UserError, KeyError, ValueError):
+        raise UserError(f"{path} is damaged; move it away, then run the command again to read the text anew") from None
 
 
 def _read(source: Source, state: str) -> Scan:

@@ -102,12 +102,18 @@ def test_archives_of_images_and_of_statistics(lit_gen):
     assert code == 0, err
     a, b = (record(f"{name}.json")["values"]["fd500_lenet-mnist"] for name in "ab")
     assert a == pytest.approx(b, rel=1e-9)
+    np.save("half.npy", images[:500, 0].numpy().astype(np.int64))
+    np.savez("named.npz", images=images[500:].numpy().astype(np.int64), labels=np.array(["a", "b"] * 250))
+    code, _, err = lit_gen("evaluate", "half.npy", "--reference=named.npz", "--extractor=lenet-mnist", "--out=c")
+    assert code == 0, err
+    assert "half.npy: 500 images of integers from 0 to 255: taken as levels of 0 to 255" in err
+    assert record("c.json")["values"]["fd500_lenet-mnist"] == a
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere does not exist; a folder or .npz of images, a run or a checkpoint is expected"),
+        (["nowhere"], "nowhere does not exist; a folder, .npz or .npy of images, a run or a checkpoint is expected"),
         (["empty"], "evaluate: empty holds no images"),
         (["mixed"], "mixed/1.png is 9x9, but mixed/0.png is 28x28"),
         (["same", "--reference=mnits"], "--reference: 'mnits' is none; did you mean 'mnist'"),
@@ -120,7 +126,7 @@ def test_archives_of_images_and_of_statistics(lit_gen):
         (["same", "--device=cuda"], "--device cuda"),
         (["same", "--metrics=kid", "--reference=stats.npz"], "kid need the features of real images"),
         (["same", "--reference=bad.npz"], "bad.npz holds mu; mu and sigma are expected"),
-        (["cut.npz"], "cut.npz is truncated or is no .npz"),
+        (["cut.npz"], "error: cut.npz is truncated or is no .npz"),
         (["one"], "expected at least 2"),
     ],
 )

@@ -86,6 +86,26 @@ def test_folder_is_decoded_once_and_again_when_a_file_changes(tmp_path, monkeypa
     assert original is ImageFolder._decode
 
 
+def test_a_cache_that_is_cut_is_named_and_one_without_its_facts_is_made_anew(tmp_path):
+    picture(tmp_path / "f" / "0.png")
+    data = ImageFolder(str(tmp_path / "f"))
+    data.prepare_data()
+    images, facts = data._cache, data._cache.with_suffix(".json")
+    content = data.content()
+    facts.unlink()
+    assert data.content() == content  # as each checkpoint asks
+    again = ImageFolder(str(tmp_path / "f"))
+    again.prepare_data()
+    assert (again.content(), again.split("train").images.shape) == (content, (1, 3, 16, 20))
+    for path in (facts, images):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        cut = ImageFolder(str(tmp_path / "f"))
+        with pytest.raises(UserError, match=rf"{path.name} is damaged; move it away, then run the command again"):
+            (cut.content(), cut.split("train"))
+        path.write_bytes(whole)
+
+
 def test_folder_refuses_what_is_broken(tmp_path):
     with pytest.raises(UserError, match=r"data.folder: .*nowhere is no folder"):
         ImageFolder("nowhere")

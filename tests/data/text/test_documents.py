@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.texts import put, read
 
+from lit_gen.core.cache import cache_folder
 from lit_gen.core.errors import UserError
 from lit_gen.data.text.documents import scan
 from lit_gen.data.text.module import TextCorpus
@@ -147,6 +148,10 @@ def test_a_fingerprint_tells_texts_and_divisions_apart_and_is_kept(tmp_path, mon
     source = find(paths, "data.path", root=tmp_path)
     monkeypatch.setattr("lit_gen.data.text.documents._read", lambda source: pytest.fail("was read again"))
     assert scan(source).sha256 == digests[0]
+    for path in (cache_folder() / "text").glob("scan-*.npz"):
+        path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"scan-\w+\.npz is damaged; move it away"):
+        scan(source)
 
 
 def test_empty_texts_are_refused(tmp_path):
