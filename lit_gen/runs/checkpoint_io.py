@@ -1,8 +1,9 @@
 """How every checkpoint of a run is written: straight into its file, whole or not at all, on request in a thread."""
 
+import contextlib
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -43,11 +44,12 @@ class CheckpointFiles(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
         self._join()
-        trust.seal_checkpoint(checkpoint)
-        if not self.asynchronous:
+        with _told(Path(path)):
+            trust.seal_checkpoint(checkpoint)
+            copied = snapshot(checkpoint) if self.asynchronous else None
+        if copied is None:
             _write(checkpoint, Path(path))
             return
-        copied = snapshot(checkpoint)
         self._thread = threading.Thread(target=self._run, args=(copied, Path(path)), name="checkpoint")
         self._thread.start()
 
@@ -130,11 +132,17 @@ def _copied(content: Any, seen: dict[Any, Tensor]) -> Any:
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     sweep(path)  # what a killed process has left of this very file
     stream = _Stream()
+    with _told(path, stream), whole(path) as partial, partial.open("wb") as stream.file:
+        torch.save(checkpoint, cast(IO[bytes], stream))
+
+
+@contextlib.contextmanager
+def _told(path: Path, stream: "_Stream | None" = None) -> Iterator[None]:
+    """Name the checkpoint that cannot be written, and say why."""
     try:
-        with whole(path) as partial, partial.open("wb") as stream.file:
-            torch.save(checkpoint, cast(IO[bytes], stream))
+        yield
     except Exception as error:
-        cause = stream.error or error
+        cause = (stream and stream.error) or error
         if isinstance(cause, OSError):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

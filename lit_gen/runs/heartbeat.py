@@ -6,7 +6,6 @@ the others is the one that they wait for. Training itself does nothing for it.
 
 import json
 import os
-import signal
 import sys
 import sysconfig
 import threading
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lit_gen.runs import directory
+from lit_gen.runs import directory, signals
 from lit_gen.runs.meeting import ENDED, Failure, Meeting, named, orphaned
 from lit_gen.runs.place import PARENT
 
@@ -144,7 +143,7 @@ class Watch(threading.Thread):
             elif self.rank > 0 and 0 < self.hang_after < waited:
                 self._find(ENDED, self._rank_0_hangs(waited), at_once=True)
                 if os.environ.get(PARENT) == str(os.getppid()):
-                    os.kill(os.getppid(), signal.SIGKILL)  # it is stopped, and started this process
+                    os.kill(os.getppid(), signals.KILL)  # it is stopped, and started this process
             if self.found is not None:
                 code, sentence, at_once = self.found
                 # the store may go with this process: where it decided, the others look before

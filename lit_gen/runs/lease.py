@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -45,7 +46,7 @@ def take(run: Path, take_over: bool = False) -> None:
         take_over: take it from an owner that lives, which ends when it notices.
 
     Raises:
-        UserError: if another process holds the run; says which.
+        UserError: if another process holds the run; says which; or if ``lease`` is not a regular file.
         OSError: if the lease cannot be written; names it.
     """
     global _held
@@ -53,12 +54,16 @@ def take(run: Path, take_over: bool = False) -> None:
         return
     assert _held is None, "one run at a time"
     mine, watch = Lease(run), _Watch(run)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(mine.path.lstat().st_mode):  # to open a pipe would wait for ever
+            raise UserError(f"{mine.path} is a link, a folder or a device; move it away")
     unwanted = _read(mine.path) if take_over else None
     try:
         while not mine.create():
             content = _read(mine.path)
-            if content is None:
-                continue  # released in this moment
+            if content is None:  # released in this moment
+                time.sleep(LOOK)
+                continue
             if unwanted is not None and owner.nonce(content) == owner.nonce(unwanted):
                 why = "--take_over"
             elif (ended := owner.ended(content, mine.owner)) or watch.stale(content):
@@ -75,6 +80,8 @@ def take(run: Path, take_over: bool = False) -> None:
     except BaseException:
         mine.remove()
         raise
+    for left in run.glob(f"{LEASE}.*"):  # of a process that was killed while it took the run over
+        left.unlink(missing_ok=True)
     mine.keep()
     _held = mine
     files.before_renaming(confirm)
@@ -168,9 +175,8 @@ class Lease:
         while not self._ended.wait(RENEW):
             self.owner["counter"] += 1
             try:
-                with self.path.open(
-                    "r+b", buffering=0
-                ) as file:  # another's is another file, whatever happens meanwhile
+                # another's is another file, whatever happens meanwhile
+                with self.path.open("r+b", buffering=0) as file:
                     if self._nonce not in file.read():
                         return  # the next row or rename says so
                     file.seek(0)

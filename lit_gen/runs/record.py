@@ -1,5 +1,6 @@
 """What a run was made with: the command line, versions, commit, and what the commit does not say."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -55,8 +56,7 @@ def describe_environment(run: Path, arguments: list[str], config: str) -> None:
         },
         trust.SEAL: trust.seal(yaml.safe_load(config), run=True, text=config),
     }
-    with (run / RECORD).open("a", encoding="utf-8") as file:
-        yaml.safe_dump(document, file, explicit_start=True, sort_keys=False, allow_unicode=True)
+    _append(run / RECORD, yaml.safe_dump(document, explicit_start=True, sort_keys=False, allow_unicode=True))
     if diff:
         (run / name).write_text(diff, encoding="utf-8")
 
@@ -83,12 +83,27 @@ def own_folders(run: Path, text: str) -> dict[str, str | None] | None:
 
 
 def _starts(run: Path) -> list[dict[str, Any]]:
-    """What ``run.yaml`` says of each start; nothing where it is damaged."""
-    try:
-        found = load_all((run / RECORD).read_text(encoding="utf-8"))
-    except (OSError, UserError, UnicodeDecodeError, yaml.YAMLError):
-        found = []
+    """What ``run.yaml`` says of each start; those that a killed start has cut off are passed over."""
+    found: list[Any] = []
+    with contextlib.suppress(OSError):
+        text = (run / RECORD).read_text(encoding="utf-8", errors="replace")
+        for i, document in enumerate(re.split(r"(?m)^---$", text)):
+            try:
+                found += load_all(document)
+            except (UserError, yaml.YAMLError):
+                note(f"{run / RECORD}: what it says of start {max(i, 1)} is damaged, and is passed over")
     return [start for start in found if isinstance(start, dict)] or [{}]
+
+
+def _append(path: Path, document: str) -> None:
+    """Add a document that is on the disk, and begins on a line of its own, whatever the one before it lacks."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            document = document if file.read() == b"\n" else f"\n{document}"
+        file.write(document.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _uncommitted(runs: Path) -> str:

@@ -22,6 +22,8 @@ REQUEUE = "SIGUSR1"
 HANDED_ON = "SIGUSR2"
 """A SIGTERM to the process that waits for ``srun``, as the tasks hear of it; see `lit_gen.runs.srun`."""
 
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one way to end a process
+
 _asked: list[str] = []
 _saved = False
 _interrupts = False

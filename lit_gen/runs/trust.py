@@ -60,13 +60,16 @@ def key(make: bool = False, say: bool = False) -> bytes | None:
             note(f"{path} belongs to others, or they can read it, so that it is not used: chmod 600 {path}")
             return None
         found = path.read_bytes()
-        return found if len(found) == KEY_BYTES else None
+        if len(found) == KEY_BYTES:
+            return found
+        note(f"{path} is damaged, so that it is not used; move it away, and the next fit makes a new one")
+        return None
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         if say:
             reason = getattr(error, "strerror", None) or error
             note(
                 f"no key can be kept in the home folder ({reason}), so that this run has no seal and its own code is "
-                f"loaded with --trust alone; XDG_STATE_HOME may name another folder"
+                f"loaded with --trust only; XDG_STATE_HOME may name another folder"
             )
         return None
 

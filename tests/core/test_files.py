@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_gen.core.files import sweep, whole, write_whole
+from lit_gen.core.files import sweep, whole, write_first, write_whole
 
 WRITER = """
 import sys
@@ -217,3 +217,15 @@ def test_what_a_killed_writer_left_is_swept_up_and_nothing_else(tmp_path, name):
         file.write_bytes(b"half")
     sweep(tmp_path / name)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_of_several_writes_a_secret(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *paths: (_ for _ in ()).throw(PermissionError(1, "no links")))
+    path = tmp_path / "new" / "key"
+    for content in (b"first", b"second"):
+        write_first(path, content)
+        assert path.read_bytes() == b"first"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [left.name for left in path.parent.iterdir()] == ["key"]

@@ -98,6 +98,18 @@ def test_a_failure_in_the_thread_is_told_where_it_is_waited_for_and_runs_no_late
     assert (names(tmp_path), done) == (["2.ckpt"], [])
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_cannot_be_kept_is_told_when_it_is_saved(tmp_path, asynchronous):
+    io = CheckpointFiles(asynchronous)
+    for state, reason in (
+        ({"callback": threading.Lock()}, "lock"),
+        ({"hyper_parameters": {"weights": list(range(200_001))}}, "more than 200,000 values"),
+    ):
+        with pytest.raises(UserError, match=rf"1\.ckpt could not be written \(.*{reason}.*\); what was saved before"):
+            io.save_checkpoint(state, tmp_path / "1.ckpt")
+    assert names(tmp_path) == []
+
+
 @pytest.fixture
 def small_files():
     """No file of this process can grow beyond 100 kB."""

@@ -375,3 +375,23 @@ def test_a_run_that_another_process_has_made_meanwhile_is_refused(run):
 def test_a_directory_that_is_gone(run):
     with pytest.raises(UserError, match="was removed by the process that held it"):
         lease.take(run / "gone")
+
+
+@pytest.mark.parametrize("kind", ["a link to nothing", "a folder", "a pipe"])
+def test_what_is_no_file_is_refused(run, kind):
+    path = run / "lease"
+    if kind == "a link to nothing":
+        path.symlink_to("gone")
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(UserError, match="lease is a link, a folder or a device; move it away"):
+        lease.take(run)
+    assert os.path.lexists(path)
+
+
+def test_what_was_left_of_a_take_over_is_removed(run):
+    (run / "lease.0123456789abcdef").touch()
+    lease.take(run)
+    assert [path.name for path in run.iterdir()] == ["lease"]

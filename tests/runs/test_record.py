@@ -130,3 +130,17 @@ def test_a_record_holds_no_secrets(tmp_path, monkeypatch):
     assert (tmp_path / "wrapper.sh").read_text(encoding="utf-8") == "export WANDB_API_KEY=REDACTED\nlit-gen fit\n"
     assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == "a: 1\nHF_TOKEN: REDACTED\n"
     assert (tmp_path / "mine.png").read_bytes() == picture
+
+
+def test_a_start_that_was_cut_off_is_passed_over_and_the_next_one_is_whole(tmp_path, capsys):
+    run = tmp_path / "runs/r/one"
+    run.mkdir(parents=True)
+    for start in (1, 2, 3):
+        record.describe_environment(run, ["fit", "--run_name=a: b"], f"start: {start}\n")
+        path = run / record.RECORD
+        if start == 2:  # killed within a quoted text
+            content = path.read_bytes()
+            path.write_bytes(content[: content.rindex(b"'")])
+    note.cache_clear()
+    assert [record.own_folders(run, f"start: {start}\n") for start in (1, 2, 3)] == [{}, None, {}]
+    assert "run.yaml: what it says of start 2 is damaged, and is passed over" in capsys.readouterr().err

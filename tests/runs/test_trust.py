@@ -365,7 +365,9 @@ def test_the_key_is_the_persons_alone(tmp_path, monkeypatch, capsys):
     for content in (b"", b"short"):
         trust.key_file().write_bytes(content)
         trust.key_file().chmod(0o600)
+        note.cache_clear()
         assert trust.key() is None
+        assert "key is damaged, so that it is not used; move it away" in capsys.readouterr().err
 
 
 def test_processes_that_make_the_key_at_once_get_the_same(tmp_path, monkeypatch):

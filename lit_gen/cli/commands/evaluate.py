@@ -19,7 +19,7 @@ from lit_gen.core.errors import UserError, nearest, note, under
 from lit_gen.core.options import at_least
 from lit_gen.core.terminal import printable
 from lit_gen.data.images.cifar import CIFAR10
-from lit_gen.data.images.folder import read_images
+from lit_gen.data.images.files import read_images
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 from lit_gen.data.images.module import ImageData

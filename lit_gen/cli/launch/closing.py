@@ -96,7 +96,7 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
         last = f"the run stands at step {trainer.global_step} (trainer.max_steps, trainer.max_epochs)"
         print(f"nothing was left to train: {last}")
     if samples.latest is not None:
-        print(f"samples   {samples.latest}")
+        print(f"samples   {printable(samples.latest)}")
     for line in best(run, callback(trainer, Checkpoint)):
         print(line)
     print(tables(datasets.callbacks_of(trainer)), end="")
@@ -111,7 +111,9 @@ def best(run: Path, checkpoint: Checkpoint) -> list[str]:
         return []
     if not scores:
         return [f"best      none: {name} was finite at no step that was saved"]
-    return [f"best      {checkpoint.path_of(run, step)}, {name} {number:.6g}" for step, number in scores.items()]
+    return [
+        f"best      {printable(checkpoint.path_of(run, step))}, {name} {number:.6g}" for step, number in scores.items()
+    ]
 
 
 def numbers(checkpoint: Path | None, trainer: Trainer) -> None:

@@ -27,6 +27,7 @@ from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect
+from lit_gen.core.terminal import printable
 from lit_gen.data.module import DataModule
 from lit_gen.loggers.wandb import WeightsAndBiases
 from lit_gen.protocols.images import ImageGenerator
@@ -198,7 +199,7 @@ class LitGenCLI(LightningCLI):
                 callbacks_of(self.trainer).append(closing.WriteConfig(self.run_dir, self.dump))
         self.first_step = self.checkpoint_step
         if self.requeued and self.trainer.is_global_zero:
-            print(f"the job was requeued: {self.run_dir} continues from step {self.first_step}", flush=True)
+            print(f"the job was requeued: {printable(self.run_dir)} continues from step {self.first_step}", flush=True)
         if self.resumed is not None or cluster.restarted():
             closing.log_again(self.trainer, None if self.checkpoint is None else self.first_step)
         for mirror in (m for m in self.trainer.loggers if isinstance(m, WeightsAndBiases)):
@@ -214,7 +215,10 @@ class LitGenCLI(LightningCLI):
         idle = step == self.first_step and not stopped
         closing.what_came_of_it(self.run_dir, self.trainer, idle)
         if stopped and not self.requeue:
-            print(f"stopped at step {step}; continue with: lit-gen fit --resume {self.run_dir}", file=sys.stderr)
+            print(
+                f"stopped at step {step}; continue with: lit-gen fit --resume {printable(self.run_dir)}",
+                file=sys.stderr,
+            )
 
     def _stopped(self) -> int:
         """The saved step at which a signal or an error ended the fit: a resumed run adds to it; 0 if none did."""
@@ -245,7 +249,11 @@ class LitGenCLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the samples are."""
         written = self.run_dir / "predictions"
-        print(f"samples   {written}" if written.is_dir() else "no picture was written: no test images, or points")
+        print(
+            f"samples   {printable(written)}"
+            if written.is_dir()
+            else "no picture was written: no test images, or points"
+        )
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every sample in memory: the pictures are written as they come."""

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import platform
-import signal
 import sys
 import time
 
@@ -23,7 +22,7 @@ def end_at_once(code: int, sentence: str) -> None:
     if sentence:
         _say(sentence, slurm.rank())
     if company.launcher is not None:
-        company.launcher.kill(signal.SIGKILL)
+        company.launcher.kill(signals.KILL)
     if slurm.rank() == 0:
         lease.release()
         directory.remove_if_empty(os.environ.get(directory.ENVIRONMENT))
@@ -61,7 +60,7 @@ def depart(code: int, sentence: str) -> int:
         if sentence:
             _say(sentence, meeting.place.rank)
     if company.launcher is not None:
-        company.launcher.kill(signal.SIGKILL)
+        company.launcher.kill(signals.KILL)
     return code
 
 
@@ -110,7 +109,7 @@ def depart_with_traceback(error: BaseException) -> None:
             company.meeting.fail(Failure(company.meeting.place.rank, 0, f"met {type(error).__name__}: {first_line}"))
             company.meeting.leave(company.world, 3 * LOOK)
     if company.launcher is not None:
-        company.launcher.kill(signal.SIGKILL)
+        company.launcher.kill(signals.KILL)
 
 
 def _say(sentence: str, rank: int) -> None:

@@ -5,8 +5,7 @@ import functools
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,24 +14,20 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 
 from lit_gen.core.cache import cache_folder, cached, writing
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
 from lit_gen.data.images.decode import as_array, read_image
+from lit_gen.data.images.files import image_walk, shown
 from lit_gen.data.images.labels import counted
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.images.tree import arrange
-from lit_gen.data.walk import Walk, identity, passed_over
+from lit_gen.data.walk import identity, passed_over
 from lit_gen.protocols.data import Split
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
 class ImageFolder(ImageData):
@@ -176,7 +171,7 @@ class ImageFolder(ImageData):
         levels = Levels(str(self.folder), self.bits)
         with ThreadPoolExecutor(self.workers) as pool:
             decoded = pool.map(lambda path: self._decode(path, levels), self._paths)
-            for i, image in enumerate(_shown(decoded, len(self._paths))):
+            for i, image in enumerate(shown(decoded, len(self._paths))):
                 if image.shape != self.shape:
                     pool.shutdown(cancel_futures=True)
                     raise UserError(
@@ -207,44 +202,6 @@ class ImageFolder(ImageData):
         return as_array(image)
 
 
-def image_walk(folder: Path, option: str) -> Walk:
-    """All image files under a folder, in the order of their paths.
-
-    Raises:
-        UserError: if there are none; ``option`` is what named the folder.
-    """
-    walk = Walk(folder, lambda path: path.suffix.lower() in SUFFIXES)
-    if not walk.files:
-        looked = f"({', '.join(sorted(SUFFIXES))} are looked for{passed_over([walk])})"
-        raise UserError(f"{option}: {folder} holds no images {looked}")
-    return walk
-
-
-def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
-    """All images of a folder, uint8 (n, C, H, W), in the order of their paths.
-
-    Raises:
-        UserError: if there are none, one cannot be read, or their sizes differ.
-    """
-    walk = image_walk(folder, option)
-    paths = walk.files
-    images: list[np.ndarray] = []
-    levels = Levels(str(folder))
-    with ThreadPoolExecutor(8) as pool:
-        decoded = pool.map(lambda path: as_array(read_image(path, channels, levels)), paths)
-        for path, image in zip(paths, _shown(decoded, len(paths)), strict=True):
-            images.append(image)
-            if image.shape != images[0].shape:
-                pool.shutdown(cancel_futures=True)
-                sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (image, images[0])]
-                raise UserError(f"{option}: {path} is {sizes[0]}, but {paths[0]} is {sizes[1]}; one size is expected")
-    if walk.passed:
-        note(counted(str(folder), len(paths), None, []) + passed_over([walk]))
-    for sentence in levels.said():
-        note(sentence)
-    return torch.from_numpy(np.stack(images))
-
-
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[None]:
     """Name a file of the cache that is cut off, or gone since."""
@@ -254,9 +211,3 @@ def _whole(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} is damaged; move it away, then run the command again to decode the images anew"
         ) from None
-
-
-def _shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:
-    if not sys.stderr.isatty():
-        return decoded
-    return track(decoded, "decoding", total=total, transient=True, console=Console(stderr=True))
