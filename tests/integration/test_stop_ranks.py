@@ -11,14 +11,15 @@ import subprocess
 import time
 
 import pytest
-import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from support import kills
+from support.extractors import Mean
 from support.gan import build as build_gan
 from support.latent_model import read_once
 from support.lm import build as build_lm
 from support.lm import corpus
+from support.vae import build as build_vae
 from support.vae import digits
 
 from lit_gen.callbacks import stop
@@ -34,22 +35,12 @@ from lit_gen.evaluation import generated
 from lit_gen.evaluation import images as scoring
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.models.gan.module import GAN
-from lit_gen.models.likelihoods.bernoulli import Bernoulli
 from lit_gen.models.lm.module import LanguageModel
-from lit_gen.models.vae import mlp
-from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
 from lit_gen.runs import directory
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
 STEP = 4  # of evaluations and validation; pictures are drawn at step 3
-
-
-class Mean(torch.nn.Module):
-    """Four features: the means of the quarters of an image."""
-
-    def forward(self, images):
-        return torch.nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
 
 
 def gan():
@@ -61,10 +52,7 @@ def gan():
 
 def vae():
     """Three blocks of images on the first rank, two on the second."""
-    torch.manual_seed(0)
-    networks = [network((1, 28, 28), width=8) for network in (mlp.Encoder, mlp.Decoder)]
-    adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    model = VAE(*networks, GaussianBottleneck(3), Bernoulli(), optimizer=adam)
+    model = build_vae()
     return model, digits(), [ImportanceNLL(samples=2, every=STEP, count=300), Samples(enabled=False)]
 
 

@@ -1,7 +1,6 @@
 """What stands in TensorBoard's files: without what was hidden, up to what a kill cut short."""
 
-import time
-
+from support.event_files import older
 from torch.utils.tensorboard import SummaryWriter
 
 from lit_gen.loggers.tensorboard import _written
@@ -16,7 +15,7 @@ def write(folder, values, purge_step=None):
 def test_what_was_written_and_not_hidden_by_a_later_start(tmp_path):
     write(tmp_path, [(0, "hp"), (1, "a"), (2, "a"), (2, "b"), (3, "a")])
     assert _written(tmp_path, (0, 2)) == {(0, "hp"), (2, "a"), (2, "b")}
-    time.sleep(1.1)  # names of files hold the second, and are read in their order
+    older(tmp_path)
     write(tmp_path, [(2, "c"), (3, "a")], purge_step=2)
     assert _written(tmp_path, (0, 2)) == {(0, "hp"), (2, "c")}
     last = max(tmp_path.iterdir())

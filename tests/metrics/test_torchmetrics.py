@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 import torchmetrics.image
 import torchmetrics.text
 from support.dealt import dealt, measure, sets
+from support.extractors import Mean
 from torch import nn
 
 from lit_gen.callbacks.evaluators.perplexity import score
@@ -102,15 +103,6 @@ def test_without_indices_a_repeated_image_changes_the_number(lenet, sides):
     metric.update(sides[1], real=True)
     number = expected(FrechetDistance, *(extract(lenet, images) for images in sides))
     assert metric.compute().item() != pytest.approx(number, rel=1e-6)
-
-
-class Mean(nn.Module):
-    """Four features: the means of the quarters of an image."""
-
-    num_features = 4
-
-    def forward(self, images):
-        return nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
 
 
 def test_it_agrees_with_torchmetrics_own_frechet_distance(sides):

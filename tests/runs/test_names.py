@@ -10,7 +10,7 @@ STRANGE = ["..", ".", "a/b", "/etc", "../a", "a\\b", "a\nb", "a\x1b[2Jb", "x" * 
 
 
 @pytest.mark.parametrize("name", STRANGE, ids=range(len(STRANGE)))
-def test_one_component(lit_gen, tmp_path, monkeypatch, name):
+def test_one_component(tmp_path, monkeypatch, name):
     for given in ((name, None), ("r", name)):
         with pytest.raises(UserError, match="one printable name of a folder"):
             directory.create(tmp_path / "root", *given)

@@ -1,6 +1,8 @@
 """What a run was made with: commit, changes, and no secrets."""
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,16 +13,26 @@ from lit_gen.core.errors import note
 from lit_gen.runs import record
 
 
-def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):
-    def git(*arguments):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True
-        )
+@pytest.fixture(autouse=True)
+def _no_configuration_of_the_person(monkeypatch):
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)
 
+
+def git(*arguments):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True)
+
+
+def committed(name, text):
+    """A repository that holds this file."""
+    Path(name).write_text(text, encoding="utf-8")
     git("init", "-q")
-    (tmp_path / "mine.py").write_text("a = 1\n", encoding="utf-8")
-    git("add", "mine.py")
+    git("add", ".")
     git("commit", "-qm", "x")
+
+
+def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):
+    committed("mine.py", "a = 1\n")
     (tmp_path / "mine.py").write_text("a = 2\n", encoding="utf-8")
     (tmp_path / "new.py").write_text("b = 1\n\n", encoding="utf-8")
     assert fit_tiny(lit_gen, steps=1)[0] == 0
@@ -45,15 +57,7 @@ def test_the_record_keeps_commit_and_diff(lit_gen, tmp_path):
     ],
 )
 def test_a_repositorys_configuration_runs_nothing(tmp_path, capsys, name, attribute):
-    def git(*arguments):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True
-        )
-
-    git("init", "-q")
-    (tmp_path / "README").write_text("a\n", encoding="utf-8")
-    git("add", "README")
-    git("commit", "-qm", "x")
+    committed("README", "a\n")
     (tmp_path / "README").write_text("b\n", encoding="utf-8")
     if attribute:
         (tmp_path / ".gitattributes").write_text(f"README {attribute}=evil\n", encoding="utf-8")
@@ -64,6 +68,8 @@ def test_a_repositorys_configuration_runs_nothing(tmp_path, capsys, name, attrib
     assert not (tmp_path / "EXECUTED").exists()
     kept = (tmp_path / "runs/r/one/uncommitted.diff").is_file()
     assert (kept, name in capsys.readouterr().err) == ((False, True) if attribute == "filter" else (True, False))
+    git("diff")
+    assert (tmp_path / "EXECUTED").exists(), "it is live"
 
 
 @pytest.mark.parametrize(
@@ -92,17 +98,8 @@ def test_secrets_are_redacted(line, expected):
 
 def test_a_record_holds_no_secrets(tmp_path, monkeypatch):
     """Neither of new files, nor of changed ones, nor of the command line; a picture's patch is left as it is."""
-
-    def git(*arguments):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True
-        )
-
-    git("init", "-q")
-    (tmp_path / "mine.yaml").write_text("a: 1\n", encoding="utf-8")
     Image.new("L", (2, 2)).save("mine.png")
-    git("add", "mine.yaml", "mine.png")
-    git("commit", "-qm", "x")
+    committed("mine.yaml", "a: 1\n")
     (tmp_path / "mine.yaml").write_text("a: 1\nHF_TOKEN: s3cret\n", encoding="utf-8")
     (tmp_path / "wrapper.sh").write_text("export WANDB_API_KEY=s3cret\nlit-gen fit\n", encoding="utf-8")
     Image.new("L", (3, 3)).save("mine.png")

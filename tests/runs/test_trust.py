@@ -12,6 +12,7 @@ import pytest
 import yaml
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from support import leases
 from support.foreign import edited, forget, plant, ran, trained
 from torch import nn
 
@@ -370,16 +371,12 @@ def test_the_key_is_the_persons_alone(tmp_path, monkeypatch, capsys):
         assert "key is damaged, so that it is not used; move it away" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_processes_that_make_the_key_at_once_get_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     reads, writes = os.pipe()
-    children = []
-    for _ in range(8):
-        if not (child := os.fork()):
-            os.write(writes, trust.key(make=True) or b"")
-            os._exit(0)
-        children.append(child)
-    assert {os.waitpid(child, 0)[1] for child in children} == {0}
+    children = [leases.child(lambda: os.write(writes, trust.key(make=True)) and 0) for _ in range(8)]
+    assert {leases.ended(child) for child in children} == {0}
     os.close(writes)
     with os.fdopen(reads, "rb") as pipe:
         found = pipe.read()

@@ -11,17 +11,16 @@ import socket
 import sys
 import time
 import traceback
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch.distributed import TCPStore
 
 from lit_gen.cli import entry
 from lit_gen.cli.launch import company, ranks
 from lit_gen.runs import heartbeat, signals
+from support import forking
 
 LAUNCHERS = ("lightning", "torchrun", "srun")
 FIT = (
@@ -119,19 +118,13 @@ class Forked:
 
 
 def _fork(arguments, variables, log, prepare):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child:
+    if child := forking.fork():
         Path(f"{log}.pid").write_text(str(child), encoding="utf-8")
         return child
     code = 1
     try:
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{log}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        forking.speak_into(f"{log}.out", f"{log}.err")
         os.environ.update(variables)
-        torch.set_num_threads(1)
         heartbeat.progress.__init__()
         company.company.__init__()
         if prepare is not None:
@@ -140,10 +133,7 @@ def _fork(arguments, variables, log, prepare):
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        forking.leave(code)
 
 
 def run(launcher, arguments, world=2, started=None, prepare=None, ends_stopped=False, limit=60):

@@ -15,24 +15,15 @@ from lit_gen.callbacks.evaluators.perplexity import Perplexity
 from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.callbacks.samples import Samples
 from lit_gen.loggers.csv import MetricsCSV
-from lit_gen.models.likelihoods.bernoulli import Bernoulli
-from lit_gen.models.vae import mlp
-from lit_gen.models.vae.bottleneck import GaussianBottleneck
-from lit_gen.models.vae.module import VAE
 from lit_gen.runs import directory
+from support.extractors import Mean
 from support.gan import build as build_gan
 from support.lm import build as build_lm
 from support.lm import corpus
+from support.vae import build as build_vae
 from support.vae import digits
 
 BY_STEPS = {"check_val_every_n_epoch": None}
-
-
-class Mean(torch.nn.Module):
-    """Four features: the means of the quarters of an image."""
-
-    def forward(self, images):
-        return torch.nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
 
 
 def gan(folder):
@@ -47,10 +38,7 @@ def gan(folder):
 
 def vae(folder):
     """Validation once per epoch of five steps, where Lightning's monitors act at the end of the epoch."""
-    torch.manual_seed(0)
-    networks = [network((1, 28, 28), width=8) for network in (mlp.Encoder, mlp.Decoder)]
-    adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    model = VAE(*networks, GaussianBottleneck(3), Bernoulli(), optimizer=adam)
+    model = build_vae()
     monitors = [
         EarlyStopping("val/rate", patience=2),  # ends the fourth epoch
         ModelCheckpoint(folder / "best", monitor="val/elbo", mode="max", filename="best"),

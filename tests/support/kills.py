@@ -1,21 +1,21 @@
 """Runs in forked children of a process that has imported everything: killed where a test says, and compared."""
 
-import contextlib
 import os
 import socket
-import sys
 import traceback
-import warnings
 from pathlib import Path
 
 import torch
+
+from support import forking
+from support.forking import ended
 
 KILLED, FAILED = 9, 70
 
 
 def in_child(act, log):
     """``act()`` in a forked child: its exit code, which is 0 if it returns; what it prints goes to the file ``log``."""
-    return wait(start(act, log))
+    return ended(start(act, log))
 
 
 def in_ranks(act, log, world=2):
@@ -23,7 +23,7 @@ def in_ranks(act, log, world=2):
 
     What rank r prints goes to the file ``log``, or to the file ``log-r`` of a folder.
     """
-    return [wait(child) for child in start_ranks(act, log, world)]
+    return [ended(child) for child in start_ranks(act, log, world)]
 
 
 def start_ranks(act, log, world=2):
@@ -35,37 +35,22 @@ def start_ranks(act, log, world=2):
     return [start(act, logs[rank], place | {"LOCAL_RANK": str(rank)}) for rank in range(world)]
 
 
-def wait(child):
-    """The exit code of a child, negative after a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def start(act, log, environment=None):
     """Fork a child that does ``act()``, and return its id."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's threads wait, no lock is held
-        child = os.fork()
-    if child == 0:
-        code = FAILED
-        try:
-            os.environ.update(environment or {})
-            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            torch.set_num_threads(1)
-            act()
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-    return child
+    if child := forking.fork():
+        return child
+    code = FAILED
+    try:
+        os.environ.update(environment or {})
+        forking.speak_into(log, log)
+        act()
+        code = 0
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        forking.leave(code)
 
 
 def kill(owner, name, when, count):

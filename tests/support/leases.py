@@ -1,6 +1,5 @@
 """Processes that want the same run directory, on a file system that is slow and shows late what others did."""
 
-import contextlib
 import io
 import json
 import os
@@ -8,14 +7,13 @@ import random
 import sys
 import time
 import traceback
-import warnings
 from pathlib import Path
-
-import torch
 
 from lit_gen.core.errors import LeaseLostError, UserError
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.runs import lease
+from support import forking
+from support.forking import ended
 
 DONE, REFUSED, LOST, BUG = 0, 2, 75, 70
 ROWS = 24
@@ -74,34 +72,17 @@ def child(act, log=None):
 
     What it says goes to the file ``log``, if there is one.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's threads wait, no lock is held
-        pid = os.fork()
-    if pid:
+    if pid := forking.fork():
         return pid
     code = BUG
     try:
         if log is not None:
-            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            torch.set_num_threads(1)
+            forking.speak_into(log, log)
         code = act() or DONE
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(pid):
-    """How a child ended."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        forking.leave(code)
 
 
 def left_by_dead(run, **changes):

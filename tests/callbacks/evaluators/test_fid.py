@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support.cli import TINY
+from support.extractors import Mean
 from support.gan import build, conditional, fit
 from torch import nn
 
@@ -26,13 +27,6 @@ from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.metrics.kernel import kernel_distance
 
 SHAPE = (1, 28, 28)
-
-
-class Mean(nn.Module):
-    """Four features: the means of the quarters of an image."""
-
-    def forward(self, images):
-        return nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
 
 
 class Broken(Mean):

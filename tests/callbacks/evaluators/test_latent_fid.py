@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from support.drawing_ranks import CPU
+from support.extractors import Mean
 from support.latent_model import Linear, Plain, digits, fit, read_once
-from torch import nn
 
 from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.evaluators.fid import FID
@@ -24,11 +24,6 @@ from lit_gen.metrics.frechet import frechet_distance
 @pytest.fixture(autouse=True)
 def _data(monkeypatch):
     read_once(monkeypatch)
-
-
-class Mean(nn.Module):
-    def forward(self, images):
-        return nn.functional.avg_pool2d(images.float(), 14).flatten(1) / 255
 
 
 def distance(images, real):

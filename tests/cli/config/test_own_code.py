@@ -48,10 +48,12 @@ def test_the_working_folder_is_first_for_own_files_and_last_for_libraries(tmp_pa
     import_own([{"data": {"path": "own_nothing.txt"}}], ["--run_name=own_alone.loss"])
     assert sys.path == before
     assert "own_alone" not in sys.modules
-    import_own(None, ["--model.loss=own_alone.loss"])
-    assert sys.path == [*before, str(tmp_path)]
-    assert Path(sys.modules["own_other"].__file__).parent == tmp_path
-    forget("own_alone", "own_other")
+    try:
+        import_own(None, ["--model.loss=own_alone.loss"])
+        assert sys.path == [*before, str(tmp_path)]
+        assert Path(sys.modules["own_other"].__file__).parent == tmp_path
+    finally:
+        forget("own_alone", "own_other")
 
 
 @pytest.mark.parametrize("option", ["--trainer", "--checkpoint", "--samples", "--data", "--model"])

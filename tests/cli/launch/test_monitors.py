@@ -1,5 +1,6 @@
 """Callbacks that monitor a number: one that nothing logs is refused before training, or in a sentence later."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,15 @@ def test_the_run_directory_in_an_option_of_the_command_line(lit_gen):
 def test_the_best_checkpoint_is_named_at_the_end(lit_gen, monkeypatch):
     code, out, err = fit_tiny(lit_gen, *SAVES, "--checkpoint.monitor=val/real_logit", "--checkpoint.keep=1")
     assert code == 0, err
-    (line,) = (line for line in out.splitlines() if line.startswith("best"))
-    path, name, number = line.removeprefix("best").replace(",", "").split()
-    assert (Path(path).is_file(), name) == (True, "val/real_logit")
-    assert repr(float(number))[:6] in Path("runs/r/one/metrics.csv").read_text(encoding="utf-8")
+    with Path("runs/r/one/metrics.csv").open(encoding="utf-8") as file:
+        logits = {
+            int(row["step"]): float(row["val/real_logit"]) for row in csv.DictReader(file) if row["val/real_logit"]
+        }
+    assert list(logits) == [2, 4]
+    best = max(logits, key=logits.get)
+    path = Path(f"runs/r/one/checkpoints/step={best:08d}.ckpt")
+    assert f"best      {path}, val/real_logit {logits[best]:.6g}\n" in out
+    assert path.is_file()
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     options = ("--model=test_monitors.Loud", *SAVES, "--checkpoint.monitor=val/other")
     code, out, err = fit_tiny(lit_gen, *options, identifier="two")
