@@ -113,6 +113,8 @@ def test_bad_commands(lit_gen, arguments, told):
             "did you mean 'Generator'?",
         ),
         ("a: [", "bad.yaml, line 1"),
+        ("resume: runs/r", "resume: it was found in a config, --resume on the command line is expected"),
+        ("trust: [mine]", "trust: it was found in a config, --trust on the command line is expected"),
     ],
 )
 def test_bad_config_files(lit_gen, tmp_path, content, told):

@@ -82,6 +82,9 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         config = merge(config, run_dir.config_beside(rest, trusted))
     typed = [*(configs.read(configs.resolve(file)) for file in files), *named]
     for part in typed:
+        for name in ("resume", "repeats", "trust"):
+            if name in part:
+                raise UserError(f"{name}: it was found in a config, --{name} on the command line is expected")
         config = merge(config, part)
     import_own(typed, rest)  # not of what the run keeps, which nobody typed
     if repeats:

@@ -28,6 +28,13 @@ def as_it_looks(loader: Any) -> None:
         ]
 
 
+def quote_what_looks_otherwise(dumper: Any, loader: Any) -> None:
+    """Let a dumper of YAML 1.1 quote text that a loader would read as a number: 0812, 1e5."""
+    for first, rules in loader.yaml_implicit_resolvers.items():
+        for tag, rule in rules:
+            dumper.add_implicit_resolver(tag, rule, [first])
+
+
 def _integer(loader: Any, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node).replace("_", "")
     digits = text.lstrip("+-")
@@ -40,6 +47,7 @@ class Loader(yaml.SafeLoader):
 
 
 as_it_looks(Loader)
+quote_what_looks_otherwise(yaml.SafeDumper, Loader)
 
 
 def load(text: str) -> Any:

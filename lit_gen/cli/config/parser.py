@@ -21,7 +21,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
-from lit_gen.cli.config.loader import as_it_looks, load
+from lit_gen.cli.config.loader import as_it_looks, load, quote_what_looks_otherwise
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
 from lit_gen.data.module import DataModule
@@ -29,6 +29,7 @@ from lit_gen.runs import checkpoints
 from lit_gen.training.hparams import constructor_arguments
 
 as_it_looks(get_yaml_default_loader())  # options on the command line are read as config files are
+quote_what_looks_otherwise(yaml.SafeDumper, get_yaml_default_loader())  # which writes config.yaml
 
 
 class Parser(LightningArgumentParser):

@@ -26,6 +26,8 @@ from lit_gen.core.errors import UserError
         ("0b11", 3),
         (".inf", float("inf")),
         ("+12", 12),
+        ("'0812'", "0812"),
+        ("'+09'", "+09"),
     ],
 )
 def test_scalars(text, meant):

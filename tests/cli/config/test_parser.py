@@ -12,6 +12,7 @@ from torch import nn
 
 import lit_gen as package
 from lit_gen.cli.config import parser, short_names
+from lit_gen.cli.config.loader import load
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.mnist import MNIST
@@ -183,3 +184,11 @@ def test_a_plain_data_module_answers_nothing():
     assert (data.name, data.facts(), data.per_step()) == ("Plain", {}, (0, "items"))
     assert datasets.data_of(object()).name == "no data module"
     assert datasets.label_counts(data, 3) is None
+
+
+@pytest.mark.parametrize("text", ["0812", "+09", "0_8", "1e5", "0e0", "._", "1:30", "2026-01-02", "null", "0x1f", "true"])
+def test_text_that_looks_like_a_number_is_read_as_it_was_written(text):
+    some = parser.Parser()
+    some.add_argument("--folder", type=str)
+    written = some.dump(some.parse_args([f"--folder={text}"]))
+    assert some.parse_string(written).folder == load(written)["folder"] == text
