@@ -1,7 +1,6 @@
 """LightningCLI in subclass mode, around one run directory."""
 
 import json
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from lit_gen.cli.errors import STOPPED
 from lit_gen.cli.launch import closing, monitors, ranks, run_dir, slurm
 from lit_gen.cli.launch.company import company
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
+from lit_gen.cli.launch.resolved import dump, name_classes, resolved
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect
@@ -36,8 +36,6 @@ from lit_gen.runs import slurm as cluster
 
 if TYPE_CHECKING:
     from lit_gen.cli.commands.train import Assembled
-
-RUN_OPTIONS = (*changes.RUN, "repeats")
 
 
 class LitGenCLI(LightningCLI):
@@ -121,7 +119,8 @@ class LitGenCLI(LightningCLI):
         if self.resumed is not None and not self.chosen.allow_changes:
             changes.refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
-        self.dump = self._dump()
+        self.kept = resolved(self.chosen)
+        self.dump = dump(self._parser(self.subcommand), self.kept)
         self.plugins = slurm.take_place(self.chosen.trainer)
         company.meet(self.chosen.stop.wait_for_ranks, self.chosen.trainer.num_nodes)
         find = partial(run_dir.checkpoint_of, self.chosen, self.subcommand, self.resumed)
@@ -131,22 +130,11 @@ class LitGenCLI(LightningCLI):
         self.run_dir = Path(company.first("run directory", lambda: str(choose())))
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
 
-    def _dump(self) -> str:
-        """The resolved configuration, without what belongs to one start only."""
-        config = self.chosen.clone()
-        for option in (*RUN_OPTIONS, "ckpt_path", "config"):
-            config.pop(option, None)
-        text: str = self._parser(self.subcommand).dump(config, skip_validation=True, skip_none=False)
-        if lost := re.search(r"(\w+): .*Unable to serialize", text):
-            raise UserError(
-                f"{lost[1]}: its default is an object that no config can hold, so that the run could not be continued; "
-                f"say {lost[1]} in the config"
-            )
-        return text
-
     def instantiate_classes(self) -> None:
         """Instantiate the data, then what the model leaves open to them, then the trainer."""
         self.instantiate_parts()
+        name_classes(self.kept, self.datamodule)
+        self.dump = dump(self._parser(self.subcommand), self.kept)
         self._add_configure_optimizers_method_to_model(self.subcommand)
         self.trainer = self.instantiate_trainer()
 

@@ -21,7 +21,7 @@ from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
 from lit_gen.data.images.decode import as_array, read_image
 from lit_gen.data.images.files import image_walk, shown
-from lit_gen.data.images.labels import counted
+from lit_gen.data.images.labels import check_classes, counted
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.pixels import Levels
@@ -48,6 +48,8 @@ class ImageFolder(ImageData):
         val_size: how many images are held out, per class where there are classes, else the last ones by name.
         test_size: how many further images are held out for the test split.
         workers: decoding threads.
+        classes: the names that the classes must have, in the order of their numbers; null: any. A run's config.yaml
+            says those that it was trained on.
         **images: see `ImageData`.
 
     Raises:
@@ -64,6 +66,7 @@ class ImageFolder(ImageData):
         val_size: int = 0,
         test_size: int = 0,
         workers: int = 8,
+        classes: list[str] | None = None,
         **images: Any,
     ) -> None:
         super().__init__(**images)
@@ -75,6 +78,7 @@ class ImageFolder(ImageData):
         self.channels, self.resize, self.crop, self.workers, self.bits = channels, resize, crop, workers, bits
         self.val_size, self.test_size = val_size, test_size
         self._scan()
+        check_classes(classes, self.classes, str(self.folder))
         for split, size in (("val", val_size), ("test", test_size)):
             if size and split in self._given:
                 raise UserError(

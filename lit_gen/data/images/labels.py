@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 from torch import Tensor, bincount
@@ -48,6 +49,19 @@ def numbered(labels: np.ndarray, where: str) -> tuple[np.ndarray, list[str], str
         found = names if len(names) <= SHOWN else [*names[:3], "...", names[-1]]
         said = f"{where}: the labels {', '.join(found)} are numbered from 0 to {len(names) - 1}"
     return numbers.astype(np.int64), names, said
+
+
+def check_classes(given: Sequence[str] | None, found: Sequence[str], source: str) -> None:
+    """Refuse a set whose classes are others than ``data.classes`` says, so that no number stands for another class.
+
+    Raises:
+        UserError: if a name or their order differs; says the first that does.
+    """
+    for i, (expected, name) in enumerate(zip_longest(given or found, found)):
+        if expected != name:
+            there = "nothing more" if name is None else repr(name)
+            wanted = "the end of the list" if expected is None else repr(expected)
+            raise UserError(f"data.classes: class {i} of {source} is {there}, {wanted} is expected")
 
 
 def counted(name: str, images: int, labels: Tensor | None, classes: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from lit_gen.core.cache import cached, hash_of_tensors, read_npz
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import expect
 from lit_gen.data.images.items import read_dataset
-from lit_gen.data.images.labels import counted, numbered
+from lit_gen.data.images.labels import check_classes, counted, numbered
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.data.images.npz import images_of, read_arrays
@@ -37,6 +37,8 @@ class TensorSet(ImageData):
             stands for the content: choose another one when the dataset changes.
         val_size: how many items are held out, per class where there are labels, else the last ones.
         test_size: how many further items are held out for the test split.
+        classes: the names that the classes must have, in the order of their numbers; null: any. A run's config.yaml
+            says those that it was trained on.
         **images: see `ImageData`.
 
     Raises:
@@ -50,6 +52,7 @@ class TensorSet(ImageData):
         test_size: int = 0,
         cache: str | None = None,
         bits: int | None = None,
+        classes: list[str] | None = None,
         **images: Any,
     ) -> None:
         super().__init__(**images)
@@ -58,6 +61,7 @@ class TensorSet(ImageData):
         self.bits, self._said = bits, list[str]()
         self._whole: ImageSet | None = None
         whole = self._read()
+        check_classes(classes, self.classes, source if isinstance(source, str) else type(source).__name__)
         count, held_out = len(whole), val_size + test_size
         if min(val_size, test_size) < 0 or held_out >= count:
             raise UserError(

@@ -1,13 +1,17 @@
 """Images are known by their files and their content: no set is taken for another, and no run goes on with others."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 from support.image_files import picture_at
 from torch.utils.data import TensorDataset
 
+from lit_gen.cli.config import files as configs
 from lit_gen.core.cache import cache_folder
+from lit_gen.core.errors import UserError
 from lit_gen.data.images.folder import ImageFolder
+from lit_gen.data.images.labels import check_classes
 from lit_gen.data.images.tensors import TensorSet
 
 
@@ -79,6 +83,7 @@ def test_a_resumed_run_refuses_other_images_and_knows_its_classes(lit_gen, tmp_p
     assert code == 0, err
     assert "pics: 64 images, 2 classes: cat 32, dog 32" in err
     run = tmp_path / "runs/r/one"
+    assert configs.read(run / "config.yaml")["data"]["init_args"]["classes"] == ["cat", "dog"]
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     for change in (
         lambda: picture_at("pics/cat/99.bmp", 1),
@@ -96,3 +101,23 @@ def test_a_resumed_run_refuses_other_images_and_knows_its_classes(lit_gen, tmp_p
     code, _, err = lit_gen("sample", "runs/r/one", "--n=2", "--labels=bird", "--out=s")
     assert code == 2
     assert "--labels: 'bird' was found, whole numbers or classes (cat, dog)" in err
+    for name in ("a", "dog"):  # it would be number 0, which is cat
+        picture_at(f"others/{name}/0.bmp", 1)
+    code, _, err = lit_gen("validate", "--ckpt_path=runs/r/one", "--data.folder=others")
+    assert code == 2
+    assert "data.classes: class 0 of others is 'a', 'cat' is expected" in err
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        (["1", "2"], None),
+        (["2", "1"], "class 0 of data is '1', '2' is expected"),
+        (["1", "2", "3"], "class 2 of data is nothing more, '3' is expected"),
+        (["1"], "class 1 of data is '2', the end of the list is expected"),
+        ([], None),
+    ],
+)
+def test_the_classes_that_are_expected(expected, told):
+    with nullcontext() if told is None else pytest.raises(UserError, match=told):
+        check_classes(expected, ["1", "2"], "data")
