@@ -32,6 +32,7 @@ COMMANDS = {
         "put your own loss, penalty or network through our laws: check my_file.MyPenalty",
     ),
     "sweep": ("lit_gen.cli.commands.sweep", "check a W&B sweep file, and print its trials' command lines"),
+    "slurm": ("lit_gen.cli.commands.slurm", "print a batch file for SLURM: slurm train > train.sbatch"),
     "configs": ("", "list the shipped configs"),
 }
 

@@ -91,6 +91,7 @@ def test_bad_options(lit_gen, tmp_path, case):
         (["sample", "x", "-m", "3"], "unrecognized arguments: -m"),
         (["export", "x", "y", "--m", "3"], "unrecognized arguments: --m 3"),
         (["fetch"], "fetch: --config is expected"),
+        (["slurm", "trian"], "slurm: 'trian' was found, sweep or train is expected; did you mean 'train'?"),
     ],
 )
 def test_bad_commands(lit_gen, arguments, told):

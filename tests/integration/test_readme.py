@@ -46,9 +46,26 @@ def run(command, tmp_path, timeout=120):
     return done.stdout
 
 
+@pytest.fixture
+def installed(tmp_path_factory, monkeypatch):
+    """The wheel, unpacked where Python looks first: nothing of the checkout is beside it."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", ROOT], check=True)
+    (wheel,) = folder.glob("*.whl")
+    shutil.unpack_archive(wheel, folder / "site", "zip")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "site"))
+    return folder / "site"
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.slow
-def test_the_commands_run_as_written(tmp_path):
+def test_the_commands_run_as_written(tmp_path, installed):
+    where = run([sys.executable, "-c", "import lit_gen; print(lit_gen.__file__)"], tmp_path)
+    assert where.strip() == str(installed / "lit_gen/__init__.py")
+    for name in ("train", "sweep"):
+        assert run([SCRIPT, "slurm", name], tmp_path) == (ROOT / f"slurm/{name}.sbatch").read_text(encoding="utf-8")
+    assert run([SCRIPT, "configs"], tmp_path).count("\n") == len(list((ROOT / "configs").glob("*.yaml")))
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     for line in COMMANDS:

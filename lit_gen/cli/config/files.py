@@ -24,11 +24,11 @@ DEFAULTS: Config = {"trainer": {"logger": [{"class_path": "lit_gen.loggers.csv.M
 
 
 def shipped(kind: str = "configs") -> dict[str, Path]:
-    """The ``configs`` or ``sweeps`` that come with the package, by name."""
-    package = Path(__file__).parents[2]
+    """The ``configs``, ``sweeps`` or ``slurm`` files that come with the package, by name."""
+    package, pattern = Path(__file__).parents[2], "*.sbatch" if kind == "slurm" else "*.yaml"
     for folder in (package / kind, package.parent / kind):  # in a wheel; in a checkout
-        if (folder / "gan.yaml").is_file():
-            return {path.name: path for path in sorted(folder.glob("*.yaml"))}
+        if found := sorted(folder.glob(pattern)):
+            return {path.name: path for path in found}
     return {}
 
 
