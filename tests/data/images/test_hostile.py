@@ -11,7 +11,7 @@ from PIL import EpsImagePlugin, Image
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.decode import read_image
-from lit_gen.data.images.folder import read_images
+from lit_gen.data.images.files import read_images
 from lit_gen.data.images.pixels import Levels
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(EXECUTED) (w) file closefile\nshowpage\n"
