@@ -22,7 +22,7 @@ from lit_gen.runs.rebuilding import check_finite, compare
 
 
 def resolve(path: Path) -> Path:
-    """A checkpoint file as it is; a run directory stands for its newest checkpoint, ``runs/<name>`` for its newest run.
+    """The checkpoint that a path stands for: a file for itself, a folder for the newest one of its run or runs.
 
     Raises:
         UserError: if there is neither.
@@ -33,12 +33,13 @@ def resolve(path: Path) -> Path:
         return path
     if not path.exists():
         raise UserError(f"{path} does not exist; a checkpoint or a run directory is expected")
-    of_that_name = (
-        [p.parent for p in path.glob(f"*/{directory.CONFIG}")] if not (path / directory.CONFIG).is_file() else []
-    )
-    if of_that_name:
-        path = max(of_that_name, key=lambda run: (run / directory.CONFIG).stat().st_mtime)
-    return newest(path)
+    runs = [p.parent for p in path.glob(f"*/{directory.CONFIG}")] if not (path / directory.CONFIG).is_file() else []
+    if not runs:
+        return newest(path)
+    written = {run: found[-1].stat().st_mtime for run in runs if (found := directory.checkpoints(run))}
+    if not written:
+        raise UserError(f"{path} holds {len(runs)} {'run' if len(runs) == 1 else 'runs'}, none with a checkpoint yet")
+    return newest(max(written, key=written.__getitem__))
 
 
 def newest(run: Path, set_aside: bool = False) -> Path:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from pathlib import Path
 
@@ -28,6 +29,10 @@ CHECKPOINTS = "checkpoints"
 ENVIRONMENT = "LIT_GEN_RUN"  # rank 0 hands the run directory to the ranks it launches under this name
 
 _STEP = re.compile(r"step=(\d+)\.ckpt")
+_OF_A_START = re.compile(
+    rf"config\.yaml|run\.yaml|uncommitted.*\.diff|{lease.LEASE}|events\.out\.tfevents\..*|hparams\.yaml"
+)
+_made: list[Path] = []  # by this process, the innermost first
 
 
 def given_id() -> str | None:
@@ -64,12 +69,15 @@ def create(root: Path, name: str, identifier: str | None = None, take_over: bool
     component("run_name", name)
     given = component("run_id", identifier) if identifier else given_id()
     chosen = given or time.strftime("%Y%m%d-%H%M%S")
+    missing = [path for path in (root / name, *(root / name).parents) if not path.exists()]
     try:
         for attempt in range(1000):
             path = root / name / (chosen if attempt == 0 else f"{chosen}-{attempt + 1}")
             path.parent.mkdir(parents=True, exist_ok=True)
+            _made[:] = missing
             try:
                 path.mkdir()
+                _made.insert(0, path)
             except FileExistsError:
                 if given is None:
                     continue  # another run began within this second
@@ -89,12 +97,30 @@ def _refuse_run(path: Path) -> None:
         raise UserError(f"run_id: {path} already holds a run; --resume it, or choose another --run_id") from None
 
 
-def remove_if_empty(path: str | None) -> None:
-    """Remove a run directory in which nothing was written: a mistake on the command line leaves no trace."""
-    if path and Path(path).is_dir() and not any(Path(path).iterdir()):
-        Path(path).rmdir()
-        with contextlib.suppress(OSError):
-            Path(path).parent.rmdir()
+def remove_unused() -> None:
+    """Remove what `create` made in this process, if nothing was trained: a mistake leaves no trace.
+
+    A log without a row, the config and the record of the start are nothing that anybody misses; whatever else is there
+    keeps the run. The lease is the last to go: nobody can take the run while its files are removed.
+    """
+    made, _made[:] = list(_made), []
+    run = next((path for path in made if path.is_dir()), None)
+    if run is not None and lease.held() and not any(_of_worth(path) for path in run.rglob("*") if path.is_file()):
+        for path in run.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != lease.LEASE:
+                path.unlink(missing_ok=True)
+    lease.release()
+    for path in made:
+        with contextlib.suppress(OSError):  # it holds something
+            path.rmdir()
+
+
+def _of_worth(path: Path) -> bool:
+    if path.name == METRICS:
+        return path.read_bytes().count(b"\n") > 1
+    return not _OF_A_START.fullmatch(path.name)
 
 
 def check_writable(path: Path) -> None:

@@ -97,6 +97,11 @@ def confirm() -> None:
         raise LeaseLostError(_held.lost())
 
 
+def held() -> bool:
+    """Whether this process holds a run."""
+    return _held is not None and _held.holds()
+
+
 def release() -> None:
     """Remove the lease, if this process holds one; a process that was forked from its owner does not."""
     global _held

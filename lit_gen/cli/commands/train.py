@@ -24,10 +24,13 @@ def run(arguments: list[str]) -> int:
     launched = directory.ENVIRONMENT in os.environ  # by rank 0 of the same run
     try:
         cli = LitGenCLI(arguments[0], assembled, arguments)
+    except BaseException:
+        directory.remove_unused()
+        raise
     finally:
         lease.release()  # before SLURM starts the job again
-        if not launched and cluster.rank() == 0:
-            directory.remove_if_empty(os.environ.pop(directory.ENVIRONMENT, None))
+        if not launched:
+            os.environ.pop(directory.ENVIRONMENT, None)
     code = cli.exit_code
     slurm.end(code, cli.requeue, cli.run_dir, cli.trainer.global_step)
     del cli

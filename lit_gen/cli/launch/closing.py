@@ -44,6 +44,21 @@ class WriteConfig(Callback):
         directory.write_config(self.run, self.text)
 
 
+class BeginAgain(Callback):
+    """Empty the log of a run that was stopped before its first checkpoint.
+
+    Args:
+        logger: whose rows are written again.
+    """
+
+    def __init__(self, logger: MetricsCSV) -> None:
+        self.logger = logger
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is refused any more."""
+        self.logger.cut(0)
+
+
 def log_again(trainer: Trainer, step: int | None) -> None:
     """Hide what a resumed run logs again.
 
@@ -53,7 +68,7 @@ def log_again(trainer: Trainer, step: int | None) -> None:
     """
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV) and step is None:
-            logger.cut(0)
+            datasets.callbacks_of(trainer).append(BeginAgain(logger))
         elif isinstance(logger, TensorBoardLogger):
             datasets.callbacks_of(trainer).append(Continue(logger, step or 0))
 

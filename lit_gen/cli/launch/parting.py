@@ -24,8 +24,8 @@ def end_at_once(code: int, sentence: str) -> None:
     if company.launcher is not None:
         company.launcher.kill(signals.KILL)
     if slurm.rank() == 0:
+        directory.remove_unused()
         lease.release()
-        directory.remove_if_empty(os.environ.get(directory.ENVIRONMENT))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
