@@ -6,9 +6,13 @@ Runs are children forked from this process: a case costs a fraction of a second.
 import csv
 import functools
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -386,3 +390,13 @@ def test_what_fails_after_the_save_costs_nothing(error, resumed):
         "the disk has a hole; step 4 is saved: " if isinstance(error, UserError) else "FID failed; step 4 is saved: "
     )
     assert f"{sentence}lit-gen fit --resume" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_runs_that_are_killed_at_random_leave_what_the_undisturbed_ones_leave():
+    """Two kills of each family, signal and number of ranks."""
+    program = Path(__file__).parents[2] / "benchmarks/kills.py"
+    done = subprocess.run([sys.executable, program, "--kills=2"], capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"^(\d+) ends, 0 differences", done.stdout, re.MULTILINE)[1]) >= 24

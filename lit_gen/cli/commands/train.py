@@ -70,8 +70,8 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     repeats, rest = take(rest, "--repeats")
     given, rest = take(rest, "--trust")
     trusted = [name for value in given for name in value.split(",")]
-    named, rest = take_named(rest)
     refuse_files(rest)
+    named, rest = take_named(rest)
     saved = None
     config = DEFAULTS
     if (resume or command != "fit") and not files and not own_names(None, rest):

@@ -30,6 +30,9 @@ _FILES = (
 _CLASS = re.compile(r'"class_path": "([\w.]+)"')
 
 
+_CLASSES = re.compile(r"--(data|model(\..+)?|trainer\.(callbacks|logger|plugins|strategy)\+?)")
+"""The options whose values are classes; no model has a file of its own."""
+
 _CODE = ("--model", "--data", "--trainer")
 """Where an option may name code."""
 
@@ -91,7 +94,7 @@ def refuse_files(options: list[str]) -> None:
     """
     words = [part for option in options for part in option.split("=", 1)]
     for option, value in pairwise(words):
-        if option in ("--model", "--data") and Path(value).suffix.lower() in _FILES:
+        if _CLASSES.fullmatch(option) and Path(value).suffix.lower() in _FILES:
             raise UserError(
                 f"{option}: {value!r} was found, a class is expected; a file is named by an option of the class, such "
                 f"as --data.path, and a config by --config"

@@ -69,6 +69,16 @@ def test_no_option_but_config_reads_a_file_or_imports_beside_it(lit_gen, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("option", ["--model.generator", "--model.loss", "--trainer.callbacks+", "--trainer.logger"])
+def test_nor_where_a_part_of_the_model_or_trainer_is_expected(lit_gen, tmp_path, monkeypatch, option):
+    plant(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for words in ([option, "spy.txt"], [f"{option}=spy.txt"]):
+        code, _, err = lit_gen("fit", "--config=gan.yaml", *words)
+        assert (code, f"{option}: 'spy.txt' was found, a class is expected" in err) == (2, True), err
+    assert not ran(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("option", "name"),
     [
