@@ -9,6 +9,7 @@ from lightning import LightningDataModule
 
 from lit_gen.core.batches import Batches, divide
 from lit_gen.core.cache import cache_folder
+from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least
 from lit_gen.protocols.data import TrainBatches
 
@@ -111,10 +112,18 @@ class DataModule(LightningDataModule):
         """Put a new training loader where the run is.
 
         A new fit begins at 0, a resumed one where it was; lightning may ask for a new loader in between.
+
+        Raises:
+            UserError: if the position is of another shape, or the data or their batches are others.
         """
         reached = self._position or (self._loader.state_dict() if self._loader and self.trainer else {})
         if reached and (self.trainer is None or self.trainer.global_step > 0):
-            loader.resume(reached, self.allow_changes)
+            try:
+                loader.resume(reached, self.allow_changes)
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"data: the checkpoint holds no position in the data that is known ({error!r})"
+                ) from error
         self._loader, self._position = loader, {}
         return loader
 

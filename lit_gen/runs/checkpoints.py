@@ -138,6 +138,16 @@ def _are_sums(found: object) -> bool:
     return all(type(value) in (int, float) for value in (*ranks, *counts.values()))
 
 
+def _are_loops(found: object) -> bool:
+    """Whether this says where training stood; Lightning begins at 0 without a word where a part of it is missing."""
+    loop = found.get("fit_loop") if isinstance(found, dict) else None
+    return isinstance(loop, dict) and {"epoch_progress", "epoch_loop.batch_progress"} <= loop.keys()
+
+
+def _are_states(found: object) -> bool:
+    return isinstance(found, list) and bool(found)
+
+
 def counts(path: Path) -> bool:
     """Whether a checkpoint was due by itself; false for one that was only to be there until the next."""
     content = _glance(path)
@@ -220,7 +230,7 @@ def check_fits(path: Path | None, model: LightningModule, resumed: Path | None =
         )
     compare(path, content["state_dict"], model, "the configured model")
     check_finite(path, model, content["state_dict"])
-    for name, kind in (("loops", dict), ("optimizer_states", list)) if trains else ():
-        if not isinstance(content.get(name), kind) or not content[name]:
+    for name, there in (("loops", _are_loops), ("optimizer_states", _are_states)) if trains else ():
+        if not there(content.get(name)):
             raise UserError(f"{path} holds no {name.replace('_', ' ')}, so that training cannot go on from it")
     return int(content["global_step"])

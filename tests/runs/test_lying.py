@@ -182,6 +182,31 @@ def test_weights_alone_do_not_go_on(lit_gen, tmp_path, run, missing):
     assert lit_gen("sample", str(file), "--n=1")[0] == 0
 
 
+BESIDE = "cannot be resumed: its loops and optimizer states are not those of this run ("
+STATES = {
+    "loops": (
+        lambda c: c["loops"].update(fit_loop={"state_dict": {}}),
+        "holds no loops, so that training cannot go on",
+    ),
+    "progress": (lambda c: c["loops"]["fit_loop"]["epoch_progress"].clear(), BESIDE),
+    "groups": (lambda c: c["optimizer_states"][0].update(param_groups=[]), BESIDE),
+    "an optimizer": (lambda c: c["optimizer_states"].__setitem__(0, 3), BESIDE),
+    "the data": (lambda c: c.update(MNIST=[1]), "what it says of its data is not readable"),
+    "the position": (lambda c: c.update(MNIST={"a": 1}), "data: the checkpoint holds no position in the data"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_states_of_another_shape_do_not_go_on(lit_gen, tmp_path, run, name):
+    there = shutil.copytree(run, tmp_path / "copy")
+    file = there / "checkpoints/step=00000001.ckpt"
+    change, told = STATES[name]
+    edited(file, file, change)
+    before = {p: p.read_bytes() for p in there.rglob("*") if p.is_file() and p.name != "run.yaml"}
+    refused(lit_gen, tmp_path, ["fit", "--resume", str(there), "--trainer.max_steps=2"], told)
+    assert {p: p.read_bytes() for p in there.rglob("*") if p.is_file() and p.name != "run.yaml"} == before
+
+
 def test_every_flipped_bit_of_a_tensor_is_noticed(lit_gen, tmp_path, good):
     whole = good.read_bytes()
     with zipfile.ZipFile(good) as archive:

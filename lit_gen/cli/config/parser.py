@@ -128,7 +128,12 @@ def instantiate_data(
     chosen = Namespace(subcommand=command, **{command: Namespace(data=config)})
     data: LightningDataModule = parser.instantiate(chosen, instantiate_groups=False)[command].data
     if checkpoint is not None and isinstance(data, DataModule):
-        data.adopt(checkpoints.read(checkpoint))
+        try:
+            data.adopt(checkpoints.read(checkpoint))
+        except (AttributeError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{checkpoint} is no lit_gen checkpoint: what it says of its data is not readable"
+            ) from error
     return data
 
 

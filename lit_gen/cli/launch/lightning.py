@@ -20,7 +20,7 @@ from lit_gen.cli.config import changes, short_names  # noqa: F401
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.launch import closing, monitors, ranks, run_dir, slurm
+from lit_gen.cli.launch import closing, monitors, ranks, restoring, run_dir, slurm
 from lit_gen.cli.launch.company import company
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.cli.launch.resolved import dump, name_classes, resolved
@@ -165,6 +165,8 @@ class LitGenCLI(LightningCLI):
         check_for_gpus_cheaply(trainer.strategy.root_device)
         ranks.install(trainer, self.chosen.stop.wait_for_ranks, self.chosen.stop.hang_after)
         monitors.check(self.model, self.datamodule, self.config_init.get("fit"))
+        if self.checkpoint is not None:
+            restoring.tell(trainer, self.checkpoint)
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
