@@ -5,6 +5,7 @@ import traceback
 
 from lit_gen import __version__
 from lit_gen.cli import errors
+from lit_gen.cli.commands import help as help_pages
 from lit_gen.cli.config import files as configs
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.runs import slurm, srun
@@ -87,7 +88,10 @@ def _dispatch(arguments: list[str]) -> int:
     if command == "configs":
         print(configs.listing(), end="")
         return 0
-    if COMMANDS[command][0] == "lit_gen.cli.commands.train" and slurm.needs_srun():
+    trains = COMMANDS[command][0] == "lit_gen.cli.commands.train"
+    if trains and {"--help", "-h"} & set(arguments):
+        return help_pages.run(command, [word for word in arguments[1:] if word not in ("--help", "-h")])
+    if trains and slurm.needs_srun():
         return srun.start(arguments)
     module = importlib.import_module(COMMANDS[command][0])
     code: int = module.run(arguments)

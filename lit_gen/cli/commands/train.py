@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
+from lit_gen.cli.config.nulls import take_nulls
 from lit_gen.cli.config.own_code import import_own, own_names, refuse_files
 from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI
@@ -19,6 +20,7 @@ from lit_gen.runs import slurm as cluster
 
 def run(arguments: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
+    arguments = ["--help" if word == "--help_all" else word for word in arguments]
     assembled = assemble(arguments[0], arguments[1:])
     quiet()
     launched = directory.ENVIRONMENT in os.environ  # by rank 0 of the same run
@@ -89,6 +91,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
             if name in part:
                 raise UserError(f"{name}: it was found in a config, --{name} on the command line is expected")
         config = merge(config, part)
+    config, rest = take_nulls(config, rest)
     import_own(typed, rest)  # not of what the run keeps, which nobody typed
     if repeats:
         expect(repeats[-1].isdigit(), "--repeats", repeats[-1], whole_number(1))

@@ -3,6 +3,7 @@
 import pytest
 
 from lit_gen.cli.config import files as configs
+from lit_gen.cli.config.nulls import take_nulls
 from lit_gen.core.errors import UserError
 
 
@@ -48,3 +49,19 @@ def test_an_option_without_its_value():
 def test_options_are_taken_in_both_forms_and_the_rest_is_left():
     arguments = ["-c", "a.yaml", "--data.root", "x", "--config=b.yaml", "--config.c=1"]
     assert configs.take(arguments, "--config") == (["a.yaml", "b.yaml"], ["--data.root", "x", "--config.c=1"])
+
+
+def test_null_in_a_part_of_a_part():
+    config = configs.read(configs.shipped()["gan.yaml"])
+    path = "--model.generator.width"
+    for words, others in (
+        ([f"{path}=null"], []),
+        ([path, "null"], []),
+        ([path, "~", "--data.flip", "null"], ["--data.flip", "null"]),
+        (["--data.flip=null", f"{path}=~"], ["--data.flip=null"]),
+    ):
+        found, rest = take_nulls(config, words)
+        assert found["model"]["init_args"]["generator"]["init_args"] == {"latent_dim": 8, "width": None}
+        assert rest == others
+    for words in ([path], [path, "8"], [f"{path}=8"], [f"{path}=null", f"{path}=8"], ["--model.a.b.c=null"], []):
+        assert take_nulls(config, words) == (config, words)

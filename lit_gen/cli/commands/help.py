@@ -1,0 +1,105 @@
+"""``fit --help`` and its like: a page without a config, and the options of a config with their present values."""
+
+import shutil
+from collections.abc import Iterator
+
+from lit_gen.cli.config.files import take
+
+USAGE = "usage: lit-gen {command} --config FILE [--config OVERLAY ...] [--OPTION VALUE ...]"
+
+ABOUT = {
+    "fit": (
+        "Train a model. Config files are merged from left to right; options win over them.",
+        ("--config gan.yaml", "a first run"),
+        ("--config gan.yaml --config gpu.yaml --data.batch_size 128", "an overlay"),
+        ("--resume runs/gan/20260131-120000 --trainer.max_steps 10000", "longer"),
+    ),
+    "validate": (
+        "Evaluate a checkpoint on the validation split. Without --config, with that of its run.",
+        ("--ckpt_path runs/gan", "of the newest run"),
+        ("--ckpt_path runs/gan --trainer.callbacks.FID.count 5000", "with more images"),
+        ("--config vae.yaml --ckpt_path vae.ckpt", "of elsewhere"),
+    ),
+    "test": (
+        "Evaluate a checkpoint on the test split. Without --config, with that of its run.",
+        ("--ckpt_path runs/vae", "of the newest run"),
+        ("--ckpt_path runs/vae --trainer.callbacks.ImportanceNLL.samples 500", "with more samples"),
+        ("--config vae.yaml --ckpt_path vae.ckpt", "of elsewhere"),
+    ),
+    "predict": (
+        "Write one PNG for each test image: a sample, or of a VAE its reconstruction.",
+        ("--ckpt_path runs/gan", "of the newest run"),
+        ("--ckpt_path runs/vae/20260131-120000", "of one run"),
+        ("--ckpt_path runs/gan --overwrite", "over other files too"),
+    ),
+}
+
+PAGE = """{usage}
+
+{about}
+
+examples:
+{examples}
+
+run:
+  --config FILE         a file, or the name of a shipped one (lit-gen configs); may be given again
+  --resume RUN          fit: continue the run in this directory
+  --ckpt_path PATH      a checkpoint or a run: where a new fit begins, or what is evaluated
+  --run_root DIR, --run_name NAME, --run_id ID    fit: the run lies in DIR/NAME/ID
+  --seed_everything N   names every random draw of the run
+  --allow_changes true  with --resume: accept options that differ from the run's
+  --take_over           fit: take the run from a process that still trains it
+  --trust MODULE        a module that another person's run may import
+  --repeats N           how many sets of images FID measures
+  --debug               show the traceback of an error
+
+model, data:
+  --model CLASS, --model.OPTION VALUE     --model.generator.width 64
+  --data CLASS, --data.OPTION VALUE       --data.batch_size 128
+
+trainer:
+  --trainer.OPTION VALUE                  max_steps, devices, precision, val_check_interval, ...
+  --trainer.callbacks.NAME.OPTION VALUE   --trainer.callbacks.FID.count 5000
+  --trainer.callbacks.NAME false          leave it out
+
+beside it:
+  --checkpoint.OPTION VALUE, --samples.OPTION, --progress.OPTION, --stop.OPTION
+
+The options of a config, with their present values:  lit-gen {command} --config gan.yaml --help
+Every option of every part, hundreds of lines:       lit-gen {command} --help_all
+"""
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Print the page of ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
+    files, _ = take(arguments, "--config")
+    resumed, _ = take(arguments, "--resume")
+    if files or resumed:
+        print("\n".join(of_config(command, arguments)))
+        return 0
+    about, *examples = ABOUT[command]
+    width = max(len(words) for words, _ in examples)
+    lines = [f"  lit-gen {command} {words:{width}}  {why}" for words, why in examples]
+    usage = USAGE.format(command=command)
+    print(PAGE.format(usage=usage, about=about, examples="\n".join(lines), command=command), end="")
+    return 0
+
+
+def of_config(command: str, arguments: list[str]) -> Iterator[str]:
+    """The lines of a page that names a config's options, as they are to be typed."""
+    from lit_gen.cli.launch.described import described  # imports lightning: seconds
+    from lit_gen.cli.launch.quiet import quiet
+
+    quiet()
+    yield USAGE.format(command=command)
+    width = max(80, shutil.get_terminal_size((160, 0)).columns)
+    for group, options in described(command, arguments).items():
+        yield f"\n{group}:"
+        for option in options:
+            line = f"  --{option.name} {option.value}"
+            yield _cut(f"{line:50}  {option.about}".rstrip(), width)
+    yield f"\nLightning's trainer has more options, and each part may be of another class: lit-gen {command} --help_all"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 4].rstrip()} ..."
