@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from support import kills
 from support.event_files import older
 from support.killed import FAMILIES, gan, train
-from support.latent_model import read_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_gen.callbacks import boundary, samples
@@ -83,9 +82,8 @@ SELDOM = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _data(monkeypatch):
-    read_once(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def _data():
     mnist.embedded_digits()  # for all children
 
 

