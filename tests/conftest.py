@@ -23,8 +23,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _state(tmp_path_factory: pytest.TempPathFactory):
-    """A key of the tests' own: one test opens what another trained."""
+    """A key of the tests' own: one test opens what another trained.
+
+    And no test loses power: waiting for the disk is what a small run does longest.
+    """
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
