@@ -74,7 +74,7 @@ SELDOM = {
         **{"save_record": 4, "write_whole": 0, "_run_early_stopping_check": 3, "_save_checkpoint": 4},
         **{"_remove_checkpoint": 3, "enter": 4, "on_train_end": 1},
     },
-    "vae": {"save_record": 3, "write_whole": 0, "_remove_checkpoint": 1, "on_train_end": 1},
+    "vae": {"save_record": 3, "write_whole": 0, "_remove_checkpoint": 2, "on_train_end": 1},
     "lm": {
         **{"save_record": 3, "save_png": 0, "write_whole": 2, "_run_early_stopping_check": 3},
         **{"_remove_checkpoint": 2, "enter": 3, "on_train_end": 1},
