@@ -1,13 +1,16 @@
 """The rules of the house, kept by reading the source."""
 
 import ast
+import functools
+import gc
+import importlib
 import pkgutil
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import kills
 
 import lit_gen
 
@@ -33,9 +36,20 @@ SHARED = {"adversarial", "likelihoods", "nn"}  # what families share: imports no
 IDS = [p.relative_to(ROOT).as_posix() for p in FILES]
 
 
+@functools.cache
+def source(path):
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def nodes(path):
+    """Everything in a file, at any depth of it."""
+    return list(ast.walk(ast.parse(source(path))))
+
+
 def imports(path):
     """Dotted names of everything a file imports, at any depth of it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -132,7 +146,7 @@ def test_random_draws_are_named(path):
     """Nothing but randomness.py draws without a generator of its own."""
     if path.name == "randomness.py":
         return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             called = ast.unparse(node.func)
             if called != "torch.random.fork_rng" and called.startswith(
@@ -143,19 +157,19 @@ def test_random_draws_are_named(path):
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_files_stay_readable(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= (400 if path.name == "module.py" else 260)
+    assert len(source(path).splitlines()) <= (400 if path.name == "module.py" else 260)
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_sentences_about_options_stand_in_one_file(path):
     """In core/options.py, whose checks other files call."""
     if path != ROOT / "core" / "options.py":
-        assert "a whole number of at least" not in path.read_text(encoding="utf-8")
+        assert "a whole number of at least" not in source(path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_text_files_are_opened_as_utf8(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         named = {k.arg for k in node.keywords}
@@ -176,7 +190,7 @@ def test_only_one_file_renames(path):
         return
     functions = {"os.replace", "os.rename", "os.renames", "shutil.move"}
     assert not functions & set(imports(path))
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not re.search(r"\.partial(?!\()", node.value), (
                 f"line {node.lineno}"
@@ -191,17 +205,17 @@ def test_only_one_file_renames(path):
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_float64_is_on_the_host_alone(path):
     """Apple's GPUs have none."""
-    source = path.read_text(encoding="utf-8")
-    assert source.count(".double()") == source.count(".cpu().double()")
-    assert "torch.float64" not in source
+    text = source(path)
+    assert text.count(".double()") == text.count(".cpu().double()")
+    assert "torch.float64" not in text
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_no_symbolic_links(path):
-    assert not re.search(r"\bsymlink(_to)?\b", path.read_text(encoding="utf-8"))
+    assert not re.search(r"\bsymlink(_to)?\b", source(path))
 
 
-def test_networks_losses_and_metrics_import_without_lightning():
+def test_networks_losses_and_metrics_import_without_lightning(tmp_path):
     without = {"models", "laws", "evaluation", "metrics", "tokenizers", "core", "protocols"}
     names = [
         info.name
@@ -209,23 +223,33 @@ def test_networks_losses_and_metrics_import_without_lightning():
         if info.name.split(".")[1] in without and not info.name.endswith((".module", ".names"))
     ]
     assert "lit_gen.models.adversarial.losses" in names
-    program = "import sys, importlib\nsys.modules['lightning'] = None\n"
-    program += "\n".join(f"importlib.import_module({name!r})" for name in names)
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+    def act():
+        forget("lit_gen", "lightning")
+        sys.modules["lightning"] = None
+        for name in names:
+            importlib.import_module(name)
+
+    assert kills.in_child(act, tmp_path / "log") == 0, (tmp_path / "log").read_text(encoding="utf-8")
 
 
-def test_every_module_imports_alone():
+def test_every_module_imports_alone(tmp_path):
+    """Of ours: what they import of others is there already, and so is cheap."""
     names = [info.name for info in pkgutil.walk_packages(lit_gen.__path__, "lit_gen.") if "__main__" not in info.name]
-    program = (
-        "import importlib, os, sys\n"
-        "importlib.import_module('lightning.pytorch.cli')\n"  # slow, and no module of ours: once for all
-        f"for name in {names!r}:\n"
-        "    pid = os.fork()\n"
-        "    if pid == 0:\n"
-        "        importlib.import_module(name)\n"
-        "        os._exit(0)\n"
-        "    assert os.waitpid(pid, 0)[1] == 0, name\n"
-    )
-    if not hasattr(__import__("os"), "fork"):
-        pytest.skip("needs os.fork")
-    subprocess.run([sys.executable, "-c", program], check=True)
+
+    def act():
+        gc.freeze()  # nothing is let go of until the process ends
+        gc.disable()
+        for name in names:
+            importlib.import_module(name)
+        for name in names:
+            forget("lit_gen")
+            print(name, flush=True)
+            importlib.import_module(name)
+
+    assert kills.in_child(act, tmp_path / "log") == 0, (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def forget(*packages):
+    for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[name]

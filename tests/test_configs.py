@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shutil
 import tarfile
 
 import numpy as np
@@ -24,13 +25,13 @@ LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
 
-@pytest.fixture
-def small_sets(tmp_path, monkeypatch):
-    """MNIST, Fashion-MNIST and CIFAR-10 of 200 training and 100 test images, and short texts, under LIT_GEN_DATA."""
+@pytest.fixture(scope="module")
+def _written(tmp_path_factory):
+    """The folder of these sets, and the checksums of their files."""
     rng = np.random.default_rng(0)
-    root = tmp_path / "data"
+    root, checksums = tmp_path_factory.mktemp("data"), {}
     for cls, folder in ((MNIST, "mnist"), (FashionMNIST, "fashion-mnist")):
-        (root / folder).mkdir(parents=True)
+        (root / folder).mkdir()
         sums = {}
         for name in cls.checksums:
             n = 200 if name.startswith("train") else 100
@@ -39,7 +40,7 @@ def small_sets(tmp_path, monkeypatch):
             raw = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
             (root / folder / name).write_bytes(gzip.compress(raw))
             sums[name] = archives.md5(root / folder / name)
-        monkeypatch.setattr(cls, "checksums", sums)
+        checksums[cls] = sums
     with tarfile.open(root / cifar.ARCHIVE, "w:gz") as tar:
         for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
             table = rng.integers(0, 256, (100, 3073)).astype(np.uint8)
@@ -47,7 +48,6 @@ def small_sets(tmp_path, monkeypatch):
             info = tarfile.TarInfo(name)
             info.size = table.size
             tar.addfile(info, io.BytesIO(table.tobytes()))
-    monkeypatch.setattr(cifar, "MD5", archives.md5(root / cifar.ARCHIVE))
     texts = [ENGLISH.text(3000, seed) for seed in range(3)]
     (root / "tinyshakespeare").mkdir()
     (root / "tinyshakespeare/input.txt").write_text("".join(texts), encoding="utf-8")
@@ -57,7 +57,18 @@ def small_sets(tmp_path, monkeypatch):
     learned = tokenizers.ByteLevelBPETokenizer()
     learned.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
     learned.save_model(str(root / "gpt2"))
-    monkeypatch.setenv("LIT_GEN_DATA", str(root))
+    return root, checksums
+
+
+@pytest.fixture
+def small_sets(_written, tmp_path, monkeypatch):
+    """MNIST, Fashion-MNIST and CIFAR-10 of 200 training and 100 test images, and short texts, under LIT_GEN_DATA."""
+    root, checksums = _written
+    for cls, sums in checksums.items():
+        monkeypatch.setattr(cls, "checksums", sums)
+    monkeypatch.setattr(cifar, "MD5", archives.md5(root / cifar.ARCHIVE))
+    shutil.copytree(root, tmp_path / "data")
+    monkeypatch.setenv("LIT_GEN_DATA", str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in CONFIGS])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
-from support.latent_model import Linear, Plain, digits, fit, read_once
+from support.latent_model import Linear, Plain, digits, fit
 
 from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.core import distributed, randomness
@@ -18,11 +18,6 @@ from lit_gen.data.images.toy import Toy2D
 from lit_gen.evaluation.reference import chosen
 
 GAP = 6
-
-
-@pytest.fixture(autouse=True)
-def _data(monkeypatch):
-    read_once(monkeypatch)
 
 
 def drawn(folder, step=4):

@@ -8,7 +8,6 @@ from support.drawing_ranks import draw_on_a_rank
 from threadpoolctl import threadpool_limits
 
 from lit_gen.evaluation.latent_sources import Mixture
-from tests.callbacks.evaluators.test_latent_fid import _data  # noqa: F401  a fixture
 
 
 def test_a_mixture_finds_clusters_and_draws_them_again():

@@ -1,4 +1,4 @@
-"""Two processes on the CPU against one: every run below is a program of its own, with its own time limit."""
+"""Two processes on the CPU against one: nearly every run below is a program of its own, with its own time limit."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.forked_ranks import run
 
 from lit_gen.models.adversarial import losses
 
@@ -77,15 +78,15 @@ def test_batch_norm_trains_under_the_default_strategy_and_resumes_bit_exactly():
     options = tuple(o for o in OPTIONS if "width" not in o and "dropout" not in o)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
 
-    def run(*arguments):
+    def program(*arguments):
         command = [sys.executable, "-m", "lit_gen", "fit", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
         assert "unused" not in done.stderr
 
-    run(*options, *net, "--trainer.devices=2", "--run_id=whole")
-    run(*options, *net, "--trainer.devices=2", "--run_id=half", "--trainer.max_steps=10")
-    run("--resume=runs/r/half", "--trainer.max_steps=20")
+    program(*options, *net, "--trainer.devices=2", "--run_id=whole")
+    program(*options, *net, "--trainer.devices=2", "--run_id=half", "--trainer.max_steps=10")
+    program("--resume=runs/r/half", "--trainer.max_steps=20")
     whole, half = (torch.load(f"runs/r/{i}/checkpoints/step=00000020.ckpt") for i in ("whole", "half"))
     assert all(torch.equal(whole["state_dict"][k], half["state_dict"][k]) for k in whole["state_dict"])
     assert Path("runs/r/whole/metrics.csv").read_bytes() == Path("runs/r/half/metrics.csv").read_bytes()
@@ -173,20 +174,7 @@ def test_an_error_of_two_ranks_keeps_its_exit_code_and_what_runs_at_exit(tmp_pat
 
 
 def test_ranks_started_by_torchrun_share_one_run_directory():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LIT_GEN_OFFLINE": "1"}
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        "lit_gen",
-        "fit",
-    ]
-    done = subprocess.run(
-        [*launch, *OPTIONS, "--trainer.devices=2"], capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    (run,) = Path("runs/r").iterdir()
-    assert (run / "checkpoints" / "step=00000020.ckpt").is_file()
+    ends = run("torchrun", ["fit", *OPTIONS])
+    assert [end.code for end in ends.values()] == [0, 0], ends
+    (folder,) = Path("runs/r").iterdir()
+    assert (folder / "checkpoints" / "step=00000020.ckpt").is_file()

@@ -1,17 +1,17 @@
 """Two ranks with half the batch equal one, for every regularizer and option of the step."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from support import many_cases
+from support import kills, many_cases
 
 from lit_gen.models.adversarial import penalties, regularizers
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*no `validation_step`")  # families of the tests have none
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
+    pytest.mark.filterwarnings("ignore:.*no `validation_step`"),  # families of the tests have none
+]
 QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA")
 LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]
 
@@ -21,14 +21,11 @@ def two_ranks(request, tmp_path_factory):
     """The states of the chosen cases after training by two processes, which run through them together."""
     chosen = [i.callspec.params["name"] for i in request.session.items if "two_ranks" in getattr(i, "fixturenames", ())]
     out = tmp_path_factory.mktemp("two_ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    program = str(Path(many_cases.__file__))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, program, str(out), *chosen], capture_output=True, text=True, timeout=280, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "unused" not in done.stderr
+    log = out / "log"
+    codes = kills.in_ranks(lambda: many_cases.leave_states(chosen, out), log)
+    said = log.read_text(encoding="utf-8")
+    assert codes == [0, 0], said[-3000:]
+    assert "unused" not in said
     return out
 
 

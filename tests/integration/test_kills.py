@@ -21,7 +21,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from support import kills
 from support.event_files import older
 from support.killed import FAMILIES, gan, train
-from support.latent_model import read_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_gen.callbacks import boundary, samples
@@ -79,7 +78,7 @@ SELDOM = {
         **{"save_record": 4, "write_whole": 0, "_run_early_stopping_check": 3, "_save_checkpoint": 4},
         **{"_remove_checkpoint": 3, "enter": 4, "on_train_end": 1},
     },
-    "vae": {"save_record": 3, "write_whole": 0, "_remove_checkpoint": 1, "on_train_end": 1},
+    "vae": {"save_record": 3, "write_whole": 0, "_remove_checkpoint": 2, "on_train_end": 1},
     "lm": {
         **{"save_record": 3, "save_png": 0, "write_whole": 2, "_run_early_stopping_check": 3},
         **{"_remove_checkpoint": 2, "enter": 3, "on_train_end": 1},
@@ -87,9 +86,8 @@ SELDOM = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _data(monkeypatch):
-    read_once(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def _data():
     mnist.embedded_digits()  # for all children
 
 

@@ -1,27 +1,16 @@
 """Likelihood and diagnostics of one, two and three processes: the same bits, however the blocks fall."""
 
-import json
 import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from support import kills, latent_ranks
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = [str(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "latent_ranks.py"), str(folder), *ports]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 0, done.stderr
-    return {world: json.loads((folder / f"{world}.json").read_text(encoding="utf-8")) for world in (1, 2, 3)}
+    return kills.at_each_world_size(latent_ranks.rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("count", [None, 200, 100, 3])

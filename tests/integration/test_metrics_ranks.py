@@ -1,27 +1,16 @@
 """Metrics of one, two and three processes: the same bits, and controls that are not."""
 
-import json
 import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from support import kills, ranks
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = [str(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "ranks.py"), str(folder), *ports]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
-    assert done.returncode == 0, done.stderr
-    return {world: json.loads((folder / f"{world}.json").read_text(encoding="utf-8")) for world in (1, 2, 3)}
+    return kills.at_each_world_size(ranks.rank, tmp_path_factory.mktemp("ranks"))
 
 
 def test_every_metric_is_the_same_at_any_world_and_batch_size(found):

@@ -15,6 +15,7 @@ import pytest
 from support.forked_ranks import FIT, LAUNCHERS, fault, run
 
 from lit_gen.cli import entry
+from lit_gen.cli.launch import parting
 from lit_gen.runs import checkpoints, meeting
 from lit_gen.runs.heartbeat import Behind
 
@@ -181,6 +182,8 @@ def test_a_mistake_of_one_rank_before_there_are_collectives(launcher):
 
 def test_a_rank_that_never_comes_is_waited_for_aloud_and_not_for_ever(monkeypatch):
     monkeypatch.setattr(meeting, "ANNOUNCE", 1.0)
+    for name in ("PATIENCE", "FAREWELL"):  # it looks for the other one once more, to say what became of itself
+        monkeypatch.setattr(parting, name, 0.5)
     ends = run("srun", [*FIT, "--stop.wait_for_ranks=3"], started=[0])
     assert ends[0].code == 4
     announced, error = ends[0].said.splitlines()

@@ -15,6 +15,8 @@ import torch
 from support import kills
 from support.cli import TINY
 
+from lit_gen.cli import entry
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
 SLOW = """
@@ -85,16 +87,23 @@ def test_a_stopped_run_continues_bit_exactly(name, world):
     assert Path("runs/r/stopped/metrics.csv").read_bytes() == Path("runs/r/whole/metrics.csv").read_bytes()
 
 
-def test_a_second_ctrl_c_stops_at_once():
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_second_ctrl_c_stops_at_once(monkeypatch):
     Path("own_stuck.py").write_text(SLOW.replace("0.02", "1.0"), encoding="utf-8")
-    process = start("--model.loss=own_stuck.loss", "--trainer.log_every_n_steps=1", identifier="stuck")
-    wait_for_rows("stuck", 2, process)
-    os.killpg(process.pid, signal.SIGINT)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    options = ("--model.loss=own_stuck.loss", "--trainer.max_steps=60", "--run_name=r", "--run_id=stuck")
+    pid = kills.start(lambda: sys.exit(entry.run(["fit", *TINY, *options, "--trainer.log_every_n_steps=1"])), "log")
+    path, deadline = Path("runs/r/stuck/metrics.csv"), time.monotonic() + 100
+    while not path.is_file() or path.read_text(encoding="utf-8").count("\n") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGINT)
     time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
+    os.kill(pid, signal.SIGINT)
+    began = time.monotonic()
+    assert kills.ended(pid) == 130
+    assert time.monotonic() - began < 30
+    assert "Traceback" not in Path("log").read_text(encoding="utf-8")
 
 
 MONITORS = """

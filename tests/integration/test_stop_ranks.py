@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import EarlyStopping
 from support import kills
 from support.extractors import Mean
 from support.gan import build as build_gan
-from support.latent_model import read_once
 from support.lm import build as build_lm
 from support.lm import corpus
 from support.vae import build as build_vae
@@ -83,7 +82,6 @@ def train(family, folder, resume=False):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    read_once(monkeypatch)
     monkeypatch.setattr(stop, "SECONDS", 0.1)  # ranks ask each other so often
     mnist.embedded_digits()  # for all children
     corpus().prepare_data()

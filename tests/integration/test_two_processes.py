@@ -15,6 +15,7 @@ from support.cli import TINY
 from support.leases import DONE, LOST, REFUSED
 
 from lit_gen.cli import entry
+from lit_gen.data.images import mnist
 from lit_gen.runs import directory, lease
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -38,6 +39,7 @@ def _quick(monkeypatch):
     for name in ("RENEW", "STALE", "SETTLE", "LOOK"):
         monkeypatch.setattr(lease, name, getattr(lease, name))  # given back
     leases.quick()
+    mnist.embedded_digits()  # for all children
     yield
     for pid in RUNNING:  # a test has failed
         os.kill(pid, signal.SIGKILL)

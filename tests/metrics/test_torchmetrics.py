@@ -1,9 +1,9 @@
 """The metrics as torchmetrics' classes: our functions' numbers, however updates and processes divide the items."""
 
+import importlib
 import json
 import math
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 import torch.multiprocessing as mp
 import torchmetrics.image
 import torchmetrics.text
+from support import kills
 from support.dealt import dealt, measure, sets
 from support.extractors import Mean
 from torch import nn
@@ -235,9 +236,13 @@ def test_bytes_of_another_shape_are_refused():
         BitsPerByte().update(torch.zeros(2, 3), torch.ones(3))
 
 
-def test_the_formulas_need_no_torchmetrics_and_the_classes_no_lightning():
-    program = (
-        "import sys, lit_gen.metrics, lit_gen.metrics.frechet\nassert 'torchmetrics' not in sys.modules\n"
-        "sys.modules['lightning'] = None\nimport lit_gen.metrics.torchmetrics"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
+def test_the_formulas_need_no_torchmetrics_and_the_classes_no_lightning(tmp_path):
+    def act():
+        for name in [n for n in sys.modules if n.split(".")[0] in ("lit_gen", "lightning", "torchmetrics")]:
+            del sys.modules[name]
+        importlib.import_module("lit_gen.metrics.frechet")
+        assert "torchmetrics" not in sys.modules
+        sys.modules["lightning"] = None
+        importlib.import_module("lit_gen.metrics.torchmetrics")
+
+    assert kills.in_child(act, tmp_path / "log") == 0, (tmp_path / "log").read_text(encoding="utf-8")

@@ -14,9 +14,9 @@ from lit_gen.runs.checkpoints import read, refuse_old_paths
 
 
 @pytest.fixture
-def old_run(lit_gen, tmp_path):
+def old_run(trained, tmp_path):
     """A run whose files name modules as they were called before they moved."""
-    code, _, err = lit_gen("fit", *TINY, "--trainer.max_steps=1", "--run_root=runs", "--run_name=r", "--run_id=old")
+    code, _, err = trained("fit", *TINY, "--trainer.max_steps=1", "--run_root=runs", "--run_name=r", "--run_id=old")
     assert code == 0, err
     run = tmp_path / "runs/r/old"
     (path,) = run.glob("checkpoints/*.ckpt")

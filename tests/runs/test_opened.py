@@ -9,8 +9,8 @@ from support.cli import fit_tiny
 import lit_gen as package
 
 
-def test_notebook_and_export(lit_gen, tmp_path):
-    assert fit_tiny(lit_gen)[0] == 0
+def test_notebook_and_export(lit_gen, trained, tmp_path):
+    assert fit_tiny(trained)[0] == 0
     run = package.load(tmp_path / "runs/r/one")
     images = run.sample(5)
     assert images.shape == (5, 1, 28, 28)

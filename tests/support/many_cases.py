@@ -1,13 +1,8 @@
-"""Every regularizer and option of the GAN step, trained in turn: alone, or by each rank of a process group.
-
-python -m torch.distributed.run --nproc_per_node=2 tests/support/many_cases.py FOLDER
-"""
+"""Every regularizer and option of the GAN step, trained in turn: alone, or by each rank of a process group."""
 
 import functools
 import os
-import sys
 import warnings
-from pathlib import Path
 
 import torch
 from lightning import Trainer
@@ -136,9 +131,8 @@ def train(name, world):
     return {key: value.clone() for key, value in model.state_dict().items()} | sums
 
 
-if __name__ == "__main__":
+def leave_states(names, folder):
+    """Train each case as one of two ranks, and write its state."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    for case in sys.argv[2:]:
-        state = train(case, int(os.environ["WORLD_SIZE"]))
-        torch.save(state, Path(sys.argv[1]) / f"{case} {os.environ['RANK']}.pt")
+    for name in names:
+        torch.save(train(name, 2), folder / f"{name} {os.environ['LOCAL_RANK']}.pt")

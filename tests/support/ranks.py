@@ -1,15 +1,10 @@
-"""Run as a program, ``ranks.py FOLDER PORT PORT PORT``: one, two and three ranks score the same generator.
-
-Rank 0 writes what it found to 1.json, 2.json and 3.json. See test_metrics_ranks.py.
-"""
+"""One of some ranks that score the same generator; rank 0 writes what it found. See test_metrics_ranks.py."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError
@@ -59,8 +54,7 @@ def ragged(model, extractor):
     return torch.cat([extractor(part).features for part in images.split(50)])
 
 
-def rank(number, world, port, out):
-    torch.set_num_threads(1)
+def rank(number, world, port, folder):
     if world > 1:
         dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=world, rank=number)
     model, extractor, cpu = Model(), load_extractor("lenet-mnist"), torch.device("cpu")
@@ -93,13 +87,6 @@ def rank(number, world, port, out):
             one = extract_block(extractor, quantize(model.sample(torch.arange(64, 128)))).features
             found["block is equal"] = torch.equal(one, exact.features[64:128])
     if number == 0:
-        Path(out).write_text(json.dumps(found), encoding="utf-8")
+        (Path(folder) / f"{world}.json").write_text(json.dumps(found), encoding="utf-8")
     if world > 1:
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for world, port in enumerate(sys.argv[2:], start=1):
-        arguments = (world, port, f"{sys.argv[1]}/{world}.json")
-        mp.start_processes(rank, arguments, nprocs=world, start_method="fork")  # imports once

@@ -15,6 +15,8 @@ from lit_gen.runs.meeting import ENDED, Failure, Meeting
 
 PATIENCE = 10.0
 """Seconds that a rank that failed before it met the others looks for rank 0."""
+FAREWELL = 10.0
+"""Seconds that a rank that failed before the first step waits until the others have heard of it."""
 
 
 def end_at_once(code: int, sentence: str) -> None:
@@ -53,7 +55,7 @@ def depart(code: int, sentence: str) -> int:
     try:
         code = _tell(meeting, code, sentence)
         # In a collective the others learn of it only when this process is gone; by then their threads have read it.
-        meeting.leave(meeting.place.world, 10 if company.watch is None else 3 * LOOK)
+        meeting.leave(meeting.place.world, FAREWELL if company.watch is None else 3 * LOOK)
     except RuntimeError:  # of the store: rank 0 is gone
         if sentence.startswith(LOST):
             code, sentence = ENDED, ended("rank 0") if meeting.place.speaks else ""

@@ -215,8 +215,9 @@ def embedded_file() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
 
 
+@functools.cache
 def embedded_digits() -> ImageSet:
-    """All 5,000 digits, in the file's order."""
+    """All 5,000 digits, in the file's order: read once for all splits, so nobody may change them."""
     path = embedded_file()
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:

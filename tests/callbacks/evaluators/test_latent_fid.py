@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.drawing_ranks import CPU
 from support.extractors import Mean
-from support.latent_model import Linear, Plain, digits, fit, read_once
+from support.latent_model import Linear, Plain, digits, fit
 
 from lit_gen.callbacks.evaluators.base import tables
 from lit_gen.callbacks.evaluators.fid import FID
@@ -19,11 +19,6 @@ from lit_gen.evaluation.features import extract
 from lit_gen.evaluation.latent_sources import Encoded, Mixture, Reconstructions, chosen_rows
 from lit_gen.evaluation.reference import chosen
 from lit_gen.metrics.frechet import frechet_distance
-
-
-@pytest.fixture(autouse=True)
-def _data(monkeypatch):
-    read_once(monkeypatch)
 
 
 def distance(images, real):

@@ -30,8 +30,8 @@ def registered():
 
 
 @pytest.fixture
-def run(lit_gen):
-    code, _, err = lit_gen("fit", *TINY, "--trainer.max_steps=30", "--trainer.accelerator=cpu", "--run_id=a")
+def run(trained):
+    code, _, err = trained("fit", *TINY, "--trainer.max_steps=30", "--trainer.accelerator=cpu", "--run_id=a")
     assert code == 0, err
     return Path("runs/gan_mlp/a")
 

@@ -6,8 +6,8 @@ from PIL import Image
 from support.cli import fit_tiny
 
 
-def test_sample_is_the_same_whatever_is_asked(lit_gen, tmp_path):
-    assert fit_tiny(lit_gen)[0] == 0
+def test_sample_is_the_same_whatever_is_asked(lit_gen, trained, tmp_path):
+    assert fit_tiny(trained)[0] == 0
     run = str(tmp_path / "runs/r/one")
     assert lit_gen("sample", run, "--n", "70", "--out", "a")[0] == 0
     assert lit_gen("sample", run, "--n", "3", "--start", "66", "--batch_size", "2", "--out", "b é")[0] == 0
@@ -19,8 +19,8 @@ def test_sample_is_the_same_whatever_is_asked(lit_gen, tmp_path):
         assert grid.size == (8 * 30 + 2, 4 * 30 + 2)
 
 
-def test_sample_never_mixes_two_calls_in_one_folder(lit_gen, tmp_path):
-    assert fit_tiny(lit_gen)[0] == 0
+def test_sample_never_mixes_two_calls_in_one_folder(lit_gen, trained, tmp_path):
+    assert fit_tiny(trained)[0] == 0
     run = str(tmp_path / "runs/r/one")
     assert lit_gen("sample", run, "--n", "5", "--out", "a")[0] == 0
     assert lit_gen("sample", run, "--n", "6", "--out", "a")[0] == 0

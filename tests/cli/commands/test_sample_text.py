@@ -18,8 +18,8 @@ GPT = (
 
 
 @pytest.fixture
-def run(lit_gen, tmp_path):
-    code, _, err = lit_gen("fit", *GPT)
+def run(trained, tmp_path):
+    code, _, err = trained("fit", *GPT)
     assert code == 0, err
     return str(tmp_path / "runs/r/one")
 

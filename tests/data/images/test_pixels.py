@@ -1,8 +1,6 @@
 """Levels of any mode and range: pictures and arrays become what they look like, or are refused with what was found."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -177,20 +175,11 @@ def test_what_was_converted_is_said_at_each_run_and_bits_is_part_of_the_cache(tm
     assert images.max() == 255
 
 
-def test_a_process_of_its_own(tmp_path):
+def test_on_the_command_line(lit_gen, tmp_path):
     """As a user meets it: exit code 2, one sentence, nothing written."""
     np.save(tmp_path / "x.npy", RAMP[None].repeat(70, 0).astype(np.float32))
-    command = [
-        sys.executable,
-        "-m",
-        "lit_gen",
-        "fit",
-        "--config=gan_mlp.yaml",
-        "--data=TensorSet",
-        "--data.source=x.npy",
-    ]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert "x.npy: floats from 0 to 1 were found" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    code, _, err = lit_gen("fit", "--config=gan_mlp.yaml", "--data=TensorSet", "--data.source=x.npy")
+    assert code == 2
+    assert "x.npy: floats from 0 to 1 were found" in err
+    assert "Traceback" not in err
     assert not any((tmp_path / "runs").rglob("*"))

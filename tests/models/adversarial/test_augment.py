@@ -95,7 +95,11 @@ def test_images_do_not_mix(name):
 def test_differentiable_twice(name, channels):
     x, module = images(2, channels, 6, 6, dtype=torch.float64).requires_grad_(), EACH[name]()
     assert torch.autograd.gradcheck(lambda t: module(t, rows()), x)
-    assert torch.autograd.gradgradcheck(lambda t: module(t, rows()).square(), x)  # of a curved function of it
+
+    def curved(t):
+        return module(t, rows()).square()
+
+    assert torch.autograd.gradgradcheck(curved, x, fast_mode=True)  # along random directions, not each pixel alone
 
 
 @each
