@@ -66,13 +66,13 @@ def named(thing: object) -> str:
 
 
 def shown(value: object) -> str:
-    """What a function returned, in few words: ``a tuple``, ``float32 (64, 784)``."""
+    """What a function returned, in few words: ``a tuple``, of a tensor ``float32 (64, 784)``."""
     if value is None:
         return "None"
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    article = "an" if kind[0] in "aeiouAEIOUn" else "a"  # ndarray
+    like = f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "dtype") and hasattr(value, "shape") else ""
+    return like.removeprefix("torch.") if like.startswith("torch.") else f"{article} {kind}{like and f' {like}'}"
 
 
 def words(error: BaseException) -> str:

@@ -40,20 +40,22 @@ def check(found: Any, split: str, data: Any) -> None:
     channels, height, width = data.shape
     images, labels = found.images, found.labels
     points = height == width == 1
-    right = isinstance(images, Tensor) and (images.dtype == torch.uint8 or (points and images.is_floating_point()))
-    if not right or (len(images) and tuple(images.shape[1:]) != (channels, height, width)):
-        kind = "float32 points" if points else "uint8 images (0 to 255)"
-        expected = f"{kind} (N, {channels}, {height}, {width}) are expected"
+    right = isinstance(images, Tensor) and tuple(images.shape[1:]) == (channels, height, width)
+    if isinstance(images, Tensor) and not len(images):
+        return  # a split that there is not
+    if not right or not (images.dtype == torch.uint8 or (points and images.is_floating_point())):
+        dtype, kind = ("float32", "points") if points else ("uint8", "images with levels of 0 to 255")
+        expected = f"{dtype} (N, {channels}, {height}, {width}) {kind} are expected"
         raise UserError(f"data: the {split} images of {named(data)} are {shown(images)}, {expected}")
     classes = data.num_classes
     if labels is None:
-        if classes is not None and len(images):
+        if classes is not None:
             raise UserError(f"data: {named(data)} has num_classes {classes}, but its {split} images have no labels")
         return
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or tuple(labels.shape) != (len(images),):
         expected = f"int64 ({len(images)},) or None is expected"
         raise UserError(f"data: the {split} labels of {named(data)} are {shown(labels)}, {expected}")
-    if classes is None or not len(labels):
+    if classes is None:
         return
     least, most = (int(x) for x in labels.aminmax())
     if least < 0 or most >= classes:

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
-from lit_gen.core.blame import named, shown, tried
+from lit_gen.core.blame import named, tried
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
+from lit_gen.models.lm.sampling import logits_of
 from lit_gen.models.lm.writing import Writer, evaluating
 from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
@@ -122,15 +123,8 @@ class LanguageModel(Automatic, Writer):
         """
         tokens = torch.zeros(1, length, dtype=torch.int64, device=self.device)
         where = [self.device] if self.device.type == "cuda" else []
-        given = f"tokens (1, {length})"
-        with evaluating(self.network), torch.random.fork_rng(where), tried("model.network", given):
-            found: Any = self.network(tokens)
-        expected = (1, length, self.network.vocab_size)
-        if not isinstance(found, Tensor) or tuple(found.shape) != expected:
-            raise UserError(
-                f"model.network: {named(self.network)} returned {shown(found)} for {given}, logits {expected} are "
-                f"expected"
-            )
+        with evaluating(self.network), torch.random.fork_rng(where), tried("model.network", f"tokens (1, {length})"):
+            logits_of(self.network, tokens)
 
     def _compare_tokenizer(self) -> None:
         """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
