@@ -78,7 +78,7 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     cause = error
     while cause is not None:  # jsonargparse wraps what a constructor raises
         if isinstance(cause, UserError):
-            return USER, str(cause)
+            return USER, _with_place(cause)
         cause = cause.__cause__
     if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
         error = error.__context__  # what lightning makes of it
@@ -103,6 +103,13 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if own := blame.fault(error, _said):
         return USER, f"{own}; --debug shows where it was called from"
     return (USER, _said(error)) if _is_of_a_file(error) else None
+
+
+def _with_place(mistake: UserError) -> str:
+    """A mistake's sentence, and where in own code it arose, if it does not say so itself."""
+    found = mistake.__cause__ and blame.culprit(mistake.__cause__)
+    place = found[0] if found else ""
+    return str(mistake) if place in str(mistake) else f"{mistake} ({place})"
 
 
 def _is_of_a_file(error: BaseException) -> bool:

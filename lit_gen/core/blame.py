@@ -22,6 +22,7 @@ OURS = Path(__file__).parent.parent
 _LONGEST = 600  # characters of an error's own words
 _CALL = re.compile(r"([\w.<>]+)\(\) (?:takes|missing|got) ")
 """How Python says that a call does not fit a signature; it shows the caller's frame alone."""
+_FRAME = re.compile(r' *File "(.+)", line (\d+), in (\S+)')
 
 
 def is_own(file: str) -> bool:
@@ -82,14 +83,22 @@ def words(error: BaseException) -> str:
 
 
 def fault(error: BaseException, said: Callable[[BaseException], str] = words) -> str | None:
-    """Where a user's own code failed, and how; None if none of it is at fault.
+    """Where a user's own code failed, and how, as one sentence; None if none of it is at fault.
 
-    ``my_net.py, line 9, in Generator.forward: RuntimeError: mat1 and mat2 shapes cannot be multiplied``. It is looked
-    for in the error, then in what caused it: jsonargparse wraps what constructors raise.
+    ``my_net.py, line 9, in Generator.forward: RuntimeError: mat1 and mat2 shapes cannot be multiplied``.
 
     Args:
         error: what was raised, with its traceback.
         said: puts an error that own code raised into words.
+    """
+    found = culprit(error, said)
+    return None if found is None else ": ".join(found)
+
+
+def culprit(error: BaseException, said: Callable[[BaseException], str] = words) -> tuple[str, str] | None:
+    """As `fault`: the place, and the words.
+
+    It is looked for in the error, then in what caused it: jsonargparse wraps what constructors raise.
     """
     for one in _chain(error):
         frames = list(_frames(one))
@@ -98,9 +107,9 @@ def fault(error: BaseException, said: Callable[[BaseException], str] = words) ->
             frame, line = own[-1]
             inside = frame.f_code.co_qualname
             within = "" if inside == "<module>" else f", in {inside}"
-            return f"{place(frame.f_code.co_filename, line)}{within}: {said(one)}"
-        if frames and (where := _owner(one, frames[-1][0])) is not None:
-            return where
+            return f"{place(frame.f_code.co_filename, line)}{within}", said(one)
+        if frames and (found := _owner(one, frames[-1][0]) or _of_a_worker(one)):
+            return found
     return None
 
 
@@ -142,7 +151,14 @@ def _frames(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
         step = step.tb_next
 
 
-def _owner(error: BaseException, frame: types.FrameType) -> str | None:
+def _of_a_worker(error: BaseException) -> tuple[str, str] | None:
+    """What a loader's worker process raised, of which torch keeps the traceback as text."""
+    lines = str(error).splitlines() if "Original Traceback" in str(error) else []
+    own = [match for line in lines if (match := _FRAME.match(line)) and is_own(match[1])]
+    return (f"{place(own[-1][1], int(own[-1][2]))}, in {own[-1][3]}", printable(lines[-1], _LONGEST)) if own else None
+
+
+def _owner(error: BaseException, frame: types.FrameType) -> tuple[str, str] | None:
     """The own class or function that an error is about which arose outside of it, at ``frame``.
 
     A call that does not fit its signature, a method that a base expects of it, an attribute that it lacks.
@@ -150,17 +166,17 @@ def _owner(error: BaseException, frame: types.FrameType) -> str | None:
     if isinstance(error, TypeError) and (call := _CALL.match(str(error))):
         function = _called(call[1], frame)
         where = None if function is None else defined(function)
-        return None if where is None else f"{where}, in {call[1]}: {words(error)}"
+        return None if where is None else (f"{where}, in {call[1]}", words(error))
     if isinstance(error, NotImplementedError):
         one = frame.f_locals.get("self")
         lacks = frame.f_code.co_name.removeprefix("_").removesuffix("_unimplemented")  # torch's forward
         where = None if one is None else defined(one)
-        return None if where is None else f"{where}: {type(one).__name__} has no {lacks}"
+        return None if where is None else (where, f"{type(one).__name__} has no {lacks}")
     if isinstance(error, AttributeError) and (where := defined(error.obj)) is not None:
         constructor = vars(type(error.obj)).get("__init__")
         code = getattr(constructor, "__code__", None)
         forgot = code is not None and "__init__" not in code.co_names
-        return f"{where}: {words(error)}" + ("; its __init__ does not call super().__init__()" if forgot else "")
+        return where, words(error) + ("; its __init__ does not call super().__init__()" if forgot else "")
     return None
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
 from lit_gen.core.batches import micro_batches_of, refuse_micro_batches
-from lit_gen.core.blame import fault
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.protocols.training import Terms
@@ -65,7 +64,7 @@ class Alternating(TrainingModule):
             try:
                 made.append(player.optimizer(list(player.parameters)))
             except ValueError as error:
-                raise UserError(f"model.{name}_optimizer: {fault(error) or error}") from error
+                raise UserError(f"model.{name}_optimizer: {error}") from error
         return made
 
     def _ordered(self) -> dict[str, Player]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lit_gen.core import randomness
 from lit_gen.core.batches import micro_batches_of, refuse_micro_batches, split
-from lit_gen.core.blame import fault
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.training.module import SHARDING, TrainingModule
@@ -65,7 +64,7 @@ class Automatic(TrainingModule):
         try:
             found: torch.optim.Optimizer = optimizer(parameters)
         except ValueError as error:
-            raise UserError(f"model.optimizer: {fault(error) or error}") from error
+            raise UserError(f"model.optimizer: {error}") from error
         self._rates = [group["lr"] for group in found.param_groups]
         return found
 

@@ -82,6 +82,21 @@ def test_own_words():
     assert blame.fault(error, lambda one: str(one.errno)).endswith(", in fail: 2")
 
 
+class Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        raise ValueError("a broken item")
+
+
+def test_a_worker_process():
+    error = fail(list, torch.utils.data.DataLoader(Broken(), num_workers=1))
+    line = Broken.__getitem__.__code__.co_firstlineno + 1
+    error.__traceback__ = error.__traceback__.tb_next  # the frames of the library alone
+    assert blame.fault(error) == f"{__file__}, line {line}, in __getitem__: ValueError: a broken item"
+
+
 def test_trying():
     told = r"^model\.x: .*, in Mine\.take: ValueError: two lines \(it was given y\)$"
     with pytest.raises(UserError, match=told), blame.tried("model.x", "y"):

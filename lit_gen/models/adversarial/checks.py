@@ -67,7 +67,7 @@ def regularizers(given: list[Any]) -> list[Regularizer]:
             one = FunctionRegularizer(one)
         if one.network not in ("discriminator", "generator", "both"):
             raise UserError(
-                f"model.regularizers: {name}.network is {one.network!r}, one of 'discriminator', 'generator', 'both' "
+                f"model.regularizers: {name} has network {one.network!r}, one of 'discriminator', 'generator', 'both' "
                 f"is expected"
             )
         made.append(one)

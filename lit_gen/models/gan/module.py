@@ -159,6 +159,7 @@ class GAN(Alternating, Sampler):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
+        datasets.check_batch(batch, ImageBatch)
         step = self.start_step()
         count = micro_batches_of(batch)
         parts = split(batch, self.n_critic * count)

@@ -139,8 +139,7 @@ class LanguageModel(Automatic, Writer):
     def _look_at(self, batch: Any) -> None:
         """Refuse what is no batch of this vocabulary, before a network meets it."""
         self._looked = True
-        if not isinstance(batch, TokenBatch):
-            raise UserError(f"data: a {type(batch).__name__} was found, lit_gen.protocols.text.TokenBatch is expected")
+        datasets.check_batch(batch, TokenBatch)
         least, most = (int(x) for x in batch.tokens.aminmax())
         if least < 0 or most >= self.network.vocab_size:
             bad = least if least < 0 else most

@@ -180,6 +180,7 @@ class VAE(Automatic, Sampler):
 
     def loss_of(self, batch: ImageBatch, draws: Draws) -> Tensor:
         """The objective of one micro-batch."""
+        datasets.check_batch(batch, ImageBatch)
         if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
             self._check_images(batch.images)
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
