@@ -136,12 +136,25 @@ def tried(option: str, given: str) -> Iterator[None]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it, without what callers of lit_gen were handling when they called it."""
     one: BaseException | None = error
     seen: set[int] = set()
+    callers = _callers()
     while one is not None and id(one) not in seen:
         seen.add(id(one))
         yield one
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+        if one is not None and one.__traceback__ is not None and one.__traceback__.tb_frame in callers:
+            return
+
+
+def _callers() -> list[types.FrameType]:
+    """The frames under way."""
+    found, frame = [], inspect.currentframe()
+    while frame is not None:
+        found.append(frame)
+        frame = frame.f_back
+    return found
 
 
 def _frames(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
