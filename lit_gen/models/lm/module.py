@@ -105,7 +105,7 @@ class LanguageModel(Automatic, Writer):
         if longest is not None and context > longest:
             raise UserError(f"data.block_size: {context} was found, but the network takes at most {longest} tokens")
         if not isinstance(self.trainer.strategy, SHARDING):
-            self._try_network(min(context or 2, 8))
+            self._try_network(min(context or 1, 8))
         self._looked = False
         if self.compiled:
             self.network.compile()
