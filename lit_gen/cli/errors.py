@@ -7,6 +7,7 @@ import re
 import sys
 from typing import NoReturn
 
+from lit_gen.core import blame
 from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, RankError, UserError
 from lit_gen.core.terminal import LONGEST, printable
 from lit_gen.runs import slurm
@@ -61,7 +62,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
-    """The exit code and the sentence for an error that is the user's or the machine's; None for a bug of ours."""
+    """The exit code and the sentence for an error that is the user's or the machine's; None for a bug of ours.
+
+    The user's is also what a user's own code raises, whatever it is: the sentence names its file and line.
+    """
     if isinstance(error, NonFiniteLossError):
         return NON_FINITE, str(error)
     if isinstance(error, RankError):
@@ -74,7 +78,7 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     cause = error
     while cause is not None:  # jsonargparse wraps what a constructor raises
         if isinstance(cause, UserError):
-            return USER, str(cause)
+            return USER, _with_place(cause)
         cause = cause.__cause__
     if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
         error = error.__context__  # what lightning makes of it
@@ -94,11 +98,28 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     company = sys.modules.get("lit_gen.cli.launch.company")
     if company is not None and company.company.watch and isinstance(error, RuntimeError) and _LOST.search(str(error)):
         return ENDED, f"{LOST}: {' '.join(str(error).split())[:200]}"
-    if isinstance(error, OSError) and error.errno in _FILES:
-        return USER, f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
         return USER, f"a checkpoint could not be written, probably because the disk is full; {_WHOLE}"
-    return None
+    if own := blame.fault(error, _said):
+        return USER, f"{own}; --debug shows where it was called from"
+    return (USER, _said(error)) if _is_of_a_file(error) else None
+
+
+def _with_place(mistake: UserError) -> str:
+    """A mistake's sentence, and where in own code it arose, if it does not say so itself."""
+    found = mistake.__cause__ and blame.culprit(mistake.__cause__)
+    place = found[0] if found else ""
+    return str(mistake) if place in str(mistake) else f"{mistake} ({place})"
+
+
+def _is_of_a_file(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _FILES
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and _is_of_a_file(error):
+        return f"{error.filename or 'a file'}: {_FILES[error.errno or 0]}"
+    return blame.words(error)
 
 
 def leave(code: int, message: str) -> int:

@@ -8,6 +8,8 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor
 
+from lit_gen.core.blame import shown
+from lit_gen.core.errors import UserError
 from lit_gen.protocols.data import DataModule, ImageSets, TextSets
 
 
@@ -64,6 +66,17 @@ def text_of(trainer: object) -> TextSets:
     data = data_of(trainer)
     assert has_text(data)
     return data
+
+
+def check_batch(found: object, kind: type) -> None:
+    """Refuse a batch of another kind, such as the lists of torch's loader.
+
+    Raises:
+        UserError: names both.
+    """
+    if not isinstance(found, kind):
+        expected = f"{kind.__module__}.{kind.__qualname__} is expected"
+        raise UserError(f"data: a batch was {shown(found)}, {expected}")
 
 
 def _has(data: object, *methods: str) -> bool:

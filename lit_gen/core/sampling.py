@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import randomness
+from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.randomness import BLOCK, BlockDraws
-from lit_gen.protocols.images import Condition, Drawer, Weights
+from lit_gen.protocols.images import Condition, Drawer, IndexedDraws, Weights
 
 __all__ = ["Sampler", "check_labels", "great_circle", "labels_of", "one_pass", "record_of"]
 
@@ -153,15 +154,24 @@ class Sampler:
         return torch.cat(images)[: len(noise)]
 
 
-def one_pass(network: nn.Module) -> Drawer:
-    """The drawer of a network with ``latent_dim``: latents, and labels where it has ``num_classes``, to images."""
+def one_pass(network: nn.Module, option: str = "model") -> Drawer:
+    """The drawer of a network with ``latent_dim``: latents, and labels where it has ``num_classes``, to images.
+
+    Args:
+        network: ``network(z)`` or ``network(z, labels)``.
+        option: what names it, for the message if it returns anything else.
+    """
     dim, classes = network.latent_dim, getattr(network, "num_classes", None)
     assert isinstance(dim, int)
-    return Drawer(
-        lambda z, asked, _: network(z) if asked.labels is None else network(z, asked.labels),
-        dim,
-        classes if isinstance(classes, int) else None,
-    )
+
+    def draw(z: Tensor, asked: Condition, _: IndexedDraws) -> Tensor:
+        found = network(z) if asked.labels is None else network(z, asked.labels)
+        if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != len(z):
+            expected = f"images ({len(z)}, C, H, W) are expected of latents {tuple(z.shape)}"
+            raise UserError(f"{option}: {named(network)} returned {shown(found)}, {expected}")
+        return found
+
+    return Drawer(draw, dim, classes if isinstance(classes, int) else None)
 
 
 def record_of(seed: int, counts: Tensor | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lit_gen.callbacks.boundary import Derived
 from lit_gen.callbacks.moment import Cadence
 from lit_gen.core import distributed
 from lit_gen.core import images as pictures
+from lit_gen.core.blame import named, shown
 from lit_gen.core.data import callbacks_of
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode, exact_math
@@ -115,7 +116,11 @@ class Evaluator(Derived):
         # statistics of batch norm differ between ranks; those of rank 0 are in the checkpoint
         distributed.broadcast_buffers(module)
         with exact_math(module.device), evaluation_mode(module):
-            found = self.evaluate(trainer, module, split)
+            made: object = self.evaluate(trainer, module, split)
+        if not isinstance(made, Result):
+            expected = "a lit_gen.evaluation.result.Result is expected"
+            raise UserError(f"{self.option}: evaluate of {named(self)} returned {shown(made)}, {expected}")
+        found: Result = made
         values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (found.values, found.floors))
         self._log(module, replace(found, values=values, floors=floors, picture=None))
         if trainer.is_global_zero:

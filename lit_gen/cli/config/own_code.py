@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from lit_gen.cli.config.loader import load
-from lit_gen.core.errors import UserError
+from lit_gen.core.blame import fault, place, words
+from lit_gen.core.errors import LeaseLostError, UserError
 
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
 """A dotted name in JSON that is no key."""
@@ -150,20 +151,19 @@ def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except SyntaxError as error:
-        raise UserError(
-            f"{error.filename}, line {error.lineno}: {error.msg}, so that {module} cannot be imported"
-        ) from None
+        where = place(error.filename or "?", error.lineno or 0)
+        raise UserError(f"{where}: {error.msg}, so that {module} cannot be imported") from error
     except ModuleNotFoundError as error:
         if error.name == module or module.startswith(f"{error.name}."):
             return  # not a module but a class inside one; the parser says what is wrong with it
-        raise UserError(f"{_where(error)}: {error}, so that {module} cannot be imported") from None
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"{_where(error)}: {told}, so that {module} cannot be imported") from None
+        raise UserError(f"{_told(error, str)}, so that {module} cannot be imported") from error
+    except (KeyboardInterrupt, LeaseLostError):
+        raise
+    except BaseException as error:  # sys.exit() among it
+        raise UserError(f"{_told(error, words)}, so that {module} cannot be imported") from error
 
 
-def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename.startswith(str(Path.cwd())) and "site-packages" not in f.filename]
-    frame = own[-1] if own else frames[-1]
-    return f"{frame.filename}, line {frame.lineno}"
+def _told(error: BaseException, said: Callable[[BaseException], str]) -> str:
+    """An error with the place in own code; of a library that does not import, that of the library."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return fault(error, said) or f"{place(last.filename, last.lineno or 0)}: {said(error)}"

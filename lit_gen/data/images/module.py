@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.data.images.checks import check, check_shape
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 from lit_gen.data.module import DataModule, place
 from lit_gen.protocols.data import Split
@@ -55,7 +56,10 @@ class ImageData(DataModule):
     # ---- what a subclass says
 
     def load(self, split: Split) -> ImageSet:
-        """Read one split; uint8 images (N, C, H, W) and int64 labels (N,) or None. Splits never overlap."""
+        """Read one split; uint8 images (N, C, H, W) and int64 labels (N,) or None. Splits never overlap.
+
+        Points, of shape (C, 1, 1), are float. A split that there is not has no images.
+        """
         raise NotImplementedError
 
     def drawn_anew(self) -> ImageSet | None:
@@ -100,15 +104,19 @@ class ImageData(DataModule):
     # ---- what models, callbacks and lightning ask
 
     def facts(self) -> dict[str, Any]:
-        """``shape``, and ``num_classes``, None for a set without labels."""
+        """``shape``, and ``num_classes``, None for a set without labels.
+
+        Raises:
+            UserError: for a subclass whose shape is none.
+        """
+        check_shape(self)
         return {"shape": self.shape, "num_classes": self.num_classes}
 
     def split(self, split: Split) -> ImageSet:
         """A split, read once."""
         if split not in self._splits:
             data = self.load(split)
-            if len(data) and tuple(data.images.shape[1:]) != tuple(self.shape):
-                raise UserError(f"data: {split} images have shape {tuple(data.images.shape[1:])}, not {self.shape}")
+            check(data, split, self)
             self._splits[split] = data
         return self._splits[split]
 

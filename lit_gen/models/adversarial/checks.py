@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.blame import fault, named, words
 from lit_gen.core.errors import UserError
 from lit_gen.models.adversarial.context import FunctionRegularizer, Regularizer
 from lit_gen.models.adversarial.losses import AdversarialLoss, Loss
@@ -22,13 +23,14 @@ def depends_on_real(loss: Loss) -> bool:
     try:
         result = loss(real, fake)
     except Exception as error:
-        raise UserError(
-            f"model.loss: {name} failed on logits of shape (2,): {type(error).__name__}: {error}"
-        ) from error
+        told = fault(error) or words(error)
+        raise UserError(f"model.loss: {name} failed on logits of shape (2,): {told}") from error
     if not isinstance(result, AdversarialLoss) or any(not isinstance(t, Tensor) or t.ndim for t in result):
-        raise UserError(f"model.loss: {name} returned {result!r}, an AdversarialLoss of two scalar tensors is expected")
+        found = " ".join(repr(result).split())
+        expected = "an AdversarialLoss of two scalar tensors is expected"
+        raise UserError(f"model.loss: {named(loss)} returned {found}, {expected}")
     if not all(term.requires_grad for term in result):
-        raise UserError(f"model.loss: {name} returned a constant, a loss that depends on the logits is expected")
+        raise UserError(f"model.loss: {named(loss)} returned a constant, a loss that depends on the logits is expected")
     gradients = torch.autograd.grad(result.generator, [real, fake], allow_unused=True)
     return gradients[0] is not None
 
@@ -55,7 +57,7 @@ def regularizers(given: list[Any]) -> list[Regularizer]:
     """
     made = []
     for one in given:
-        name = getattr(one, "__name__", type(one).__name__)
+        name = named(one)
         if not isinstance(one, Regularizer):
             if isinstance(one, nn.Module) or not callable(one):
                 raise UserError(f"model.regularizers: {name} is no function and no subclass of Regularizer")
@@ -65,7 +67,7 @@ def regularizers(given: list[Any]) -> list[Regularizer]:
             one = FunctionRegularizer(one)
         if one.network not in ("discriminator", "generator", "both"):
             raise UserError(
-                f"model.regularizers: {name}.network is {one.network!r}, one of 'discriminator', 'generator', 'both' "
+                f"model.regularizers: {name} has network {one.network!r}, one of 'discriminator', 'generator', 'both' "
                 f"is expected"
             )
         made.append(one)
@@ -78,7 +80,7 @@ def term(value: Any, regularizer: Regularizer) -> Tensor:
     Raises:
         UserError: if it is not.
     """
-    name = regularizer.name
+    name = named(regularizer.function if isinstance(regularizer, FunctionRegularizer) else regularizer)
     if not isinstance(value, Tensor) or value.ndim:
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise UserError(f"model.regularizers: {name} returned {found}, a scalar tensor is expected (take its mean)")

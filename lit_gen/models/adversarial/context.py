@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.blame import named, shown
+from lit_gen.core.errors import UserError
 from lit_gen.core.options import expect, not_negative, whole_number
 from lit_gen.core.randomness import Rows
 from lit_gen.models.adversarial.losses import Logits
@@ -29,6 +31,9 @@ def judge(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Lo
     found = call(discriminator, images, labels)
     if isinstance(found, Tensor):
         return Logits(found.float())
+    if not isinstance(getattr(found, "adversarial", None), Tensor):
+        expected = "logits (B,), or Logits with classes, are expected"
+        raise UserError(f"model.discriminator: {named(discriminator)} returned {shown(found)}, {expected}")
     return Logits(found.adversarial.float(), None if found.classes is None else found.classes.float())
 
 

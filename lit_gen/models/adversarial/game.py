@@ -1,12 +1,14 @@
 """A discriminator and what it plays for: the loss terms of one micro-batch, free of optimizers and ranks."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core import blame
 from lit_gen.core.batches import Batches
+from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.models.adversarial import checks
 from lit_gen.models.adversarial.augment import Augmentation
@@ -149,7 +151,10 @@ class Game:
                 return images
             calls += 1
             name = f"augmentation {calls} of {self.prefix}{purpose}"
-            transformed: Tensor = self.augment(images, draws.rows(name, images.device))
+            transformed: Any = self.augment(images, draws.rows(name, images.device))
+            if not isinstance(transformed, Tensor):
+                found = f"{blame.named(self.augment)} returned {blame.shown(transformed)}"
+                raise UserError(f"model.augment: {found}, images {tuple(images.shape)} are expected")
             return self.laid_out(transformed)
 
         return augmented

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from lit_gen.core.blame import named, tried
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import above, expect, whole_number
 from lit_gen.models.adversarial.ada import ADA
@@ -28,7 +29,7 @@ def options(**given: Any) -> None:
     for name in ("generator_clip", "discriminator_clip", "weight_clip"):
         above(0, "model.", null=True, **{name: given[name]})
     if not isinstance(getattr(given["generator"], "latent_dim", None), int):
-        raise UserError(f"model.generator: {type(given['generator']).__name__} has no whole number latent_dim")
+        raise UserError(f"model.generator: {named(given['generator'])} has no whole number latent_dim")
     steered = isinstance(given["augment"], ADA) and given["augment"].target is not None
     if steered and ignores_a_shift(given["loss"]):
         raise UserError(
@@ -50,10 +51,17 @@ def options(**given: Any) -> None:
 
 
 @torch.no_grad()
-def networks(discriminator: nn.Module, samples: Tensor, shape: tuple[int, ...] | None, terms: nn.ModuleList) -> None:
+def networks(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    samples: Tensor,
+    shape: tuple[int, ...] | None,
+    terms: nn.ModuleList,
+) -> None:
     """Check that the two networks and the data fit together.
 
     Args:
+        generator: for the message.
         discriminator: images to logits; its mode and batch statistics are left as they were.
         samples: what the generator makes of two latents, (2, C, H, W).
         shape: the data's (C, H, W), None where it is not known.
@@ -65,19 +73,20 @@ def networks(discriminator: nn.Module, samples: Tensor, shape: tuple[int, ...] |
     """
     found = tuple(samples.shape[1:])
     if shape is not None and found != tuple(shape):
-        raise UserError(f"model.generator makes samples of shape {found}, but data.shape is {tuple(shape)}")
+        made = f"{named(generator)} makes samples of shape {found}"
+        raise UserError(f"model.generator: {made}, but data.shape is {tuple(shape)}")
     was_training = discriminator.training
     discriminator.eval()
     try:
-        logits = judge(discriminator, samples, torch.zeros(2, dtype=torch.int64, device=samples.device))
+        with tried("model.discriminator", f"images {tuple(samples.shape)}"):
+            logits = judge(discriminator, samples, torch.zeros(2, dtype=torch.int64, device=samples.device))
     except RuntimeError as error:
         raise UserError(f"model.discriminator does not take images of shape {found}: {error}") from error
     finally:
         discriminator.train(was_training)
     if logits.adversarial.shape != (2,):
-        raise UserError(
-            f"model.discriminator returned {tuple(logits.adversarial.shape)} for 2 images, logits (2,) are expected"
-        )
+        returned = f"{named(discriminator)} returned {tuple(logits.adversarial.shape)}"
+        raise UserError(f"model.discriminator: {returned} for 2 images, logits (2,) are expected")
     trains = [r for r in terms if isinstance(r, AuxiliaryClassifier) or not _is_ours(r)]
     if logits.classes is not None and not trains:
         raise UserError(

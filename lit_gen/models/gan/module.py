@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.batches import micro_batches_of, split
-from lit_gen.core.randomness import Draws
+from lit_gen.core.blame import tried
+from lit_gen.core.randomness import BLOCK, Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial import checks as game_checks
 from lit_gen.models.adversarial.ada import ADA
@@ -151,11 +152,14 @@ class GAN(Alternating, Sampler):
         for side in NETWORKS:
             checks.labels(side, getattr(getattr(self, side), "num_classes", None), facts)
         self.count_labels(data)
-        samples = self.sample(torch.arange(2), weights="raw")
-        checks.networks(self.discriminator, samples, facts.get("shape"), self.regularizers)
+        given = f"latents ({BLOCK}, {self.generator.latent_dim}){' and labels' if self.num_classes else ''}"
+        with tried("model.generator", given):
+            samples = self.sample(torch.arange(2), weights="raw")
+        checks.networks(self.generator, self.discriminator, samples, facts.get("shape"), self.regularizers)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """``n_critic`` updates of the discriminator and one of the generator, each with its own latents."""
+        datasets.check_batch(batch, ImageBatch)
         step = self.start_step()
         count = micro_batches_of(batch)
         parts = split(batch, self.n_critic * count)
@@ -252,7 +256,7 @@ class GAN(Alternating, Sampler):
 
     def drawer(self, weights: Weights = "ema") -> Drawer:
         """One pass of the generator."""
-        return one_pass(self.weighted("generator", weights))
+        return one_pass(self.weighted("generator", weights), "model.generator")
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The generator."""

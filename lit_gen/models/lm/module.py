@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
+from lit_gen.core.blame import named, tried
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
+from lit_gen.models.lm.sampling import logits_of
 from lit_gen.models.lm.writing import Writer, evaluating
 from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
@@ -23,6 +25,7 @@ from lit_gen.protocols.training import Announcing, Exported
 from lit_gen.tokenizers.stored import from_json
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
+from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import parameter_groups
 from lit_gen.training.schedules import Schedule
@@ -63,10 +66,10 @@ class LanguageModel(Automatic, Writer):
     ) -> None:
         super().__init__()
         if not isinstance(getattr(network, "vocab_size", None), int):
-            raise UserError(f"model.network: {type(network).__name__} has no whole number vocab_size")
+            raise UserError(f"model.network: {named(network)} has no whole number vocab_size")
         if not hasattr(network, "block_size") or not callable(getattr(network, "new_cache", None)):
             raise UserError(
-                f"model.network: {type(network).__name__} lacks block_size (a whole number or None) or "
+                f"model.network: {named(network)} lacks block_size (a whole number or None) or "
                 f"new_cache(rows), which writing texts needs; see lit_gen.protocols.text.CausalNetwork"
             )
         self.keep_arguments()
@@ -101,6 +104,8 @@ class LanguageModel(Automatic, Writer):
         longest, context = self.network.block_size, data.facts().get("block_size", 0)
         if longest is not None and context > longest:
             raise UserError(f"data.block_size: {context} was found, but the network takes at most {longest} tokens")
+        if not isinstance(self.trainer.strategy, SHARDING):
+            self._try_network(min(context or 1, 8))
         self._looked = False
         if self.compiled:
             self.network.compile()
@@ -108,6 +113,18 @@ class LanguageModel(Automatic, Writer):
     def exported(self, weights: Weights = "ema") -> Exported:
         """The network."""
         return Exported("network", self.weighted("network", weights))
+
+    @torch.no_grad()
+    def _try_network(self, length: int) -> None:
+        """Ask for the logits of one row, and leave modes and random states as they were.
+
+        Raises:
+            UserError: if they are none.
+        """
+        tokens = torch.zeros(1, length, dtype=torch.int64, device=self.device)
+        where = [self.device] if self.device.type == "cuda" else []
+        with evaluating(self.network), torch.random.fork_rng(where), tried("model.network", f"tokens (1, {length})"):
+            logits_of(self.network, tokens)
 
     def _compare_tokenizer(self) -> None:
         """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
@@ -122,8 +139,7 @@ class LanguageModel(Automatic, Writer):
     def _look_at(self, batch: Any) -> None:
         """Refuse what is no batch of this vocabulary, before a network meets it."""
         self._looked = True
-        if not isinstance(batch, TokenBatch):
-            raise UserError(f"data: a {type(batch).__name__} was found, lit_gen.protocols.text.TokenBatch is expected")
+        datasets.check_batch(batch, TokenBatch)
         least, most = (int(x) for x in batch.tokens.aminmax())
         if least < 0 or most >= self.network.vocab_size:
             bad = least if least < 0 else most

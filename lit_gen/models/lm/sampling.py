@@ -6,15 +6,18 @@ cumulative distribution at one uniform number that belongs to (seed, key, number
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lit_gen.core import randomness
+from lit_gen.core.blame import named, shown
+from lit_gen.core.errors import UserError
 from lit_gen.protocols.text import Cache, CausalNetwork
 
-__all__ = ["filter_logits", "generate", "pick", "window_start"]
+__all__ = ["filter_logits", "generate", "logits_of", "pick", "window_start"]
 
 PREFILL = 128
 """Prompt tokens that are read at once: logits of the whole of a long prompt, which nobody needs, may not fit."""
@@ -157,6 +160,20 @@ def generate(
     return new
 
 
+def logits_of(network: CausalNetwork, tokens: Tensor, *remembered: Any) -> Tensor:
+    """The network's logits (B, T, V) for ``tokens`` (B, T), perhaps with a cache and lengths.
+
+    Raises:
+        UserError: if it returns anything else.
+    """
+    found: Any = network(tokens, *remembered)
+    expected = (*tokens.shape, network.vocab_size)
+    if not isinstance(found, Tensor) or tuple(found.shape) != expected:
+        returned = f"{named(network)} returned {shown(found)} for tokens {tuple(tokens.shape)}"
+        raise UserError(f"model.network: {returned}, logits {expected} are expected")
+    return found
+
+
 def _read(network: CausalNetwork, cache: Cache | None, texts: list[list[int]]) -> tuple[Cache, Tensor]:
     """Read each text's last token, and where its window moved all of the window: the cache, and logits (B, V)."""
     starts = [window_start(len(text), network.block_size) for text in texts]
@@ -171,16 +188,19 @@ def _read(network: CausalNetwork, cache: Cache | None, texts: list[list[int]]) -
     elif moved:
         cache.put(torch.tensor(moved).to(cache.lengths), _prefill(network, contexts))
     last = torch.tensor([text[-1:] for text in texts]).to(cache.lengths)  # (B, 1)
-    return cache, network(last, cache)[:, -1]
+    return cache, logits_of(network, last, cache)[:, -1]
 
 
 def _prefill(network: CausalNetwork, contexts: list[list[int]]) -> Cache:
     """A cache of rows that have read these tokens, if any."""
     cache = network.new_cache(len(contexts))
+    if not isinstance(getattr(cache, "lengths", None), Tensor):
+        found = f"new_cache({len(contexts)}) of {named(network)} returned {shown(cache)}"
+        raise UserError(f"model.network: {found}, a lit_gen.protocols.text.Cache is expected")
     width = max(map(len, contexts))
     padded = torch.tensor([context + [0] * (width - len(context)) for context in contexts]).to(cache.lengths)
     lengths = torch.tensor([len(context) for context in contexts]).to(cache.lengths)
     for begin in range(0, width, PREFILL):
         chunk = padded[:, begin : begin + PREFILL]  # (B, T)
-        network(chunk, cache, (lengths - begin).clamp(0, chunk.shape[1]))
+        logits_of(network, chunk, cache, (lengths - begin).clamp(0, chunk.shape[1]))
     return cache

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
+from lit_gen.core.blame import named, tried
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
-from lit_gen.core.randomness import Draws
+from lit_gen.core.modes import evaluation_mode
+from lit_gen.core.randomness import BLOCK, Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import Distribution
@@ -29,6 +31,7 @@ from lit_gen.protocols.latents import Code
 from lit_gen.protocols.training import Exported
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
+from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
@@ -166,7 +169,10 @@ class VAE(Automatic, Sampler):
         self.count_labels(data)
         shape, drawn = data.facts().get("shape"), self._try_decoder()
         if shape is not None and tuple(shape) != drawn:
-            raise UserError(f"model.decoder: it makes images of shape {drawn}, but the data set has {tuple(shape)}")
+            made = f"{named(self.decoder)} makes images of shape {drawn}"
+            raise UserError(f"model.decoder: {made}, but the data set has {tuple(shape)}")
+        if shape is not None and not isinstance(self.trainer.strategy, SHARDING):
+            self._try_encoder(tuple(shape))
         self._unseen = True
         if datasets.has_images(data):
             for images in data.split("train").images.split(1024):
@@ -174,6 +180,7 @@ class VAE(Automatic, Sampler):
 
     def loss_of(self, batch: ImageBatch, draws: Draws) -> Tensor:
         """The objective of one micro-batch."""
+        datasets.check_batch(batch, ImageBatch)
         if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
             self._check_images(batch.images)
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
@@ -213,7 +220,9 @@ class VAE(Automatic, Sampler):
     def _try_decoder(self) -> tuple[int, ...]:
         """The shape of what the decoder makes of latents of the prior."""
         try:
-            return tuple(self.sample(torch.arange(2)).shape[1:])
+            of = f"as model.bottleneck.latent_dim {self.latent_dim} has them"
+            with tried("model.decoder", f"latents ({BLOCK}, {self.latent_dim}), {of}"):
+                return tuple(self.sample(torch.arange(2)).shape[1:])
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -221,6 +230,15 @@ class VAE(Automatic, Sampler):
                 f"model.decoder: it cannot take latents (B, {self.latent_dim}), as model.bottleneck.latent_dim "
                 f"{self.latent_dim} has them ({str(error).splitlines()[0]})"
             ) from error
+
+    @torch.no_grad()
+    def _try_encoder(self, shape: tuple[int, ...]) -> None:
+        """Encode two grey images of ``shape``, and leave modes and random states as they were."""
+        images = torch.zeros(2, *shape, device=self.device)
+        labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+        where = [self.device] if self.device.type == "cuda" else []
+        with evaluation_mode(self), torch.random.fork_rng(where), tried("model.encoder", f"images {(2, *shape)}"):
+            self.bottleneck(self.parts("raw").encode_features(images, labels), images.new_zeros(2, self.latent_dim))
 
     # ---- evaluation
 

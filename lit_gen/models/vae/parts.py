@@ -1,9 +1,9 @@
 """The four parts of a VAE with one set of weights, as one model: q(z|x), p(z) and p(x|z)."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
+from lit_gen.core.blame import named, shown
+from lit_gen.core.errors import UserError
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.vae.bottleneck import Bottleneck
@@ -38,8 +38,7 @@ class Parts(nn.Module):
 
     def encode_features(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Images (B, C, H, W) and labels (B,) to the encoder's features (B, F)."""
-        features: Tensor = _call(self.encoder, x, labels)
-        return features
+        return _call("encoder", self.encoder, x, labels)
 
     def encode(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Code:
         """Images (B, C, H, W) and standard normal noise (B, latent_dim) to a sample of q(z|x)."""
@@ -52,12 +51,16 @@ class Parts(nn.Module):
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
         """Latents (B, latent_dim) and labels (B,) to p(x|z)."""
-        distribution: Distribution = self.likelihood(_call(self.decoder, z, labels))
+        distribution: Distribution = self.likelihood(_call("decoder", self.decoder, z, labels))
         return distribution
 
 
-def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
+def _call(side: str, network: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
     """A network without ``num_classes`` is not given the labels; each is given its own precision."""
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
     x = x.to(dtype)
-    return network(x) if getattr(network, "num_classes", None) is None else network(x, labels)
+    found = network(x) if getattr(network, "num_classes", None) is None else network(x, labels)
+    if not isinstance(found, Tensor) or len(found) != len(x):
+        expected = f"{'features' if side == 'encoder' else 'outputs'} ({len(x)}, ...) are expected"
+        raise UserError(f"model.{side}: {named(network)} returned {shown(found)}, {expected}")
+    return found

@@ -574,14 +574,14 @@ class Critic(Regularizer):
 @pytest.mark.parametrize(
     ("term", "told"),
     [
-        (two, "two takes 2 arguments, one context is expected"),
+        (two, "two .*takes 2 arguments, one context is expected"),
         (nn.Linear(2, 2), "Linear is no function and no subclass of Regularizer"),
         (3, "int is no function"),
-        (Critic(), "Critic.network is 'critic', one of 'discriminator', 'generator', 'both' is expected"),
+        (Critic(), "Critic .*has network 'critic', one of 'discriminator', 'generator', 'both' is expected"),
     ],
 )
 def test_what_is_no_regularizer_is_refused_at_once(term, told):
-    with pytest.raises(UserError, match=f"model.regularizers: {told}"):
+    with pytest.raises(UserError, match=f"model.regularizers: .*{told}"):
         build(regularizers=[term])
 
 
@@ -633,12 +633,12 @@ def other(context):
 @pytest.mark.parametrize(
     ("term", "told"),
     [
-        (vector, r"vector returned a tensor of shape \(16,\), a scalar tensor is expected"),
-        (constant, "constant returned a value without a gradient"),
-        (number, "number returned 1.0, a scalar tensor"),
-        (other, "other returned a value without a gradient for the network it belongs to"),
+        (vector, r"vector .*returned a tensor of shape \(16,\), a scalar tensor is expected"),
+        (constant, "constant .*returned a value without a gradient"),
+        (number, "number .*returned 1.0, a scalar tensor"),
+        (other, "other .*returned a value without a gradient for the network it belongs to"),
     ],
 )
 def test_a_regularizer_that_is_none(tmp_path, term, told):
-    with pytest.raises(UserError, match=rf"model.regularizers: {told}"):
+    with pytest.raises(UserError, match=rf"model.regularizers: .*{told}"):
         fit(build(regularizers=[term]), 1, tmp_path)
