@@ -85,6 +85,8 @@ def _dispatch(arguments: list[str]) -> int:
             f"{command!r} is no command{nearest(command, COMMANDS)} (expected one of {', '.join(COMMANDS)})"
         )
     if command == "configs":
+        if extra := [word for word in arguments[1:] if word not in ("--help", "-h")]:
+            raise UserError(f"configs: {extra[0]!r} was found, nothing is expected after it")
         print(configs.listing(), end="")
         return 0
     if COMMANDS[command][0] == "lit_gen.cli.commands.train" and slurm.needs_srun():

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import _ActionConfigLoad
 from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
@@ -78,6 +79,10 @@ class Parser(LightningArgumentParser):
         except UserError as error:
             self._mistakes.append((error, class_type, kwargs))
             raise
+        except MisconfigurationException as error:  # lightning's callbacks and loggers
+            told = UserError(f"trainer: {class_type.__name__}: {' '.join(str(error).replace('`', '').split())}")
+            self._mistakes.append((told, class_type, kwargs))
+            raise told from error
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """Make what the configuration says.
