@@ -16,6 +16,8 @@ USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED = 2, 3, 4, 75, 130
 
 LOST = "another rank ended"
 """Begins the sentence of a rank whose collective failed; what is known of the rank that it lost takes its place."""
+_STOPS = re.compile(r"Early stopping conditioned on metric `(.*?)` which is not available.*following: `(.*)`", re.S)
+"""What lightning says of a number that its callback monitors and nobody logs."""
 _INTERVAL = re.compile(r"`val_check_interval` \((\d+)\) must be .* number of the training batches \((\d+)\)")
 """What lightning says where the interval is longer than an epoch."""
 _LOST = re.compile(r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer|^another rank failed: ")
@@ -97,12 +99,15 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         second = "stopped at once by a second Ctrl-C; the last checkpoint is whole"
         return INTERRUPTED, second if error.args else "stopped by Ctrl-C"
     if type(error).__name__ == "MisconfigurationException":  # lightning's; not imported here, for the sake of --help
-        told = f"trainer: {' '.join(str(error).split())}"
-        if "manual optimization" in told:
-            told += " For a GAN: model.generator_clip, model.discriminator_clip."
-        return USER, told
-    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
-        return USER, f"trainer.callbacks.EarlyStopping.monitor: {error}"
+        told = " ".join(str(error).replace("`", "").split())
+        if "manual optimization" in told and "clipping" in told:
+            expected = "model.generator_clip and model.discriminator_clip are expected for a GAN"
+            return USER, f"trainer.gradient_clip_val: a number was found; {expected}"
+        return USER, f"trainer: {told}"
+    if isinstance(error, RuntimeError) and (stops := _STOPS.match(str(error))):
+        name, others = stops.groups()
+        logged = f"logged are {others.replace('`, `', ', ')}" if others else "nothing is logged"
+        return USER, f"trainer.callbacks.EarlyStopping.monitor: nothing logs {name} ({logged})"
     if isinstance(error, RuntimeError) and "EADDRINUSE" in str(error):
         port = os.environ.get("MASTER_PORT", "?")
         return USER, f"MASTER_PORT: port {port} of this node is in use; set MASTER_PORT to a free one"

@@ -47,7 +47,10 @@ BAD_OPTIONS = {
         "dcgan: images of 1x1 were found"),
     "missing data": (["--data.embedded=false"], "train-images-idx3-ubyte.gz was not found under"),
     "negative seed": (["--seed_everything=-1"], "seed_everything: -1 was found"),
-    "clipping": (["--trainer.gradient_clip_val=1.0"], "trainer: Automatic gradient clipping is not supported"),
+    "clipping": (
+        ["--trainer.gradient_clip_val=1.0"],
+        "trainer.gradient_clip_val: a number was found; model.generator_clip and",
+    ),
     "accumulation": (
         ["--trainer.accumulate_grad_batches=2"],
         "--trainer.accumulate_grad_batches is no option: micro-batches are derived from data.batch_size and",
