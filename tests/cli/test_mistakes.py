@@ -97,7 +97,7 @@ COMMANDS = {
     "evaluate . --reference cifar11": "--reference: 'cifar11' is none; did you mean 'cifar10'?",
     "evaluate . --reference .": "error: the weights of inception-v3-compat are not at",
     "evaluate . --reference mnist --extractor foo": "error: --extractor: 'foo' is no file, and no extractor",
-    "fit --config gan": "did you mean 'gan.yaml', 'gan_mlp.yaml' or 'gan_ring.yaml'? (`lit-gen configs` lists them all)",
+    "fit --config gan": "'gan.yaml', 'gan_mlp.yaml' or 'gan_ring.yaml'? (`lit-gen configs` lists them all)",
     "fit --config configs/vea.yaml": "no shipped config of that name; did you mean 'vae.yaml', ",
     "fit --config vae.yaml --lr=1": "--lr is no option; did you mean 'model.optimizer.lr'?",
     "fit --config vae.yaml --model.loss=hinge": "model.loss is no option of VAE",

@@ -44,7 +44,7 @@ def _check_keys(value: Any, path: str) -> None:
         if of_class and str(key).removesuffix("+") not in KEYS:
             hint = nearest(str(key), KEYS) or "; options of the class belong under init_args"
             raise UserError(f"{path}.{key}: {', '.join(KEYS[:2])} are expected beside each other{hint}")
-        _check_keys(inner, path if of_class and key in KEYS else f"{path}.{key}")
+        _check_keys(inner, path if key in KEYS[1:] else f"{path}.{key}")
 
 
 def _said(value: Any) -> str:
