@@ -57,7 +57,7 @@ BAD_OPTIONS = {
     ),
     "no validation": (["--trainer.val_check_interval=0"], "say --trainer.limit_val_batches 0"),
     "padding": (["--data.pad=28"], "data.pad: 28 was found, 0 to 27 pixels are expected"),
-    "learning rate": (["--model.generator_optimizer.lr=-1"], "model.generator_optimizer: Invalid learning rate: -1"),
+    "learning rate": (["--model.generator_optimizer.lr=-1"], "generator_optimizer.lr: -1.0 was found, a finite number"),
     "width": (["--model.generator=lit_gen.models.gan.dcgan.Generator", "--model.generator.width=0"],
         "width 0 was found"),
     "broken YAML": (["--trainer.logger.MetricsCSV=["], "--trainer.logger.MetricsCSV: '[' is broken YAML"),

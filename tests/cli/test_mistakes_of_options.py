@@ -63,10 +63,6 @@ NAMES = {
     "barebones=true": "true was found, but a run has a log and checkpoints; false is expected",
 }
 IN_FULL = {
-    "longer than the run": (
-        ["--trainer.max_steps=5", "--trainer.val_check_interval=100"],
-        "trainer.val_check_interval: 100 was found, at most trainer.max_steps (5) is expected; for no validation say",
-    ),
     "nothing is monitored": ([STOPPING], "trainer.callbacks.EarlyStopping.monitor must be given"),
     "unknown monitor": (
         [STOPPING, "--trainer.callbacks.EarlyStopping.monitor=val/real_logits"],
@@ -102,11 +98,24 @@ IN_FULL = {
     ),
     "rate nan": ([f"--{LR}=nan"], f"{LR}: 'nan' was found, a finite number is expected"),
     "rate inf": ([f"--{LR}=inf"], f"{LR}: 'inf' was found, a finite number is expected"),
-    "rate .nan": ([f"--{LR}=.nan"], f"{LR}: nan was found, a finite number is expected"),
-    "rate .inf": ([f"--{LR}=.inf"], f"{LR}: inf was found, a finite number is expected"),
+    "rate .nan": ([f"--{LR}=.nan"], f"{LR}: nan was found, a finite number of at least 0"),
+    "rate .inf": ([f"--{LR}=.inf"], f"{LR}: inf was found, a finite number of at least 0"),
     "rate with a comma": ([f"--{LR}=0,001"], f"{LR}: '0,001' was found, a finite number is expected"),
     "rate with a letter": ([f"--{LR}=1e-3x"], f"{LR}: '1e-3x' was found, a finite number is expected"),
     "rate None": ([f"--{LR}=None"], f"{LR}: 'None' was found, a finite number is expected; no value is written null"),
+    "negative rate as a word of its own": (
+        [f"--{LR}", "-1e-3"],
+        f"{LR}: -0.001 was found, a finite number of at least 0 is expected",
+    ),
+    "decay of weights": (
+        ["--model.generator_optimizer.weight_decay=-1"],
+        "model.generator_optimizer.weight_decay: -1.0 was found, a finite number of at least 0 is expected",
+    ),
+    "a beta of 1.5": (
+        ["--model.generator_optimizer.betas=[0.5,1.5]"],
+        "model.generator_optimizer.betas: [0.5, 1.5] was found, a list of numbers from 0 to below 1 is expected",
+    ),
+    "width": (["--model.generator.width=0"], "error: model.generator.width: 0 was found, a whole number of at least 1"),
     "negative count as a word of its own": (["--trainer.min_steps", "-2"], "trainer.min_steps: -2 was found"),
     "no value": ([f"--{LR}"], f"--{LR}: a value is expected after it"),
     "one beta": (["--model.generator_optimizer.betas=[0.5]"], "betas: '[0.5]' was found, a list of 2 values is"),
@@ -116,14 +125,6 @@ IN_FULL = {
     "mode of the best": (["--checkpoint.mode=maximum"], "one of 'min', 'max' is expected; did you mean 'max'?"),
     "digits held out": (["--data.val_size=100000"], "data.val_size: 100000 was found, but of the embedded digits 1000"),
     "empty name": (["--run_name="], "run_name: '' was found, one printable name of a folder"),
-}
-
-IN_THE_FIT = {
-    "longer than the epoch": (
-        ["--trainer.val_check_interval=200", "--trainer.check_val_every_n_epoch=1", "--trainer.max_steps=300"],
-        "trainer.val_check_interval: 200 was found, at most 125 is expected, the steps of an epoch",
-    ),
-    "negative rate as a word of its own": ([f"--{LR}", "-1e-3"], "Invalid learning rate: -0.001"),
 }
 
 
@@ -139,13 +140,19 @@ def test_in_full(lit_gen, case):
     refused(lit_gen, told, "fit", *TINY, *options)
 
 
-@pytest.mark.parametrize("case", IN_THE_FIT)
-def test_when_the_fit_begins(lit_gen, case):
-    options, told = IN_THE_FIT[case]
+def test_an_interval_that_is_longer_than_an_epoch_is_refused_when_the_fit_begins(lit_gen):
+    options = ("--trainer.val_check_interval=200", "--trainer.check_val_every_n_epoch=1", "--trainer.max_steps=300")
     code, _, err = lit_gen("fit", *TINY, *options)
     assert code == 2
-    assert told in err
+    assert "trainer.val_check_interval: 200 was found, at most 125 is expected, the steps of an epoch" in err
     assert "Traceback" not in err
+
+
+def test_an_interval_that_is_longer_than_the_run_is_said(lit_gen):
+    options = ("--trainer.max_steps=1", "--trainer.val_check_interval=2", "--checkpoint.enabled=false")
+    code, _, err = lit_gen("fit", *TINY, *options)
+    assert code == 0, err
+    assert "note: trainer.val_check_interval: 2 is more than trainer.max_steps (1); nothing is validated" in err
 
 
 def test_a_resumed_run_may_have_nothing_left(lit_gen):

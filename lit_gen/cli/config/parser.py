@@ -193,6 +193,9 @@ def _at(mistake: str, class_type: type, given: dict[str, Any], config: Namespace
         arguments = chosen.get("init_args") or Namespace()
         if (chosen.class_path, arguments.as_dict()) == (path, given):
             option = where.removeprefix(".").partition(".")[2]  # without the command
+            within, _, name = option.rpartition(".")
+            if within and mistake.startswith(f"{name}."):  # a network says generator.width
+                return f"{within}.{mistake}"
             said = re.match(r"model\.schedules?:", mistake)
             return f"{option}:{mistake[said.end() :]}" if said else mistake
     return mistake

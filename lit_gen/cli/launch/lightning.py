@@ -121,7 +121,7 @@ class LitGenCLI(LightningCLI):
         assert self.subcommand is not None
         trainer_options.check_values(self.chosen.trainer, self.subcommand == "fit" and self.resumed is None)
         trainer_options.check_interval(self.chosen.trainer, self.options)
-        trainer_options.check_finite(self.chosen)
+        trainer_options.check_rates(self.chosen)
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
         trainer_options.check_hardware(self.chosen.trainer)
         if self.resumed is not None and not self.chosen.allow_changes:

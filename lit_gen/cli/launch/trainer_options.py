@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_gen.cli.config.files import as_list
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import at_least, expect, not_negative, one_of, whole_number
+from lit_gen.runs import slurm
 
 T = "trainer."
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -103,23 +104,19 @@ def _check_length(trainer: Any) -> None:
 
 
 def check_interval(trainer: Any, options: list[str]) -> None:
-    """Refuse an interval between validations that was typed for a run, and is longer than the run.
+    """Say that a run ends before its first validation where the interval was typed for it.
 
-    One that only the config has, as it has others, says nothing of a shorter run.
+    One that only the config has, as it has others, is meant for the whole run, of which this may be the beginning.
 
     Args:
         trainer: the parsed options.
         options: of the command line.
-
-    Raises:
-        UserError: names the option.
     """
     interval, steps = trainer.val_check_interval, trainer.max_steps
     by_steps = isinstance(interval, int) and trainer.check_val_every_n_epoch is None and steps > 0
     typed = any(word.partition("=")[0] == "--trainer.val_check_interval" for word in options)
-    if typed and by_steps and trainer.limit_val_batches != 0:
-        hint = "; for no validation say --trainer.limit_val_batches 0"
-        expect(interval <= steps, f"{T}val_check_interval", interval, f"at most trainer.max_steps ({steps})", hint)
+    if typed and by_steps and interval > steps and trainer.limit_val_batches != 0 and slurm.rank() == 0:
+        note(f"trainer.val_check_interval: {interval} is more than trainer.max_steps ({steps}); nothing is validated")
 
 
 def check_hardware(trainer: Any) -> None:
@@ -149,8 +146,8 @@ def check_hardware(trainer: Any) -> None:
     expect(good, f"{T}devices", trainer.devices, f"{whole_number(1)}, or auto,", " on a CPU")
 
 
-def check_finite(chosen: Any, where: str = "") -> None:
-    """Refuse a number that is none, and an infinite learning rate, anywhere in a configuration.
+def check_rates(chosen: Any, where: str = "") -> None:
+    """Refuse NaN anywhere in a configuration, and a rate that torch would refuse once the fit has begun, or not at all.
 
     Args:
         chosen: a part of the parsed options.
@@ -159,15 +156,20 @@ def check_finite(chosen: Any, where: str = "") -> None:
     Raises:
         UserError: names the option.
     """
-    if isinstance(chosen, float):
-        infinite = math.isinf(chosen) and where.rpartition(".")[2] == "lr"
-        expect(not (math.isnan(chosen) or infinite), where, chosen, "a finite number")
+    name = where.rpartition(".")[2]
+    if isinstance(chosen, int | float) and not isinstance(chosen, bool):
+        rate = name in ("lr", "weight_decay")
+        finite = "a finite number of at least 0" if rate else "a finite number"
+        expect(not math.isnan(chosen) and not (rate and not 0 <= chosen < math.inf), where, chosen, finite)
     elif isinstance(chosen, list | tuple):
+        betas = name == "betas" and "optimizer" in where and all(isinstance(beta, float | int) for beta in chosen)
+        good = not betas or all(0 <= beta < 1 for beta in chosen)
+        expect(good, where, list(chosen), "a list of numbers from 0 to below 1")
         for element in chosen:
-            check_finite(element, where)
+            check_rates(element, where)
     elif hasattr(chosen, "items") and not isinstance(chosen, type):
-        for name, value in list(vars(chosen).items() if hasattr(chosen, "__dict__") else chosen.items()):
-            check_finite(value, where if name == "init_args" else f"{where}.{name}".removeprefix("."))
+        for key, value in list(vars(chosen).items() if hasattr(chosen, "__dict__") else chosen.items()):
+            check_rates(value, where if key == "init_args" else f"{where}.{key}".removeprefix("."))
 
 
 def lightning_says(error: Exception, trainer: Any) -> str:

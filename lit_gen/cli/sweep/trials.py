@@ -126,7 +126,7 @@ class Built(LitGenCLI):
     def before_instantiate_classes(self) -> None:
         """As `LitGenCLI`, without what writes."""
         trainer_options.check_values(self.chosen.trainer, trains_anew=True)
-        trainer_options.check_finite(self.chosen)
+        trainer_options.check_rates(self.chosen)
         self.checkpoint = None
         elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in as_list(self.chosen.trainer.logger)}
         self.loggers = list(elements)
