@@ -59,6 +59,8 @@ VALUES = {
     "--trainer.callbacks+=MNIST": "trainer.callbacks: MNIST was found, which is no Callback",
     "--trainer.logger=wandb": "there is no class 'wandb'; W&B is --config wandb.yaml",
     "--trainer.logger+=EarlyStopping": "trainer.logger: EarlyStopping was found, which is no Logger",
+    "--trainer.callbacks.EarlyStoping.patience=3": "no element of that name (there are none); did you mean 'EarlyS",
+    "--stop.foo=3": "error: --stop.foo is no option",
     "--config=gan_mpl": "no shipped config of that name; did you mean 'gan_mlp.yaml', ",
 }
 FILES = {
@@ -85,6 +87,12 @@ FILES = {
     ),
 }
 COMMANDS = {
+    "train": "'train' is no command; did you mean 'fit'?",
+    "gan.yaml": "'gan.yaml' is no command; did you mean fit --config gan.yaml?",
+    "--config gan.yaml": "'--config' is no command; a command is expected before the options, such as fit",
+    "fit gan.yaml": "'gan.yaml' is no option; did you mean --config gan.yaml?",
+    "fit --config .": "--config .: a folder was found, a file is expected",
+    "fit --config gan.yaml --repeats 0": "--repeats: '0' was found, a whole number of at least 1 is expected",
     "configs x": "configs: 'x' was found, nothing is expected after it",
     "sample x --temprature 1": "unrecognized arguments: --temprature; did you mean 'temperature'?",
     "sample x --n many": "--n: 'many' was found, a whole number is expected",

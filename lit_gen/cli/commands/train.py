@@ -91,7 +91,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         config = merge(config, part)
     import_own(typed, rest)  # not of what the run keeps, which nobody typed
     if repeats:
-        expect(repeats[-1].isdigit(), "--repeats", repeats[-1], whole_number(1))
+        expect(repeats[-1].isdecimal() and int(repeats[-1]) > 0, "--repeats", repeats[-1], whole_number(1))
         config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
     stem = Path(files[0]).stem if files else "run"
     if command == "fit" and saved is None and cluster.restarted():

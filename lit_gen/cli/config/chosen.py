@@ -8,6 +8,7 @@ from typing import Any
 
 from lit_gen.cli.config.files import Config
 from lit_gen.cli.config.short_names import known_classes
+from lit_gen.core.errors import nearest
 
 
 def class_at(key: str, config: Config, options: list[str]) -> type | None:
@@ -37,3 +38,9 @@ def class_of(path: Any) -> type | None:
             importlib.import_module(module)
     found = getattr(sys.modules.get(module), name, None)  # a file's name, book.txt, never imports book.py
     return found if isinstance(found, type) else None
+
+
+def addition(path: str, name: str) -> str:
+    """How the list at ``path`` gets an element that it does not have; else the class that was meant."""
+    known = [found.__name__ for found in known_classes()]
+    return f"; --{path}+={name} adds one" if name in known else nearest(name, known)

@@ -66,10 +66,9 @@ def of_class(key: str, name: str, message: str, owner: type | None) -> str:
     bases = [base for base in bases if any(issubclass(c, base) and c is not base for c in known.values())] or bases
     fit = [n for n, c in known.items() if not bases or issubclass(c, tuple(bases))]
     if name in known and name not in fit:
-        fit = [n for n in fit if not any(issubclass(c, known[n]) and c is not known[n] for c in known.values())]
         kinds = " or ".join(base.__name__ for base in bases)
-        return f"{key}: {name} was found, which is no {kinds}{_listed(fit)}"
-    return f"{key}: there is no class {name!r}{_meant(key, name, fit, bases)}"
+        return f"{key}: {name} was found, which is no {kinds}{_listed(fit, known)}"
+    return f"{key}: there is no class {name!r}{_meant(key, name, fit, bases, known)}"
 
 
 def not_subclass(key: str, path: str, base: str) -> str:
@@ -77,7 +76,7 @@ def not_subclass(key: str, path: str, base: str) -> str:
     return f"{key}: {path} was found, which is no {base}; a class of that kind is expected"
 
 
-def _meant(key: str, name: str, fit: list[str], bases: list[type]) -> str:
+def _meant(key: str, name: str, fit: list[str], bases: list[type], known: dict[str, type]) -> str:
     if told := _MEANT.get(name.lower().replace("-", "").replace("_", "")):
         return told
     if alike := near(name, fit, 1) or [n for n in fit if len(n) < 4 and n[:-1].lower() == name[:-1].lower()][:1]:
@@ -85,10 +84,12 @@ def _meant(key: str, name: str, fit: list[str], bases: list[type]) -> str:
     recipes = [file for file in shipped() if LightningModule in bases and file.startswith(name.lower())]
     if recipes:
         return f"; did you mean --config {recipes[0]}?"
-    return _listed(fit) if key.count(".") < 2 else ""
+    return _listed(fit, known) if key.count(".") < 2 else ""
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], known: dict[str, type]) -> str:
+    """A few classes, the bases of others left out."""
+    names = [n for n in names if not any(issubclass(c, known[n]) and c is not known[n] for c in known.values())]
     return f" (there are {', '.join(sorted(names))})" if 0 < len(names) <= 12 else ""
 
 

@@ -35,7 +35,8 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
         first = found[1].split()[0]
         typed = first.split("=")[0]
         if not first.startswith("-"):
-            return f"{first!r} is no option; options begin with --"
+            meant = f"did you mean --config {first}?" if first.endswith((".yaml", ".yml")) else "options begin with --"
+            return f"{first!r} is no option; {meant}"
         return f"{typed} {_no_option(typed.lstrip('-'), known, model)}"
     if found := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
         name = found[1] or found[2]

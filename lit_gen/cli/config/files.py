@@ -53,6 +53,8 @@ def resolve(name: str, kind: str = "configs") -> Path:
     if name in known:
         return known[name]
     one = kind.removesuffix("s")
+    if path.is_dir():
+        raise UserError(f"{'--config' if one == 'config' else one} {name}: a folder was found, a file is expected")
     if one != "config":
         shown = f"{nearest(name, known)} (shipped: {', '.join(known)})"
         raise UserError(f"{one} {name}: no such file, and no shipped {one} of that name{shown}")
@@ -161,7 +163,9 @@ def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
             if name not in names:
                 known = f"there are {', '.join(names)}" if names else "there are none"
                 path = path.replace(".init_args", "")
-                hint = nearest(name, names) or f"; --{path}+={name} adds one"
+                from lit_gen.cli.config.chosen import addition  # imports torch
+
+                hint = nearest(name, names) or addition(path, name)
                 raise UserError(f"{path}.{name}: no element of that name ({known}){hint}")
             at = names.index(name)
             if change is False or change is None:

@@ -79,6 +79,7 @@ def hint(name: str, known: list[str], model: type | None) -> str:
         return _offered([option])
     if name.partition(".")[0] in arguments:
         return _offered([f"model.{name}"])
+    known = [k for k in known if not name.startswith(f"{k}.")]
     inside = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
     return nearest(name, known) or nearest(name, inside)
 
