@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from lit_gen.core import data as datasets
+from lit_gen.core.options import not_negative
 
 
 class ProgressLine(ProgressBar):
@@ -22,10 +23,14 @@ class ProgressLine(ProgressBar):
         refresh: seconds between updates of the bar.
         every: seconds between lines where the output is no terminal (a file, a batch job).
         enabled: false shows nothing while training; the closing lines stay.
+
+    Raises:
+        UserError: for a number of seconds below 0.
     """
 
     def __init__(self, refresh: float = 0.5, every: float = 30.0, enabled: bool = True) -> None:
         super().__init__()
+        not_negative("progress.", refresh=refresh, every=every)
         self.refresh, self.every, self.enabled = refresh, every, enabled
         self.rate = 0.0
         """Images or tokens per second over the whole run so far, pictures, checkpoints and validation included."""

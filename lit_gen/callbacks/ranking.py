@@ -22,7 +22,9 @@ class Ranking:
     def __init__(self, monitor: str | None, mode: Literal["min", "max"] | None, count: int) -> None:
         at_least(1, "checkpoint.", keep_best=count)
         if monitor is None:
-            expect(mode is None, "checkpoint.mode", mode, "null", ": there is no checkpoint.monitor")
+            none = ": there is no checkpoint.monitor"
+            expect(mode is None, "checkpoint.mode", mode, "null", none)
+            expect(count == 1, "checkpoint.keep_best", count, "1, its default,", none)
         else:
             expect(mode in ("min", "max"), "checkpoint.mode", mode, "min or max", f", for {monitor}")
         self.monitor, self.mode, self.count = monitor, mode, count

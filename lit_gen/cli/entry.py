@@ -70,6 +70,23 @@ def run(arguments: list[str]) -> int:
         return errors.leave(code, message)
 
 
+def _meant(word: str) -> str:
+    """The command that was meant, or what is missing before the word."""
+    if word.endswith((".yaml", ".yml")):
+        return f"; did you mean fit --config {word}?"
+    if word.startswith("-"):
+        return "; a command is expected before the options, such as fit"
+    habits = {
+        "train": "fit",
+        "run": "fit",
+        "resume": "fit",
+        "eval": "evaluate",
+        "generate": "sample",
+        "list": "configs",
+    }
+    return f"; did you mean {habits[word]!r}?" if word in habits else nearest(word, COMMANDS)
+
+
 def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "--help"
     if command in ("--help", "-h"):
@@ -82,10 +99,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"lit_gen {__version__}")
         return 0
     if command not in COMMANDS:
-        raise UserError(
-            f"{command!r} is no command{nearest(command, COMMANDS)} (expected one of {', '.join(COMMANDS)})"
-        )
+        raise UserError(f"{command!r} is no command{_meant(command)} (expected one of {', '.join(COMMANDS)})")
     if command == "configs":
+        if extra := [word for word in arguments[1:] if word not in ("--help", "-h")]:
+            raise UserError(f"configs: {extra[0]!r} was found, nothing is expected after it")
         print(configs.listing(), end="")
         return 0
     trains = COMMANDS[command][0] == "lit_gen.cli.commands.train"

@@ -7,8 +7,9 @@ import re
 import sys
 from typing import NoReturn
 
+from lit_gen.cli import memory
 from lit_gen.core import blame
-from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, RankError, UserError
+from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, RankError, UserError, nearest
 from lit_gen.core.terminal import LONGEST, printable
 from lit_gen.runs import slurm
 
@@ -16,6 +17,10 @@ USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED = 2, 3, 4, 75, 130
 
 LOST = "another rank ended"
 """Begins the sentence of a rank whose collective failed; what is known of the rank that it lost takes its place."""
+_STOPS = re.compile(r"Early stopping conditioned on metric `(.*?)` which is not available.*following: `(.*)`", re.S)
+"""What lightning says of a number that its callback monitors and nobody logs."""
+_INTERVAL = re.compile(r"`val_check_interval` \((\d+)\) must be .* number of the training batches \((\d+)\)")
+"""What lightning says where the interval is longer than an epoch."""
 _LOST = re.compile(r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer|^another rank failed: ")
 
 _WHOLE = "what was saved before is whole"
@@ -41,6 +46,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, command: str, description: str) -> None:
         super().__init__(f"lit-gen {command}", description=description, allow_abbrev=False)
         self.command = command
+        self._negative_number_matcher = re.compile(r"-(\.?\d|(inf|nan)$)")  # also -1e-3
 
     def add_trust(self) -> None:
         """The option of commands that open a run or a checkpoint; its value is a list."""
@@ -58,6 +64,17 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
+        option, _, told = message.removeprefix("argument ").partition(": ")
+        option = option.rpartition("/")[2]
+        if found := re.match(r"invalid (int|float) value: '(.*)'$", told):
+            kind = "a whole number" if found[1] == "int" else "a number"
+            raise UserError(f"{self.command}: {option}: {found[2]!r} was found, {kind} is expected")
+        if found := re.match(r"invalid choice: '(.*)' \(choose from (.*)\)$", told):
+            choices = found[2].replace("'", "").split(", ")
+            shown = f"one of {', '.join(choices)} is expected{nearest(found[1], choices)}"
+            raise UserError(f"{self.command}: {option}: {found[1]!r} was found, {shown}")
+        if told == "expected one argument":
+            raise UserError(f"{self.command}: {option}: a value is expected after it")
         raise UserError(f"{self.command}: {message}")
 
 
@@ -86,15 +103,26 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         second = "stopped at once by a second Ctrl-C; the last checkpoint is whole"
         return INTERRUPTED, second if error.args else "stopped by Ctrl-C"
     if type(error).__name__ == "MisconfigurationException":  # lightning's; not imported here, for the sake of --help
-        told = f"trainer: {' '.join(str(error).split())}"
-        if "manual optimization" in told:
-            told += " For a GAN: model.generator_clip, model.discriminator_clip."
-        return USER, told
-    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
-        return USER, f"trainer.callbacks.EarlyStopping.monitor: {error}"
+        told = " ".join(str(error).replace("`", "").split())
+        if "manual optimization" in told and "clipping" in told:
+            expected = "model.generator_clip and model.discriminator_clip are expected for a GAN"
+            return USER, f"trainer.gradient_clip_val: a number was found; {expected}"
+        return USER, f"trainer: {told}"
+    if isinstance(error, RuntimeError) and (stops := _STOPS.match(str(error))):
+        name, others = stops.groups()
+        logged = f"logged are {others.replace('`, `', ', ')}" if others else "nothing is logged"
+        return USER, f"trainer.callbacks.EarlyStopping.monitor: nothing logs {name} ({logged})"
     if isinstance(error, RuntimeError) and "EADDRINUSE" in str(error):
         port = os.environ.get("MASTER_PORT", "?")
         return USER, f"MASTER_PORT: port {port} of this node is in use; set MASTER_PORT to a free one"
+    if (of_memory := memory.told(error)) is not None:
+        return USER, of_memory
+    if isinstance(error, ValueError) and (interval := _INTERVAL.search(str(error))):
+        found, steps = interval.groups()
+        expected = (
+            f"at most {steps} is expected, the steps of an epoch; --trainer.check_val_every_n_epoch null counts on"
+        )
+        return USER, f"trainer.val_check_interval: {found} was found, {expected}"
     company = sys.modules.get("lit_gen.cli.launch.company")
     if company is not None and company.company.watch and isinstance(error, RuntimeError) and _LOST.search(str(error)):
         return ENDED, f"{LOST}: {' '.join(str(error).split())[:200]}"

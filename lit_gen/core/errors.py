@@ -43,6 +43,14 @@ def under(prefix: str, hint: str = "") -> Iterator[None]:
         raise UserError(f"{prefix}{error}{hint}") from error.__cause__
 
 
+def near(name: str, known: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:
+    """Up to ``count`` known names, the nearest first, whatever their case; of those that are alike or begin so."""
+    by_case = {k.lower(): k for k in known}
+    alike = difflib.get_close_matches(name.lower(), by_case, n=count, cutoff=cutoff)
+    alike += [k for k in by_case if name and k.startswith(name.lower()) and k not in alike]
+    return [by_case[k] for k in alike[:count]]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""`` where none is close."""
     known = list(known)

@@ -1,5 +1,7 @@
 """What tests of the command line share: options of a run that takes a second, and that run."""
 
+from pathlib import Path
+
 TINY = (
     "--config=gan_mlp.yaml",
     "--trainer.logger.TensorBoardLogger=false",
@@ -17,3 +19,14 @@ def fit_tiny(lit_gen, *options, steps=4, name="r", identifier="one"):
     return lit_gen(
         "fit", *TINY, f"--trainer.max_steps={steps}", f"--run_name={name}", f"--run_id={identifier}", *options
     )
+
+
+def refused(lit_gen, told, *arguments):
+    """Hold one command line to be a mistake that is told in one sentence and leaves nothing in the working folder."""
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    code, _, err = lit_gen(*arguments)
+    assert code == 2, err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert told in line
+    assert "Traceback" not in err
+    assert {path for path in Path().rglob("*") if path.is_file() and path.suffix != ".pyc"} == before

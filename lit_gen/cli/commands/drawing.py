@@ -1,6 +1,7 @@
 """A model's own options of drawing on the command line: ``--steps 50``, ``--guidance_scale 3``."""
 
 import argparse
+import difflib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namesp
         The options of the command, and by name the values of the others; see `of_model`.
 
     Raises:
-        UserError: for another option without a value.
+        UserError: for another option without a value, or one that is an option of the command misspelt.
     """
     mine: list[str] = []
     others: dict[str, str] = {}
@@ -34,6 +35,9 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namesp
         following = value if equals else next(words, None)
         if following is None:
             parser.error(f"unrecognized arguments: {word}")
+        known = [option[2:] for option in parser._option_string_actions if option.startswith("--")]
+        if difflib.get_close_matches(name[2:], known, n=1, cutoff=0.85):  # no name of a model's own
+            parser.error(f"unrecognized arguments: {name}{nearest(name[2:], known)}")
         others[name[2:]] = following
     options = parser.parse_args(mine)
     for name in PATHS:  # the shell leaves the tilde of --out=~/x as it is

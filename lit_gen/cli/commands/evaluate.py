@@ -59,8 +59,13 @@ def run(arguments: list[str]) -> int:
     is_run = _is_run(Path(options.source))
     with under("--"):
         check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
-        name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
+    _expect_both(Path(options.source), options.reference)
+    name = options.extractor or SETS.get(options.reference.partition(":")[0], ("", INCEPTION))[1]
+    try:
         extractor = load_extractor(name, options.extractor_weights, options.extractor_hash)
+    except UserError as error:
+        of_option = str(error).startswith("extractor")  # others begin with a file, or with "the weights"
+        raise UserError(f"--{error}" if of_option else str(error)) from error.__cause__
     reference = _reference(options, extractor, where)
     with under("--"):
         scorer = Scorer(extractor, reference, options.metrics)
@@ -113,6 +118,16 @@ def _parser() -> ArgumentParser:
 # ---- the two sides
 
 
+def _expect_both(source: Path, reference: str) -> None:
+    """Refuse what is not there before anything is loaded."""
+    if not source.exists():
+        raise UserError(f"{source} does not exist; a folder, .npz or .npy of images, a run or a checkpoint is expected")
+    name, path = reference.partition(":")[0], Path(reference)
+    if name not in SETS and not path.is_dir() and not (path.suffix in SUFFIXES and path.is_file()):
+        known = f"expected a folder, an .npz or .npy, or one of {', '.join(SETS)}"
+        raise UserError(f"--reference: {reference!r} is none{nearest(name, SETS)} ({known})")
+
+
 def _is_run(path: Path) -> bool:
     checkpoint = path.is_file() and path.suffix not in SUFFIXES
     return checkpoint or (path / "config.yaml").is_file() or any(path.glob("*/config.yaml"))
@@ -124,8 +139,6 @@ def _source(path: Path, extractor: FeatureExtractor, trust: list[str]) -> Tensor
         return _images(read_arrays(path), path)
     if _is_run(path):
         return load(path, trust)
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist; a folder, .npz or .npy of images, a run or a checkpoint is expected")
     return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")
 
 
@@ -157,11 +170,8 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
                 check_metrics(options.metrics, False, statistics)
             return statistics
         images = _images(arrays, path)
-    elif path.is_dir():
-        images = read_images(path, 1 if extractor.channels == 1 else 3, "--reference")
     else:
-        known = f"expected a folder, an .npz or .npy, or one of {', '.join(SETS)}"
-        raise UserError(f"--reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
+        images = read_images(path, 1 if extractor.channels == 1 else 3, "--reference")
     return Reals(
         lambda split: ImageSet(images[: None if split == "train" else 0]), "train", path.name, extractor, where
     )

@@ -8,6 +8,8 @@ from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
 from lit_gen.cli.config.nulls import take_nulls
 from lit_gen.cli.config.own_code import import_own, own_names, refuse_files
+from lit_gen.cli.config.sections import check_sections
+from lit_gen.cli.config.words import pair_numbers
 from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.launch.quiet import quiet
@@ -67,7 +69,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     """
     if command == "predict":
         arguments = ["--samples.overwrite=true" if word == "--overwrite" else word for word in arguments]
-    resume, rest = take(arguments, "--resume")
+    resume, rest = take(pair_numbers(arguments), "--resume")
     files, rest = take(rest, "--config")
     repeats, rest = take(rest, "--repeats")
     given, rest = take(rest, "--trust")
@@ -86,7 +88,8 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     elif command != "fit" and not files:
         config = merge(config, run_dir.config_beside(rest, trusted))
     typed = [*(configs.read(configs.resolve(file)) for file in files), *named]
-    for part in typed:
+    for i, part in enumerate(typed):
+        check_sections(part, f"{files[i]}: " if i < len(files) else "")
         for name in ("resume", "repeats", "trust"):
             if name in part:
                 raise UserError(f"{name}: it was found in a config, --{name} on the command line is expected")
@@ -94,7 +97,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     config, rest = take_nulls(config, rest)
     import_own(typed, rest)  # not of what the run keeps, which nobody typed
     if repeats:
-        expect(repeats[-1].isdigit(), "--repeats", repeats[-1], whole_number(1))
+        expect(repeats[-1].isdecimal() and int(repeats[-1]) > 0, "--repeats", repeats[-1], whole_number(1))
         config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
     stem = Path(files[0]).stem if files else "run"
     if command == "fit" and saved is None and cluster.restarted():

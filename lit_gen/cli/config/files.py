@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from lit_gen.cli.config.loader import load
-from lit_gen.core.errors import UserError, nearest, under
+from lit_gen.core.errors import UserError, near, nearest, under
 from lit_gen.core.options import forget_single
 
 Config = dict[str, Any]
@@ -45,7 +45,7 @@ def resolve(name: str, kind: str = "configs") -> Path:
     """The config or sweep file at path ``name``, else the shipped one of that name.
 
     Raises:
-        UserError: if there is neither; lists the shipped names.
+        UserError: if there is neither; says the nearest shipped names.
     """
     path, known = Path(name).expanduser(), shipped(kind)
     if path.is_file():
@@ -53,9 +53,16 @@ def resolve(name: str, kind: str = "configs") -> Path:
     if name in known:
         return known[name]
     one = kind.removesuffix("s")
+    if path.is_dir():
+        raise UserError(f"{'--config' if one == 'config' else one} {name}: a folder was found, a file is expected")
+    if one != "config":
+        shown = f"{nearest(name, known)} (shipped: {', '.join(known)})"
+        raise UserError(f"{one} {name}: no such file, and no shipped {one} of that name{shown}")
+    stems = {file.removesuffix(".yaml"): file for file in known}
+    meant = [repr(stems[stem]) for stem in near(path.stem, stems, 3, cutoff=0)]
+    shown = f"; did you mean {' or '.join(filter(None, [', '.join(meant[:-1]), meant[-1]]))}?" if meant else ""
     raise UserError(
-        f"{'--config' if one == 'config' else one} {name}: no such file, and no shipped {one} of that name"
-        f"{nearest(name, known)} (shipped: {', '.join(known)})"
+        f"--config {name}: no such file, and no shipped config of that name{shown} (`lit-gen configs` lists them all)"
     )
 
 
@@ -156,7 +163,10 @@ def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
             if name not in names:
                 known = f"there are {', '.join(names)}" if names else "there are none"
                 path = path.replace(".init_args", "")
-                raise UserError(f"{path}.{name}: no element of that name{nearest(name, names)} ({known})")
+                from lit_gen.cli.config.chosen import addition  # imports torch
+
+                hint = nearest(name, names) or addition(path, name)
+                raise UserError(f"{path}.{name}: no element of that name ({known}){hint}")
             at = names.index(name)
             if change is False or change is None:
                 del merged[at], names[at]

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import _ActionConfigLoad
 from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
@@ -78,6 +79,10 @@ class Parser(LightningArgumentParser):
         except UserError as error:
             self._mistakes.append((error, class_type, kwargs))
             raise
+        except MisconfigurationException as error:  # lightning's callbacks and loggers
+            told = UserError(f"trainer: {class_type.__name__}: {' '.join(str(error).replace('`', '').split())}")
+            self._mistakes.append((told, class_type, kwargs))
+            raise told from error
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """Make what the configuration says.
@@ -193,6 +198,9 @@ def _at(mistake: str, class_type: type, given: dict[str, Any], config: Namespace
         arguments = chosen.get("init_args") or Namespace()
         if (chosen.class_path, arguments.as_dict()) == (path, given):
             option = where.removeprefix(".").partition(".")[2]  # without the command
+            within, _, name = option.rpartition(".")
+            if within and mistake.startswith(f"{name}."):  # a network says generator.width
+                return f"{within}.{mistake}"
             said = re.match(r"model\.schedules?:", mistake)
             return f"{option}:{mistake[said.end() :]}" if said else mistake
     return mistake

@@ -20,8 +20,9 @@ from lit_gen.callbacks.stop import Stop
 from lit_gen.cli.config import changes, short_names  # noqa: F401
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
+from lit_gen.cli.config.words import name_losses
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.launch import closing, monitors, ranks, restoring, run_dir, slurm
+from lit_gen.cli.launch import closing, monitors, ranks, restoring, run_dir, slurm, trainer_options
 from lit_gen.cli.launch.company import company
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.cli.launch.resolved import dump, name_classes, resolved
@@ -50,7 +51,7 @@ class LitGenCLI(LightningCLI):
 
     def __init__(self, command: str, assembled: "Assembled", command_line: list[str]) -> None:
         self.command, self.command_line = command, command_line
-        self.given, self.options = assembled.config, assembled.options
+        self.given, self.options = name_losses(assembled.config, assembled.options)
         self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
         self.exit_code, self.requeue = 0, False
         super().__init__(
@@ -118,8 +119,11 @@ class LitGenCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what can be checked early, decide the run directory, and fill it in."""
         assert self.subcommand is not None
-        run_dir.check_values(self.chosen.trainer)
+        trainer_options.check_values(self.chosen.trainer, self.subcommand == "fit" and self.resumed is None)
+        trainer_options.check_interval(self.chosen.trainer, self.options)
+        trainer_options.check_rates(self.chosen)
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
+        trainer_options.check_hardware(self.chosen.trainer)
         if self.resumed is not None and not self.chosen.allow_changes:
             changes.refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
@@ -168,7 +172,7 @@ class LitGenCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
-            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+            raise UserError(trainer_options.lightning_says(error, self.chosen.trainer)) from error
         check_for_gpus_cheaply(trainer.strategy.root_device)
         ranks.install(trainer, self.chosen.stop.wait_for_ranks, self.chosen.stop.hang_after)
         monitors.check(self.model, self.datamodule, self.config_init.get("fit"))

@@ -30,7 +30,7 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
     elif resumed is not None:
         path = resumed
     else:
-        name, over = chosen.run_name or stem, takes_over(chosen)
+        name, over = stem if chosen.run_name is None else chosen.run_name, takes_over(chosen)
         path = directory.create(Path(chosen.run_root), name, chosen.run_id, over)
     os.environ[directory.ENVIRONMENT] = str(path)  # for the ranks that lightning launches from this one
     return path
@@ -39,14 +39,6 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
 def takes_over(chosen: Any) -> bool:
     """Whether a person wants the run from the process that has it; not where SLURM repeats the command of earlier."""
     return bool(chosen.take_over) and not slurm.restarted()
-
-
-def check_values(trainer: Any) -> None:
-    """Refuse what lightning would meet with a traceback, and what is overridden."""
-    if trainer.default_root_dir is not None:
-        raise UserError("trainer.default_root_dir: a run lies in --run_root/--run_name/--run_id; set those instead")
-    if trainer.val_check_interval == 0:
-        raise UserError("trainer.val_check_interval: 0 was found; for no validation say --trainer.limit_val_batches 0")
 
 
 def note_trial(path: Path) -> None:

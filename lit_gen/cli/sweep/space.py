@@ -20,9 +20,6 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "int_uniform": (_RANGE, ()),
     "uniform": (_RANGE, ()),
     "q_uniform": (_RANGE, ("q",)),
-    "log_uniform": (_RANGE, ()),
-    "q_log_uniform": (_RANGE, ("q",)),
-    "inv_log_uniform": (_RANGE, ()),
     "log_uniform_values": (_RANGE, ()),
     "q_log_uniform_values": (_RANGE, ("q",)),
     "inv_log_uniform_values": (_RANGE, ()),
@@ -34,9 +31,11 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "q_beta": ((), ("a", "b", "q")),
 }
 """The fields that each distribution must have, and those that it may have."""
+_OF_EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")
+"""W&B's distributions whose limits are exponents of e; each has a twin of the name with ``_values``."""
 FIELDS = sorted({"distribution", *(f for needed, others in DISTRIBUTIONS.values() for f in (*needed, *others))})
 _DEFAULTS = {"mu": 0.0, "sigma": 1.0, "q": 1.0, "a": 1.0, "b": 1.0}
-_LISTED = ("constant", "categorical")
+_NO_NULL = "which W&B hands to a trial as the text None; another value is expected, or the option in the config"
 _TAILS = (0.02, 0.98)  # the quantiles that stand for the ends of a distribution without ends
 
 
@@ -101,12 +100,9 @@ class Parameter:
         low, high = at["min"], at["max"]
         if share in (0, 1) and kind in ("int_uniform", "uniform", "log_uniform_values", "inv_log_uniform_values"):
             return self._quantized(low if share == 0 else high)  # as it stands in the file
-        if kind in ("log_uniform_values", "inv_log_uniform_values"):
-            low, high = math.log(low), math.log(high)
-        value = low + (high - low) * share
-        if kind == "inv_log_uniform":
-            value = -(high - (high - low) * share)
-        return self._quantized(value if kind == "uniform" else math.exp(value))
+        if kind == "uniform":
+            return self._quantized(low + (high - low) * share)
+        return self._quantized(math.exp(math.log(low) + (math.log(high) - math.log(low)) * share))
 
     def _quantized(self, value: Any) -> Any:
         q = self.fields.get("q")
@@ -133,6 +129,8 @@ def parameter(name: str, spec: Any, method: str) -> Parameter:
     if unknown := next((field for field in spec if field not in FIELDS), None):
         raise UserError(f"{at}.{unknown} is no field{nearest(str(unknown), FIELDS)} (expected {', '.join(FIELDS)})")
     distribution = spec.get("distribution", _implied(spec))
+    if distribution in _OF_EXPONENTS:
+        raise UserError(f"{at}.distribution: {_exponents(distribution, spec)}")
     if not isinstance(distribution, str) or distribution not in DISTRIBUTIONS:
         raise UserError(
             f"{at}.distribution: {distribution!r} was found{nearest(str(distribution), DISTRIBUTIONS)} "
@@ -159,6 +157,21 @@ def parameter(name: str, spec: Any, method: str) -> Parameter:
     return found
 
 
+def _exponents(distribution: str, spec: dict[str, Any]) -> str:
+    """What to write in place of a distribution whose limits are exponents."""
+    found = (
+        f"{distribution} was found, whose min and max are exponents of e, so that a limit is easily taken for a value"
+    )
+    ends: list[Any] = [spec.get(end) for end in _RANGE]
+    twin = f"{distribution}_values is expected"
+    if not all(_is_number(end) and abs(end) < 700 for end in ends):
+        return f"{found}; {twin}"
+    low, high = ends
+    if 0 < low < high <= 1:  # rates, which nobody means as exponents
+        return f"{found}; {twin}, with min {low:g} and max {high:g}"
+    return f"{found}; {twin}, with min {math.exp(low):.3g} and max {math.exp(high):.3g}"
+
+
 def _implied(spec: dict[str, Any]) -> str:
     """The distribution that W&B takes where none is named."""
     if "value" in spec:
@@ -170,9 +183,13 @@ def _implied(spec: dict[str, Any]) -> str:
 
 def _check_list(at: str, fields: dict[str, Any]) -> None:
     """Values, and the probabilities beside them."""
+    if "value" in fields and fields["value"] is None:
+        raise UserError(f"{at}.value: null was found, {_NO_NULL}")
     if "values" not in fields:
         return
     values = fields["values"]
+    if isinstance(values, list) and None in values:
+        raise UserError(f"{at}.values: null was found, {_NO_NULL}")
     if not isinstance(values, list) or not values:
         raise UserError(f"{at}.values: {values!r} was found, a list of at least one value is expected")
     if twice := [value for i, value in enumerate(values) if str(value) in map(str, values[:i])]:
@@ -213,8 +230,6 @@ def _check_numbers(at: str, distribution: str, fields: dict[str, Any]) -> None:
         raise UserError(f"{at}: min {low} and max {high} were found, a smaller min is expected")
     if distribution.endswith("_values") and low <= 0:
         raise UserError(f"{at}.min: {low} was found, a number above 0 is expected for the distribution {distribution}")
-    if "log_uniform" in distribution and not distribution.endswith("_values") and max(abs(low), abs(high)) > 700:
-        raise UserError(f"{at}: the distribution {distribution} takes natural logarithms, {low} and {high} were found")
 
 
 def _is_number(value: Any) -> bool:

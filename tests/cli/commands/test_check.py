@@ -200,7 +200,7 @@ def test_the_packages_own_names(lit_gen, name, kind):
             "--shape: '28' was found, channels, height and width such as 3,32,32",
         ),
         (["checked_file.MyPenalty", "--shape=1,0,28"], "--shape: '1,0,28' was found"),
-        (["checked_file.MyPenalty", "--kind=penalty"], "check: argument --kind: invalid choice: 'penalty'"),
+        (["checked_file.MyPenalty", "--kind=penalty"], "check: --kind: 'penalty' was found, one of loss"),
         (["checked_file.my_loss", "--kind=generator"], "--kind generator: checked_file.my_loss is no network"),
         (
             ["checked_file.three"],

@@ -14,8 +14,8 @@ def test_a_path_that_exists_wins_over_a_shipped_name(tmp_path, monkeypatch):
     assert configs.resolve("gan.yaml").absolute() == tmp_path / "gan.yaml"
 
 
-def test_an_unknown_config_lists_the_shipped_ones():
-    with pytest.raises(UserError, match=r"did you mean 'gan.yaml'\? \(shipped: .*gan_ring.yaml"):
+def test_an_unknown_config_names_the_nearest_three():
+    with pytest.raises(UserError, match=r"did you mean 'gan.yaml', 'gan_mlp.yaml' or '.*'\? \(`lit-gen configs` lists"):
         configs.resolve("gam.yaml")
 
 

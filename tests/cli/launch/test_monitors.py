@@ -77,7 +77,7 @@ def test_a_number_that_is_missing_at_the_validation_is_one_sentence(lit_gen, mon
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     options = ("--model=test_monitors.Loud", *STOPS, "--trainer.callbacks.EarlyStopping.monitor=val/other")
     code, _, err = fit_tiny(lit_gen, *options)
-    told = "error: trainer.callbacks.EarlyStopping.monitor: Early stopping conditioned on metric `val/other` which is"
+    told = "error: trainer.callbacks.EarlyStopping.monitor: nothing logs val/other (logged are "
     assert code == 2
     assert told in err
 

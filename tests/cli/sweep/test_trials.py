@@ -149,7 +149,10 @@ def test_runs_log_the_names_that_are_announced(lit_gen, tmp_path, arguments, kep
             },
             "did you mean 'hinge'?",
         ),
-        ({"model.generator_optimizer.lr": {"min": -1.0, "max": 1.0}}, "Invalid learning rate: -1.0"),
+        (
+            {"model.generator_optimizer.lr": {"min": -1.0, "max": 1.0}},
+            "lr: -1.0 was found, a finite number of at least 0",
+        ),
         ({"trainer.callbacks.FID.count": {"values": [1000, 500]}}, "FID.count=500: metric.name: nothing logs val/fd1k"),
     ],
 )

@@ -122,7 +122,7 @@ def test_options_of_a_regularizer_are_addressed_by_its_name(lit_gen, tmp_path, c
         ("--model.regularizers.R1.gama=7", "did you mean 'gamma'?"),
         ("--model.regularizers=R9", "error: model.regularizers: there is no class 'R9'"),
         ("--model.regularizers=r1", "model.regularizers: there is no class 'r1'; did you mean 'R1'?"),
-        ("--model.regularizers.R1.every=x", "model.regularizers.R1.every: 'x' was found, int is expected"),
+        ("--model.regularizers.R1.every=x", "model.regularizers.R1.every: 'x' was found, a whole number is expected"),
         (
             "--model.regularizers={class_path: Consistency, init_args: {transform: {class_path: DiffAugment, "
             "init_args: {polic: color}}}}",
