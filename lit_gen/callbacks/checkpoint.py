@@ -24,7 +24,7 @@ from lit_gen.runs.checkpoint_io import CheckpointFiles
 
 
 class Checkpoint(Saver, callbacks.Checkpoint):
-    """Write ``checkpoints/step=00001000.ckpt`` every so many steps and at the last one.
+    """Write ``checkpoints/step=00001000.ckpt`` every ``every`` steps and at the last one.
 
     A checkpoint holds everything that the run needs to continue as if nothing had happened, and the model's arguments,
     so that it alone rebuilds the model. One is also written before evaluations, pictures and validation that fall
@@ -34,13 +34,14 @@ class Checkpoint(Saver, callbacks.Checkpoint):
     Args:
         every: steps between checkpoints; 0 for the last step only.
         keep: how many of the newest to keep; 0 for all.
-        keep_every: keep those of every so many steps for good, a multiple of ``every``; 0 for none.
+        keep_every: steps between checkpoints that are kept for good, a multiple of ``every``; 0 for none.
         monitor: a number of an evaluation or of the validation, ``val/elbo`` say: the checkpoints of the best steps are
-            kept too. A step without that number has no place among them, nor has one whose number is not finite.
-        mode: ``min`` or ``max``, whichever is best; to be given with ``monitor``.
+            kept too. A step without that number, or whose number is not finite, is not ranked.
+        mode: whether the smallest (``min``) or the largest (``max``) number is best; needed with ``monitor``.
         keep_best: how many of the best to keep.
-        enabled: false writes none at all, not even the last.
-        before_evaluation: false writes none between those steps: what fails there costs the steps since the last one.
+        enabled: false writes no checkpoint, not even at the last step.
+        before_evaluation: false writes none between the steps of ``every``: an evaluation that fails then costs the
+            steps since the last checkpoint.
         asynchronous: copy what is saved and write the copy in a thread while training goes on; null does so on CUDA
             only. Evaluations, validation, a stop and the end wait until it is written.
 
@@ -82,7 +83,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         return self._files is not None and self._files.asynchronous
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew."""
+        """Forget what an earlier run of this trainer saved, and take over how its strategy writes files."""
         super().setup(trainer, pl_module, stage)
         self.latest, self._latest_step, self._uncounted, self._failed = None, -1, set(), False
         self._known = None
@@ -115,7 +116,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         return self.ranking.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the ranking that `state_dict` gave."""
         self.ranking.restore(state_dict)
 
     @staticmethod

@@ -24,12 +24,12 @@ class Ranking:
         if monitor is None:
             expect(mode is None, "checkpoint.mode", mode, "null", ": there is no checkpoint.monitor")
         else:
-            expect(mode in ("min", "max"), "checkpoint.mode", mode, "min or max", f", for {monitor}")
+            expect(mode in ("min", "max"), "checkpoint.mode", mode, "min or max", f" to rank by {monitor}")
         self.monitor, self.mode, self.count = monitor, mode, count
         self.scores: dict[int, float] = {}
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all scores: another run, or another monitor, begins."""
         self.scores = {}
 
     def enter(self, step: int, number: float) -> None:

@@ -40,7 +40,7 @@ class EpochLoop(_TrainingEpochLoop):
     guard: Callable[[], AbstractContextManager[None]] | None = None
     """Around the validation that follows a step."""
     settled: Callable[[], None] | None = None
-    """What is done after all that."""
+    """Called after the validation and everything else that follows a step; checkpoints are ranked here."""
     decided: bool | None = None
     """Whether validation follows this step, where that is known already."""
 

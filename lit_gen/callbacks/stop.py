@@ -69,11 +69,11 @@ class Parts:
 
 
 class Rhythm:
-    """When ranks that count the same thing ask each other next: about every second, the same on all of them.
+    """When ranks that count the same thing (steps, batches) exchange next: about every second, on all at once.
 
     Args:
-        count: where they stand.
-        at_most: counts between two times.
+        count: the present count.
+        at_most: the largest number of counts between two exchanges.
     """
 
     def __init__(self, count: int, at_most: int) -> None:
@@ -81,15 +81,15 @@ class Rhythm:
         self._next, self._each = count + 1, math.inf
 
     def due(self, count: int) -> bool:
-        """Whether it is time to."""
+        """Whether an exchange is due at ``count``; the same on all ranks."""
         return count >= self._next
 
     def seconds(self) -> float:
-        """Since the last time, on this rank."""
+        """Seconds since the last exchange, on this rank."""
         return time.monotonic() - self._then
 
     def asked(self, count: int, seconds: float) -> None:
-        """They did, at ``count``; the mean of their seconds since the last time was ``seconds``."""
+        """Set the next exchange after one at ``count``; ``seconds``: since the one before, mean over the ranks."""
         if count > self._count:  # else they asked twice within one step, which says nothing of how long a step takes
             self._each = max(seconds / (count - self._count), 1e-9)
         self._next = count + max(1, min(self._at_most, int(SECONDS / self._each)))
@@ -104,10 +104,11 @@ class Stop(Stopper):
     do not.
 
     Args:
-        agree_every: with several ranks, most steps between two exchanges of what was asked for; fewer where they take
-            more than a second.
-        hang_after: with several ranks, seconds after which one that the others wait for hangs, and the job ends with
-            exit code 4; what rank 0 does alone between steps does not count. 0: never.
+        agree_every: with several ranks, the largest number of steps after which they ask each other whether a signal
+            came; fewer where steps are slow, so that they ask about every second.
+        hang_after: with several ranks, seconds that the others wait for a rank in a collective before it counts as
+            hanging: the job then ends with exit code 4. Evaluations, pictures and checkpoints, on which rank 0 works
+            alone between two steps, do not count. 0: no limit.
         wait_for_ranks: seconds in which all ranks have to appear at the start.
     """
 

@@ -48,7 +48,7 @@ class ArgumentParser(argparse.ArgumentParser):
             action="append",
             default=[],
             metavar="MODULE",
-            help="a module of its author's that the file may name, such as my_net; may be given again",
+            help="module that a run or checkpoint without your seal may import, such as my_net; may be given again",
         )
 
     def add_overwrite(self) -> None:

@@ -101,15 +101,15 @@ class Behind:
 
 
 class Watch(threading.Thread):
-    """The thread.
+    """Reports this rank to the store every few seconds, and ends the process when another rank failed, ended or hangs.
 
     Attributes:
-        found: exit code, sentence, and whether there is no use in waiting for the main thread; None while all is well.
+        found: exit code, sentence, and whether not to wait for the main thread; None while all is well.
 
     Args:
         meeting: where ranks meet.
         world: their number.
-        hang_after: seconds; 0 for ever.
+        hang_after: seconds that ranks wait for one before it counts as hanging; 0 for no limit.
         end: ends this process with an exit code and a sentence, which may be empty.
     """
 

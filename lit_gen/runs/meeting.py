@@ -140,7 +140,7 @@ class Meeting:
                 raise RankError(ENDED, f"{whom()} did not appear within {self.patience:.0f} s (stop.wait_for_ranks)")
             if waited > announce and (self.place.speaks or self.place.rank == 0):
                 announce *= 6
-                told = f"waiting for {whom()} since {waited:.0f} s, for {self.patience:.0f} s at most"
+                told = f"has waited {waited:.0f} s for {whom()}, and gives up after {self.patience:.0f} s"
                 print(told, file=sys.stderr, flush=True)
             time.sleep(0.05)
 

@@ -64,8 +64,14 @@ class Parser(LightningArgumentParser):
         group = super()._create_group_if_requested(*args, **kwargs)
         for action in group._group_actions if group is not self else []:
             if type(action) is _ActionConfigLoad:
-                action.__class__ = _Section
+                action.__class__, action.metavar = _Section, "MAPPING"
+                action.help = "the options of this section as one YAML mapping"
         return group
+
+    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        """Say in the help what such an option takes, which is no file either."""
+        kwargs.setdefault("metavar", "CLASS_PATH_OR_NAME | MAPPING | .INIT_ARG_NAME VALUE")
+        return super().add_subclass_arguments(*args, **kwargs)
 
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:
         """Add an instantiator; classes that none is for are made by `_make`, which remembers mistakes."""
@@ -83,7 +89,7 @@ class Parser(LightningArgumentParser):
         """Make what the configuration says.
 
         Where an option may be of several types (``float | Schedule``), jsonargparse tries one after the other and keeps
-        of their errors a long text alone: the mistake in it is raised in its place.
+        only a long text of their errors: the mistake in it is raised instead.
 
         Raises:
             UserError: for a mistake that a constructor found.

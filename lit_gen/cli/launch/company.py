@@ -58,13 +58,13 @@ def here(nodes: int = 1) -> Place | None:
 
 
 class Company:
-    """This process and the other ranks of its command.
+    """The ranks of one command: where they meet, what rank 0 chooses for all, and the thread that watches them.
 
     Attributes:
-        meeting: None as long as there are no others.
-        world: ranks, 1 as long as that is not known.
-        watch: while a fit runs.
-        launcher: of the processes that this one started.
+        meeting: None where there is one rank, or none was started yet.
+        world: number of ranks; 1 as long as that is not known.
+        watch: the thread that notices ranks that fail or hang; None unless a fit runs on several ranks.
+        launcher: of the ranks that this process started; None if it started none.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from lit_gen.cli.config import changes, short_names  # noqa: F401
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.launch import closing, monitors, ranks, run_dir, slurm
+from lit_gen.cli.launch import closing, monitors, ranks, run_dir, run_options, slurm
 from lit_gen.cli.launch.company import company
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.core.data import callbacks_of
@@ -60,7 +60,7 @@ class LitGenCLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
             parser_kwargs={
-                name: {"usage": f"lit-gen {name} --config FILE [--config OVERLAY ...] [--option VALUE ...]"}
+                name: {"usage": run_options.usage(name), "description": run_options.DESCRIPTIONS[name]}
                 for name in self.subcommands()
             },
             parser_class=Parser,
@@ -84,18 +84,10 @@ class LitGenCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own options."""
-        parser.add_argument("--seed_everything", type=int, default=0, help="names every random draw of the run")
-        parser.add_argument("--run_root", type=str, default="runs", help="folder of all runs")
-        parser.add_argument("--run_name", type=str | None, default=None, help="default: the first config's name")
-        parser.add_argument("--run_id", type=str | None, default=None, help="default: the SLURM job's id or the time")
-        parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
-        parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
-        parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
-        parser.add_argument("--take_over", type=bool, nargs="?", const=True, help="fit: also from a process at work")
-        parser.add_argument("--trust", type=str | None, default=None, help="modules that a foreign run may import")
+        run_options.add_to(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What every run has, by name; the seed is said once for model and data."""
+        """What every run has, by name; one seed for model and data."""
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(ProgressLine, "progress")

@@ -186,7 +186,9 @@ def test_a_plain_data_module_answers_nothing():
     assert datasets.label_counts(data, 3) is None
 
 
-@pytest.mark.parametrize("text", ["0812", "+09", "0_8", "1e5", "0e0", "._", "1:30", "2026-01-02", "null", "0x1f", "true"])
+@pytest.mark.parametrize(
+    "text", ["0812", "+09", "0_8", "1e5", "0e0", "._", "1:30", "2026-01-02", "null", "0x1f", "true"]
+)
 def test_text_that_looks_like_a_number_is_read_as_it_was_written(text):
     some = parser.Parser()
     some.add_argument("--folder", type=str)
