@@ -40,8 +40,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         mode: whether the smallest (``min``) or the largest (``max``) number is best; needed with ``monitor``.
         keep_best: how many of the best to keep.
         enabled: false writes no checkpoint, not even at the last step.
-        before_evaluation: false writes none between the steps of ``every``: an evaluation that fails then costs the
-            steps since the last checkpoint.
+        before_evaluation: false writes none between the steps of ``every``: what fails there costs the steps since.
         asynchronous: copy what is saved and write the copy in a thread while training goes on; null does so on CUDA
             only. Evaluations, validation, a stop and the end wait until it is written.
 
