@@ -1,8 +1,8 @@
 """The lease on a run directory: one process at a time writes there; rank 0 holds it for all ranks.
 
 ``lease`` is a small file that says who holds the run. Its owner renews it every ten seconds and reads it before every
-row and every rename. It is created only if there is none. A lease whose owner has ended may be taken over: it gets its
-nonce as its name, created anew, and read again two seconds later, because another process may have done the same.
+row and every rename. It is created only if there is none. To take over the lease of an owner that has ended, a process
+renames it to its nonce, creates it anew and reads it two seconds later, because another may have done the same.
 
 Clocks are not compared and file times are not read: they differ between machines, and network file systems cache
 them. Not promised: exclusion of a process that was frozen between reading the lease and writing, for as long as a
@@ -38,9 +38,8 @@ _held: "Lease | None" = None
 def take(run: Path, take_over: bool = False) -> None:
     """Hold the lease of a run until `release`, on the first rank.
 
-    Another process's lease is watched. If it is renewed, this process is refused; if it is not for 90 s, it is taken
-    over. It is taken over at once if its owner was a process of this host that has ended, or this SLURM job before it
-    was requeued.
+    Another process's lease is watched: if it is renewed, this process is refused; after 90 s without, it is taken over.
+    That happens at once if its owner was a process of this host that has ended, or this SLURM job before a requeue.
 
     Args:
         run: the run directory.

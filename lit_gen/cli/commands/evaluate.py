@@ -1,4 +1,4 @@
-"""``evaluate``: score anyone's images, or a run's, with the metrics and the protocol record of a training run."""
+"""``evaluate``: score any images, or a run's, with the metrics and the protocol record of a training run."""
 
 import argparse
 import re
@@ -45,7 +45,7 @@ SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
     "fashion-mnist": (lambda root: FashionMNIST(root=root, val_size=0), "lenet-fashion-mnist"),
     "cifar10": (lambda root: CIFAR10(root=root, val_size=0), INCEPTION),
 }
-"""References by name, all of their training images, and the extractor that is taken where none is named."""
+"""References by name (all of their training images), and the default extractor for each."""
 
 
 def run(arguments: list[str]) -> int:

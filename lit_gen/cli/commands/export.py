@@ -1,4 +1,4 @@
-"""``export``: the network of a model that is of use without it, as safetensors."""
+"""``export``: the network of a model that is useful by itself, as safetensors."""
 
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.core.terminal import printable

@@ -51,7 +51,7 @@ def log_again(trainer: Trainer, step: int | None) -> None:
 
     Args:
         trainer: before the fit.
-        step: of the checkpoint, which itself says how many rows the log had; None where there is none.
+        step: of the checkpoint, which itself says how many rows the log had; None without a checkpoint.
     """
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV) and step is None:
@@ -107,7 +107,7 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
 
 
 def best(run: Path, checkpoint: Checkpoint) -> list[str]:
-    """The best checkpoints and their numbers, where some number ranks them."""
+    """The best checkpoints and their numbers, if a number ranks them."""
     name, scores = checkpoint.ranking.monitor, checkpoint.ranking.scores
     if name is None or not checkpoint.enabled:
         return []

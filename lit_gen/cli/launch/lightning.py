@@ -106,7 +106,7 @@ class LitGenCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Check what can be checked early, decide the run directory, and fill it in."""
+        """Check early what can be checked, choose the run directory, and fill it in."""
         assert self.subcommand is not None
         run_dir.check_values(self.chosen.trainer)
         refuse_unusable_gpu(self.chosen.trainer.accelerator)
@@ -124,7 +124,7 @@ class LitGenCLI(LightningCLI):
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
 
     def _dump(self) -> str:
-        """The resolved configuration, without what belongs to one start only."""
+        """The resolved configuration, without the options that belong to one start only."""
         config = self.chosen.clone()
         for option in (*RUN_OPTIONS, "ckpt_path", "config"):
             config.pop(option, None)
@@ -137,19 +137,19 @@ class LitGenCLI(LightningCLI):
         return text
 
     def instantiate_classes(self) -> None:
-        """Instantiate the data, then what the model leaves open to them, then the trainer."""
+        """Instantiate the data, then the model, whose open arguments they fill in, then the trainer."""
         self.instantiate_parts()
         self._add_configure_optimizers_method_to_model(self.subcommand)
         self.trainer = self.instantiate_trainer()
 
     def instantiate_parts(self) -> None:
-        """Instantiate the data module; then the model, for which it answers what the config leaves open."""
+        """Instantiate the data module; then the model, whose open arguments it fills in."""
         self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
         self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:
-        """Dump anew for each part: the data's answers belong to what a checkpoint rebuilds the model from."""
+        """Dump anew for each part: a checkpoint rebuilds the model with what the data filled in."""
         vars(self).pop("config_dump", None)
         super()._dump_config()
 
@@ -180,7 +180,7 @@ class LitGenCLI(LightningCLI):
     # ---- running
 
     def before_fit(self) -> None:
-        """Write the run's record; on resume hide what is logged again."""
+        """Write the run's record; on resume hide the rows that are logged again."""
         closing.what_is_trained(self.trainer, self.model, self.datamodule)
         if self.trainer.is_global_zero:
             record.describe_environment(self.run_dir, self.command_line, self.dump)
@@ -228,7 +228,7 @@ class LitGenCLI(LightningCLI):
     after_validate = after_test = _print_metrics
 
     def before_predict(self) -> None:
-        """Refuse models that draw no images.
+        """Refuse models that do not draw images.
 
         Raises:
             UserError: with the command for texts.
