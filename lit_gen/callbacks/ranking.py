@@ -11,12 +11,12 @@ class Ranking:
 
     Args:
         monitor: the number's name; None for no ranking.
-        mode: whether the least or the greatest is best; given if and only if ``monitor`` is, for a wrong one would keep
-            the worst.
+        mode: whether the smallest or the largest number is best; needed with ``monitor``, because a wrong default would
+            keep the worst.
         count: how many steps are kept.
 
     Raises:
-        UserError: for options of ``checkpoint`` that do not fit together.
+        UserError: for options of ``checkpoint`` that contradict each other.
     """
 
     def __init__(self, monitor: str | None, mode: Literal["min", "max"] | None, count: int) -> None:
@@ -33,7 +33,7 @@ class Ranking:
         self.scores = {}
 
     def enter(self, step: int, number: float) -> None:
-        """Give a step its place, if its number is finite; of equal ones the earlier step is the better."""
+        """Rank a step, if its number is finite; of equal numbers the earlier step wins."""
         scores = {s: n for s, n in self.scores.items() if s != step}
         if math.isfinite(number):
             scores[step] = number
@@ -41,11 +41,11 @@ class Ranking:
         self.scores = dict(sorted(scores.items(), key=lambda score: (sign * score[1], score[0]))[: self.count])
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it; nothing where nothing is ranked."""
+        """What a checkpoint holds of the ranking; nothing without one."""
         return {"monitor": self.monitor, "mode": self.mode, "scores": dict(self.scores)} if self.monitor else {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, unless that is a ranking by another number."""
+        """Restore `state`, unless that is a ranking by another number."""
         self.clear()
         if (state.get("monitor"), state.get("mode")) == (self.monitor, self.mode):
             for step, number in state.get("scores", {}).items():
