@@ -119,8 +119,8 @@ def stacked_classes(images: Tensor, classify: Callable[[Tensor], Features]) -> T
     """The class of each stacked MNIST image, 100 R + 10 G + B, by a classifier of digits on each channel.
 
     The classifier is called with `lit_gen.core.randomness.BLOCK` digits at a time, one channel of that number of
-    images, the last ones padded with black: a network's output is bit-equal only for equal batch shapes. So an image's class
-    never depends on the number of images.
+    images, the last ones padded with black: a network's output is bit-equal only for equal batch shapes. So the class
+    of an image never depends on the number of images.
 
     Args:
         images: uint8 (n, 3, 28, 28).
