@@ -86,7 +86,7 @@ class Game:
             labels: int64 (B,), of the real and of the generated images; None without labels.
             fakes: the same number of generated images; with a graph in the generator's step.
             draws: names the random draws.
-            watch: whether to take the means that the log shows of its own step.
+            watch: whether to take the means that are logged only for this step.
         """
         real = self.laid_out(real)
         if side == "discriminator":
