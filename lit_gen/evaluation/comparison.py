@@ -105,17 +105,19 @@ def check_metrics(metrics: Sequence[str], streaming: bool, reference: Reference 
     """
     for name in metrics:
         if name not in METRICS:
-            raise UserError(f"metrics: {name!r} is none{nearest(name, METRICS)} (expected {', '.join(METRICS)})")
+            raise UserError(
+                f"metrics: {name!r} is not a metric{nearest(name, METRICS)} (expected {', '.join(METRICS)})"
+            )
     if not metrics:
         raise UserError(f"metrics: none was given, some of {', '.join(METRICS)} are expected")
     others = needing(metrics, "features", "logits", "held_out")
     if streaming and others:
         sums = ", ".join(needing(list(METRICS), "gaussian"))
-        raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has {sums} alone")
+        raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has only {sums}")
     lacking = needing(metrics, "features", "held_out")
     if lacking and reference is not None and reference.extracted is None:
         needed = f"metrics: {', '.join(lacking)} need the features of real images"
-        raise UserError(f"{needed}, but the reference holds mu and sigma alone")
+        raise UserError(f"{needed}, but the reference holds only mu and sigma")
 
 
 def check_logits(metrics: Sequence[str], extracted: Extracted) -> None:

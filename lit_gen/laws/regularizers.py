@@ -164,7 +164,7 @@ def mean(make: Maker, setting: Setting) -> None:
 
 
 def function(make: Maker, setting: Setting) -> None:
-    """Equal contexts give equal values; it draws from context.random alone."""
+    """Equal contexts give equal values; it draws only from context.random."""
     for side in _trial(make, setting).sides():
         first, second = _trial(make, setting), _trial(make, setting)
         before = torch.get_rng_state()

@@ -147,7 +147,8 @@ def frechet_distance(generated: Gaussian, real: Gaussian) -> float:
     """
     if generated.mean.shape != real.mean.shape:
         raise UserError(
-            f"found {len(generated.mean)} (generated), {len(real.mean)} (real) features per sample, expected as many"
+            f"found {len(generated.mean)} (generated), {len(real.mean)} (real) features per sample, expected the same "
+            f"number"
         )
     known = [g.count for g in (generated, real) if g.count is not None]
     if known and (message := few_samples(min(known), len(real.mean))):
@@ -166,7 +167,7 @@ def few_samples(count: int, dim: int) -> str | None:
         return None
     return (
         f"{count} samples of {dim} features give a singular covariance: the Fréchet distance is biased strongly upward "
-        f"and exact to about 1e-8; take more than {dim} samples, better ten times as many"
+        f"and exact to about 1e-8; take more than {dim} samples, better ten times that number"
     )
 
 
@@ -196,7 +197,7 @@ def check_sets(least: int, **sets: Tensor) -> None:
         check_features(features, name, least)
     if len({features.shape[1] for features in sets.values()}) > 1:
         found = ", ".join(f"{features.shape[1]} ({name})" for name, features in sets.items())
-        raise UserError(f"found {found} features per sample, expected as many in each set")
+        raise UserError(f"found {found} features per sample, expected the same number in each set")
 
 
 def _zeros(*shape: int) -> Tensor:

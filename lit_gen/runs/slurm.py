@@ -63,7 +63,8 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
     layout = environment.get("SLURM_STEP_TASKS_PER_NODE", str(tasks // nodes))
     if "," in layout:  # 2(x3),1: two on each of three nodes, one on the fourth
         raise UserError(
-            f"SLURM starts {layout} tasks on the nodes; as many on each are expected: --nodes N --ntasks-per-node K"
+            f"SLURM starts {layout} tasks on the nodes; the same number on each is expected: --nodes N "
+            f"--ntasks-per-node K"
         )
     return Step(
         tasks,

@@ -62,7 +62,7 @@ class CharTokenizer:
         if len(ids) and ids.min() < 0:
             position = int(np.argmax(ids < 0))
             raise UserError(
-                f"the text has {text[position]!r} at position {begin + position:,}, which is none of the "
+                f"the text has {text[position]!r} at position {begin + position:,}, which is not one of the "
                 f"{len(self.characters)} characters of the vocabulary"
             )
         return ids

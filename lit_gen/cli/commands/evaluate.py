@@ -165,7 +165,7 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
         images = read_images(path, 1 if extractor.channels == 1 else 3, "--reference")
     else:
         known = f"expected a folder, an .npz or .npy, or one of {', '.join(SETS)}"
-        raise UserError(f"--reference: {options.reference!r} is none{nearest(name, SETS)} ({known})")
+        raise UserError(f"--reference: {options.reference!r} is not a reference{nearest(name, SETS)} ({known})")
     return Reals(
         lambda split: ImageSet(images[: None if split == "train" else 0]), "train", path.name, extractor, where
     )

@@ -134,7 +134,7 @@ class GaussianBottleneck(Bottleneck):
             posterior: LatentDistribution = self.posterior(wide(features.detach() if fixed else features))
             if not hasattr(posterior, "log_prob"):
                 raise UserError(
-                    f"model.objective.dreg: posterior {type(self.posterior).__name__} can score its own draws alone, "
+                    f"model.objective.dreg: posterior {type(self.posterior).__name__} can score only its own draws, "
                     f"while this estimator holds q constant; false is expected"
                 )
             ratio: Tensor = self.prior.log_prob(wide(z)) - posterior.log_prob(wide(z))
