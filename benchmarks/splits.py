@@ -5,7 +5,7 @@
 
 Each run is ``lit-gen fit`` in processes of its own, forked from this one to save the imports: 20 steps of plain SGD on
 a CPU. Between the runs of a row nothing changes but ``trainer.devices`` and ``data.device_batch_size``. A cell is the
-largest difference of any weight; a star says that the run's second line told that something meets.
+largest difference of any weight; a star: the run printed ``not as in one undivided batch``.
 """
 
 import contextlib
@@ -118,7 +118,7 @@ def fit(name: str, ranks: int, micro: int) -> tuple[dict[str, torch.Tensor], boo
         told = re.search(r"= (\d) ranks? x (\d) micro-batch", said)
         assert (ranks * micro == 1 and told is None) or (told and told.groups() == (str(ranks), str(micro)))
         (path,) = Path().glob("runs/r/*/checkpoints/step=00000020.ckpt")
-        return torch.load(path)["state_dict"], "not as on one device" in said
+        return torch.load(path)["state_dict"], "not as in one undivided batch" in said
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ def main() -> None:
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
         # before torch is imported: a signal during start-up is not fatal
         signals.listen(signals.REQUEUE, signals.HANDED_ON)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a store that is gone is no news in stack frames
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stack traces when a store is gone
     from lit_gen.cli.entry import run
 
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output, `head` say, has read enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has read enough
         with Path(os.devnull).open("wb") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())
         code = 141
@@ -38,8 +38,8 @@ def main() -> None:
 def _leave_working_folder() -> None:
     """Take the working folder off the path, where Python puts it for ``python -m``.
 
-    Else a file there that is named as a library is would be run in its place. What is typed and lies there is imported
-    by `lit_gen.cli.config.own_code`, when the libraries are.
+    Otherwise a file there with the name of a library would run instead of it. `lit_gen.cli.config.own_code` imports
+    what is typed and lies there, after the libraries.
     """
     if sys.path[:1] in ([str(Path.cwd())], [""]):
         del sys.path[0]

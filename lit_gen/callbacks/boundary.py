@@ -1,8 +1,8 @@
-"""The end of a step: save first, then derive; the saved step knows what it owes.
+"""The end of a step: save first, then derive; the checkpoint knows what was still due at its step.
 
 Evaluations, pictures and Lightning's validation are functions of the weights of the step, the seed and the data: they
-can be made again, the weights cannot. So the checkpoint is written before them, and a resumed run does what its
-checkpoint owes before it trains on: it logs again what a whole record holds, and makes what is missing.
+can be made again, the weights cannot. So the checkpoint is written before them, and a resumed run makes up for them
+before it trains on: it logs again what a complete record holds, and makes what is missing.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Part(Callback):
             boundary.setup(trainer, pl_module, stage)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """What is done once before the first step, on every rank."""
+        """Called once before the first step, on every rank."""
 
 
 class Saver(Part):
@@ -55,9 +55,9 @@ class Saver(Part):
 
         Args:
             trainer: at the end of a step.
-            counts: false for one that the next replaces.
+            counts: false for one that the next checkpoint replaces.
             final: whether no other follows in this process.
-            at_once: whether it has to be on the disk when this returns.
+            at_once: whether it must be on the disk when this returns.
         """
         raise NotImplementedError
 
@@ -67,26 +67,26 @@ class Saver(Part):
 
 
 class Stopper(Part):
-    """Hears of signals."""
+    """Listens for signals."""
 
     def agreed(self, trainer: Trainer) -> bool:
         """Whether this process ends at this step, the same on all ranks."""
         raise NotImplementedError
 
     def interruptible(self, trainer: Trainer) -> AbstractContextManager[None]:
-        """For what is made of a saved step: raises `Stopped` when a signal asks to stop."""
+        """For what is derived from a saved step: raises `Stopped` when a signal asks to stop."""
         raise NotImplementedError
 
 
 class Derived(Part):
-    """What is made of a step's weights: it can be made again."""
+    """What is derived from a step's weights and can be made again."""
 
     cadence: Cadence = NEVER
     after_evaluations = False
     """Whether it waits until all numbers are made."""
 
     def record_of(self, run: Path, step: int) -> Path:
-        """The file that is written last, and whole: its presence says that all is there."""
+        """The file that is written last, and whole: if it exists, everything was made."""
         raise NotImplementedError
 
     def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
@@ -99,12 +99,12 @@ class Derived(Part):
 
 
 class Boundary(Callback):
-    """The end of each step, in this order; nothing else of ours acts there.
+    """The end of each step, in this order; no other part of this package acts there.
 
     1. The ranks agree whether a signal stops the run here.
     2. Weights that are not finite are refused.
-    3. The checkpoint is written where it is due, where the run stops, and before anything that may fail.
-    4. A run that stops ends here: its checkpoint owes the rest.
+    3. The checkpoint is written if it is due, if the run stops, and before anything that may fail.
+    4. A run that stops ends here: the resumed run makes up for the rest.
     5. Evaluations, then pictures.
     6. Lightning's validation, what monitors its numbers and those of the evaluations, and `Checkpoint.rank`.
     """
@@ -118,7 +118,7 @@ class Boundary(Callback):
         self._last = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the loops over, and let callbacks whose state goes into the checkpoint act before it is written."""
+        """Replace the loops, and let callbacks whose state goes into the checkpoint act before it is written."""
         if stage != "fit":
             return
         self._resumed, self._made, self._last = None, [], -1
@@ -129,7 +129,7 @@ class Boundary(Callback):
         trainer.callbacks = [*first, self, *(c for c in others if c not in first)]  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Read what the saved step owes; nothing where something else wrote the checkpoint."""
+        """Read what was still due at the saved step; nothing if another program wrote the checkpoint."""
         reentry.keep_within(trainer, checkpoint)
         if trainer.state.fn != "fit" or "boundary" not in checkpoint:
             return
@@ -139,7 +139,7 @@ class Boundary(Callback):
         reentry.install(trainer).owed = reentry.Owed(settle, saved["moment"]["validates"], saved["ended"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Agree on where the run stands, and find what cannot work before the first step."""
+        """Agree on the step, and find before the first step what cannot work."""
         check_steps(trainer)
         self._parts = [c for c in callbacks_of(trainer) if isinstance(c, Part)]
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
@@ -158,7 +158,7 @@ class Boundary(Callback):
         self._cross(trainer, pl_module, at._replace(stopping=any(stopping)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Cross it once more as the last one, where that was not known at the end of the step."""
+        """Cross it once more as the last step, if that was not known at the end of the step."""
         if self._resumed is not None:
             self._settle(trainer, pl_module)
         if self._last != trainer.global_step:
@@ -170,7 +170,7 @@ class Boundary(Callback):
             checkpoint["boundary"] = self._saving | {"memory": reentry.memory_of(trainer)}
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say that the step is saved whose validation failed."""
+        """Say that the step whose validation failed is saved."""
         if trainer.validating and isinstance(exception, Exception) and self._saved(trainer.global_step):
             tell(trainer, "the validation")
 
@@ -221,7 +221,7 @@ class Boundary(Callback):
 
     @contextmanager
     def _interruptible(self, trainer: Trainer) -> Iterator[None]:
-        """A stop ends what is made of a step that is saved: it is made again."""
+        """A stop ends what is derived from a saved step: it is made again."""
         with ExitStack() as stack:
             if self._saved(trainer.global_step):
                 for part in self._parts:
@@ -235,7 +235,7 @@ class Boundary(Callback):
     # ---- a resumed run
 
     def _settle(self, trainer: Trainer, module: LightningModule) -> None:
-        """Do what callbacks owe at the saved step."""
+        """Make up for what callbacks still had to do at the saved step."""
         assert self._resumed is not None
         saved, self._resumed, reentry.install(trainer).owed = self._resumed, None, None
         at, self._made = Moment(**saved["moment"]), []

@@ -24,23 +24,23 @@ from lit_gen.runs.checkpoint_io import CheckpointFiles
 
 
 class Checkpoint(Saver, callbacks.Checkpoint):
-    """Write ``checkpoints/step=00001000.ckpt`` every so many steps and at the last one.
+    """Write ``checkpoints/step=00001000.ckpt`` every ``every`` steps and at the last one.
 
     A checkpoint holds everything that the run needs to continue as if nothing had happened, and the model's arguments,
-    so that it alone rebuilds the model. One is also written before evaluations, pictures and validation that fall
-    between two such steps, and where a signal stops the run; it is removed when the next is written, unless it is among
-    the best.
+    so that it is enough to rebuild the model. One is also written before evaluations, pictures and validation between
+    two such steps, and where a signal stops the run. It is removed when the next is written, unless it is among the
+    best.
 
     Args:
         every: steps between checkpoints; 0 for the last step only.
         keep: how many of the newest to keep; 0 for all.
-        keep_every: keep those of every so many steps for good, a multiple of ``every``; 0 for none.
-        monitor: a number of an evaluation or of the validation, ``val/elbo`` say: the checkpoints of the best steps are
-            kept too. A step without that number has no place among them, nor has one whose number is not finite.
-        mode: ``min`` or ``max``, whichever is best; to be given with ``monitor``.
+        keep_every: steps between checkpoints that are kept for good, a multiple of ``every``; 0 for none.
+        monitor: a number of an evaluation or of the validation, such as ``val/elbo``, by which the best steps are kept
+            too. A step without that number, or whose number is not finite, is not ranked.
+        mode: whether the smallest (``min``) or the largest (``max``) number is best; needed with ``monitor``.
         keep_best: how many of the best to keep.
-        enabled: false writes none at all, not even the last.
-        before_evaluation: false writes none between those steps: what fails there costs the steps since the last one.
+        enabled: false writes no checkpoint, not even at the last step.
+        before_evaluation: false writes none between the steps of ``every``: what fails there costs the steps since.
         asynchronous: copy what is saved and write the copy in a thread while training goes on; null does so on CUDA
             only. Evaluations, validation, a stop and the end wait until it is written.
 
@@ -74,7 +74,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         self._uncounted: set[Path] = set()  # were not due: each goes when the next is written
         self._known: Tensor | None = None  # the monitored number of an earlier step
         self._failed = False  # the last attempt
-        self._files: CheckpointFiles | None = None  # None where the strategy writes in a way of its own
+        self._files: CheckpointFiles | None = None  # None if the strategy writes in its own way
         self._before: tuple[Path | None] | None = None  # `latest`, while one is written
 
     @property
@@ -82,7 +82,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         return self._files is not None and self._files.asynchronous
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew."""
+        """Forget what an earlier run of this trainer saved, and take over how its strategy writes files."""
         super().setup(trainer, pl_module, stage)
         self.latest, self._latest_step, self._uncounted, self._failed = None, -1, set(), False
         self._known = None
@@ -96,7 +96,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         self._files = strategy.checkpoint_io if isinstance(strategy.checkpoint_io, CheckpointFiles) else None
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Find what a resumed run's process left, and keep from saving the resumed step a second time."""
+        """Find what the earlier process of a resumed run left, and do not save the resumed step a second time."""
         run = Path(trainer.default_root_dir)
         if trainer.is_global_zero:
             for folder in ("", "samples", "eval", directory.CHECKPOINTS):
@@ -115,7 +115,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         return self.ranking.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the ranking that `state_dict` gave."""
         self.ranking.restore(state_dict)
 
     @staticmethod
@@ -132,7 +132,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
 
         Raises:
             OSError: names the checkpoint, if it cannot be written and neither could the one before, or it is final.
-            UserError: if it cannot be written for a reason that is not the disk's. Both on all ranks.
+            UserError: if it cannot be written for another reason than the disk. Both on all ranks.
         """
         step, run = trainer.global_step, Path(trainer.default_root_dir)
         path = self.path_of(run, step)
@@ -156,7 +156,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
             self._finish(final)
 
     def rank(self, trainer: Trainer) -> None:
-        """Give the saved step its place among the best, when all that follows its end was done.
+        """Rank the saved step, after everything that follows its end.
 
         A run that is killed before the next checkpoint does all of it again, in the same order.
         """
@@ -170,7 +170,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rank the last step; its turn comes after the boundary's, which may have evaluated there.
 
-        A process that was killed after its last save may have left files that nothing keeps.
+        A process that was killed after its last save may have left files that should not be kept.
         """
         self.rank(trainer)
         if self.enabled:
@@ -178,7 +178,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
             self._finish(final=True)  # a monitor's files too
 
     def _number(self, trainer: Trainer) -> Tensor | None:
-        """The last value of what is monitored; each time that it is logged it is another object."""
+        """The last value of the monitored number; each time that it is logged it is another object."""
         name = self.ranking.monitor
         return None if name is None else trainer._logger_connector._callback_metrics.get(name)
 
@@ -186,13 +186,13 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         """Write, or begin to, and say what went wrong with the disk; the same on all ranks."""
         failure: Exception | None = None
         passed = False
-        # The other ranks take part in what is collective, rank 0 alone writes.
+        # The other ranks take part in what is collective, only rank 0 writes.
         writes = trainer.is_global_zero and self._files is None
         try:
             with whole(path) if writes else contextlib.nullcontext(path) as partial:
                 trainer.save_checkpoint(partial)
                 passed = True
-        except OSError as error:  # a full disk, say: name the checkpoint, not the temporary file of some library
+        except OSError as error:  # such as a full disk: name the checkpoint, not the temporary file of a library
             named = str(path) if self._files is None else error.filename or str(path)  # or a monitor's, of a thread
             failure = OSError(error.errno, error.strerror, named)
         except Exception as error:
@@ -212,7 +212,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
         before, self._before = self._before, None
         try:
             if self._files is not None:
-                self._files.wait()  # elsewhere than on the first rank there is nothing to wait for
+                self._files.wait()  # on other ranks than the first there is nothing to wait for
         except Exception as error:
             raised = error
         failure = _agreed(raised) if self._in_thread else None
@@ -232,7 +232,7 @@ class Checkpoint(Saver, callbacks.Checkpoint):
             print(f"{told}, and the run ends if the next cannot be written either", file=sys.stderr, flush=True)
 
     def _tidy(self, run: Path) -> None:
-        """Remove what nothing keeps; what stays depends on the files and the ranking alone."""
+        """Remove what need not be kept; this depends only on the files and the ranking."""
         found = directory.checkpoints(run)
         counted = [path for path in found if path not in self._uncounted]
         names = {path.name for path in counted[-self.keep :]}  # all of them where `keep` is 0

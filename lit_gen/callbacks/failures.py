@@ -1,4 +1,4 @@
-"""What is said of a step that went wrong."""
+"""Messages about a step that failed."""
 
 import sys
 
@@ -10,10 +10,10 @@ from lit_gen.runs import directory
 
 
 def refuse_non_finite(trainer: Trainer) -> None:
-    """Refuse weights that are broken.
+    """Refuse broken weights.
 
     Raises:
-        NonFiniteLossError: if one is NaN or infinite; the last good checkpoint is then left alone.
+        NonFiniteLossError: if one is NaN or infinite; the last good checkpoint then stays as it is.
     """
     for name, parameter in trainer.lightning_module.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -22,7 +22,7 @@ def refuse_non_finite(trainer: Trainer) -> None:
 
 
 def saved_at(trainer: Trainer) -> str:
-    """A clause that says how a run continues whose step is saved."""
+    """A clause that says how to continue a run whose step is saved."""
     return f"step {trainer.global_step} is saved: lit-gen fit --resume {trainer.default_root_dir}"
 
 

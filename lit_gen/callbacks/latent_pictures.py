@@ -1,4 +1,4 @@
-"""What a model with latents makes of held-out images, as pictures while training; `latent_plots` draws them."""
+"""Pictures of held-out images in a model with latents, during training; `latent_plots` draws them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,18 +22,18 @@ from lit_gen.protocols.latents import LatentVariableModel
 
 
 class LatentPictures(Derived):
-    """Write ``samples/step=00000200-reconstructions.png`` and its like every so many steps and at the last one.
+    """Write ``samples/step=00000200-reconstructions.png`` and others every ``every`` steps and at the last one.
 
-    - ``reconstructions``: pairs of a held-out image and, touching it at its right, its reconstruction.
+    - ``reconstructions``: pairs of a held-out image and, directly to its right, its reconstruction.
     - ``interpolations``: for each of some pairs of held-out images two touching rows, the straight path between the
       means of their posteriors and below it the great circle.
     - ``traversals``: one row for each of the most active latents, by KL where it is known, else by the variance of the
       posterior means; that latent goes from -3 to 3 deviations of the prior, the others are those of one image.
     - of two latents also ``scatter``, the posterior means colored by class, and ``manifold``, the decoded plane.
 
-    They go to TensorBoard too. The images and their noise are the same every time, so that one watches the model and
-    not the noise: images spread over the validation split, or over the test split where there is no other. Only the
-    first rank draws; training is not touched.
+    They go to TensorBoard too. The images and their noise are the same every time, so that changes come from the model
+    and not from the noise: images spread over the validation split, or over the test split if there is none. Only the
+    first rank draws; training does not change.
 
     Args:
         every: steps between pictures; 0 for the last step only.
@@ -107,7 +107,7 @@ class LatentPictures(Derived):
                 send_picture(trainer, name, picture)
 
     def replay(self, trainer: Trainer, module: LightningModule, record: Path) -> None:
-        """Send to the loggers what lies in the files."""
+        """Send the files' content to the loggers."""
         if trainer.is_global_zero:
             for name in self._names:
                 path = self._path(Path(trainer.default_root_dir), trainer.global_step, name)

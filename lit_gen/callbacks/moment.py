@@ -17,7 +17,7 @@ class Moment(NamedTuple):
     step: int
     """Steps done, from 1."""
     epoch: int | None
-    """Epochs done where this step ends one, else None."""
+    """Epochs done if this step ends one, else None."""
     last: bool
     """Whether training ends here by itself: by steps, epochs, time or early stopping."""
     stopping: bool
@@ -30,9 +30,9 @@ class Cadence(NamedTuple):
     """How often something is done."""
 
     every: int = 0
-    """Steps from one time to the next; 0 for none by steps."""
+    """Steps between two times; 0 for none by steps."""
     epochs: int = 0
-    """Epochs from one time to the next; 0 for none by epochs."""
+    """Epochs between two times; 0 for none by epochs."""
     at_end: bool = True
     """Whether it is done at the last step."""
     validation: bool = False
@@ -56,7 +56,7 @@ NEVER = Cadence(at_end=False)
 
 
 def check_steps(trainer: Trainer) -> None:
-    """Refuse a trainer for which a batch is no step: one that adds up gradients itself, at once or later.
+    """Refuse a trainer for which a batch is not a step: one that accumulates gradients itself, at once or later.
 
     Raises:
         UserError: with what to set instead.
@@ -75,7 +75,7 @@ def end_of_step(trainer: Trainer, batch_idx: int) -> Moment:
     last = is_last(trainer, trainer.global_step, epoch)
     validates = loop._should_check_val_fx(fetcher)
     if getattr(trainer, "_val_check_time_interval", None) is not None and isinstance(loop, EpochLoop):
-        # each look at the clock, and each rank's, may have another answer: one holds
+        # each look at the clock, and each rank's, may differ: use one answer
         validates = loop.decided = distributed.broadcast(validates)
     return Moment(trainer.global_step, epoch, last, False, validates)
 

@@ -1,4 +1,4 @@
-"""The progress bar: step, images/s or tokens/s, the losses, the time left; plain lines where there is no terminal."""
+"""The progress bar: step, images/s or tokens/s, losses, time left; plain lines if the output is not a terminal."""
 
 import math
 import sys
@@ -21,8 +21,8 @@ class ProgressLine(ProgressBar):
 
     Args:
         refresh: seconds between updates of the bar.
-        every: seconds between lines where the output is no terminal (a file, a batch job).
-        enabled: false shows nothing while training; the closing lines stay.
+        every: seconds between lines if the output is not a terminal (a file, a batch job).
+        enabled: false shows nothing during training; the closing lines stay.
 
     Raises:
         UserError: for a number of seconds below 0.
@@ -78,7 +78,7 @@ class ProgressLine(ProgressBar):
             print(f"{_step(trainer)}  {self._text(trainer)}", file=sys.stderr, flush=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Show the last step, and leave the bar where it stands."""
+        """Show the last step, and leave the bar as it is."""
         if not self._running:
             return
         self._running = False
@@ -88,7 +88,7 @@ class ProgressLine(ProgressBar):
         self._close(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Release the terminal."""
         self._running = False
         self._close(trainer)
 

@@ -1,8 +1,8 @@
 """A resumed run enters Lightning's loops where its checkpoint was written: at a step's end, before what follows it.
 
-Lightning restarts after the validation of the saved step and after the end of its epoch, neither of which took place
-when the checkpoint was written before them (https://github.com/Lightning-AI/pytorch-lightning/issues/1464). The loops
-here go through both, so that monitors, counters and epochs become those of a run that was never interrupted.
+Lightning restarts after the validation of the saved step and after the end of its epoch. If the checkpoint was written
+before them, they did not take place (https://github.com/Lightning-AI/pytorch-lightning/issues/1464). The loops
+here go through both, so monitors, counters and epochs become those of a run that was never interrupted.
 """
 
 from collections.abc import Callable
@@ -26,26 +26,26 @@ class Owed(NamedTuple):
     """What a resumed run does before its first step."""
 
     settle: Callable[[], None]
-    """Does what callbacks owe."""
+    """Makes up for what callbacks still had to do."""
     validates: bool
-    """Whether validation of the saved step is owed."""
+    """Whether validation of the saved step is still due."""
     ended: bool
-    """Whether the checkpoint was written when training had ended: nothing follows that step in the loops."""
+    """Whether the checkpoint was written after training had ended: then nothing follows that step in the loops."""
 
 
 class EpochLoop(_TrainingEpochLoop):
-    """Lightning's loop over batches, entered at the end of the saved step where something is owed."""
+    """Lightning's loop over batches, entered at the end of the saved step if something is still due there."""
 
     owed: Owed | None = None
     guard: Callable[[], AbstractContextManager[None]] | None = None
     """Around the validation that follows a step."""
     settled: Callable[[], None] | None = None
-    """What is done after all that."""
+    """Called after the validation and everything else that follows a step; checkpoints are ranked here."""
     decided: bool | None = None
-    """Whether validation follows this step, where that is known already."""
+    """Whether validation follows this step, if that is known already."""
 
     def run(self, data_fetcher: _DataFetcher) -> None:
-        """Finish the saved step, then train as ever."""
+        """Finish the saved step, then train as usual."""
         owed, self.owed = self.owed, None
         progress.step, progress.alone = self.global_step, True
         if owed is None or owed.ended:
@@ -76,7 +76,7 @@ class EpochLoop(_TrainingEpochLoop):
         progress.step = self.global_step
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
-        """Validate, and whatever else follows a batch."""
+        """Validate, and do what else follows a batch."""
         guard, self.guard = self.guard or nullcontext, None
         try:
             with guard():
@@ -103,7 +103,7 @@ class FitLoop(_FitLoop):
 
     @property
     def skip(self) -> bool:
-        """Whether there is nothing to do at all."""
+        """Whether there is nothing to do."""
         if self.epoch_loop.owed is None:
             return super().skip
         return self.max_batches == 0 or self.trainer.limit_train_batches == 0
@@ -129,13 +129,13 @@ def install(trainer: Trainer) -> EpochLoop:
     return found
 
 
-# ---- what Lightning keeps in memory alone
+# ---- what Lightning keeps only in memory
 
 _OF_MONITORS = ("current_score", "_last_global_step_saved", "_last_checkpoint_saved", "_defer_save_until_validation")
 
 
 def memory_of(trainer: Trainer) -> dict[str, Any]:
-    """What Lightning's checkpoints leave out: the last values of what is monitored, and how a monitor stands."""
+    """What Lightning's checkpoints leave out: the last values of monitored numbers, and the state of monitors."""
     metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
     monitors = {c.state_key: {name: getattr(c, name) for name in _OF_MONITORS} for c in monitors_of(trainer)}
     return {"callback_metrics": metrics, "monitors": monitors, "should_stop": trainer.should_stop}
@@ -147,7 +147,7 @@ def remember(trainer: Trainer, memory: dict[str, Any], stops: bool) -> None:
     Args:
         trainer: of the resumed run.
         memory: as saved.
-        stops: whether the wish to stop is restored as well.
+        stops: whether a request to stop is restored as well.
     """
     trainer._logger_connector._callback_metrics.update(memory["callback_metrics"])
     for monitor in monitors_of(trainer):
@@ -188,7 +188,7 @@ def _within(path: Any, folder: Path) -> bool:
 def remove_later_files(trainer: Trainer, step: int) -> None:
     """Remove what monitors wrote within the run directory after the checkpoint of ``step``: it is written again.
 
-    Their files would else stay beside those of the resumed run, which has other names for what is there already.
+    Otherwise their files would stay beside those of the resumed run, which gets other names if a file exists.
     """
     run = Path(trainer.default_root_dir).resolve()
     for monitor in monitors_of(trainer) if trainer.is_global_zero else []:
@@ -208,7 +208,7 @@ def monitors_of(trainer: Trainer) -> list[ModelCheckpoint]:
 
 
 def keeps_state_of_steps(callback: Callback) -> bool:
-    """Whether a callback, other than one that saves, changes a state of its own at the end of a step."""
+    """Whether a callback, other than one that saves, changes its own state at the end of a step."""
     if isinstance(callback, Checkpoint):
         return False
     states = ("state_dict", "on_save_checkpoint")

@@ -1,4 +1,4 @@
-"""Samples while training: the same latents or draws every time, so that one watches the model and not the noise."""
+"""Samples during training: the same latents or draws every time, so that changes come from the model, not the noise."""
 
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,18 @@ MOST_POINTS = 2000  # of the data, behind those of the model
 
 
 class Samples(Derived):
-    """Write ``samples/step=00000200.png`` every so many steps and at the last one, and send it to the loggers.
+    """Write ``samples/step=00000200.png`` every ``every`` steps and at the last one, and send it to the loggers.
 
-    Images are laid out in a grid, of a conditional model with one class per column; points of a two-dimensional set
+    Images are laid out in a grid, with one class per column for a conditional model; points of a two-dimensional set
     in a scatter plot over the data. A language model's texts go into ``samples/step=00000200.txt``, and the first of
     them is printed.
 
     Args:
         every: steps between pictures; 0 for the last step only.
-        count: samples per picture, or texts.
-        prompt: what texts continue.
-        max_new_tokens: most tokens of a text.
-        enabled: false writes none at all.
+        count: number of samples in a picture, or of texts.
+        prompt: the text that texts continue.
+        max_new_tokens: the most tokens of a text.
+        enabled: false writes no samples.
         overwrite: let ``predict`` replace pictures that lit_gen did not write.
     """
 
@@ -63,7 +63,7 @@ class Samples(Derived):
         self._suffix = ".png"
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Find a prompt that cannot be encoded before the first step."""
+        """Find out before the first step whether the prompt can be encoded."""
         writes = isinstance(module, TextGenerator) and module.tokenizer is not None
         draws = isinstance(module, ImageGenerator)
         self.cadence = Cadence(self.every) if self.enabled and (writes or draws) else NEVER
@@ -77,7 +77,7 @@ class Samples(Derived):
         return run / "samples" / f"step={step:08d}{self._suffix}"
 
     def replay(self, trainer: Trainer, module: LightningModule, record: Path) -> None:
-        """Send to the loggers what lies in the file."""
+        """Send the file's content to the loggers."""
         if not trainer.is_global_zero:
             return
         self.latest = record
@@ -87,7 +87,7 @@ class Samples(Derived):
             send_picture(trainer, "samples", pictures.load_png(record))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep pictures of others, before the first is written."""
+        """Refuse to replace other programs' pictures, before the first is written."""
         folder = Path(trainer.default_root_dir) / "predictions"
         keep_others(sorted(folder.glob("[0-9]" * 6 + ".png")), "predict", self.overwrite)
 
@@ -100,7 +100,7 @@ class Samples(Derived):
         batch_idx: int,
         *args: Any,
     ) -> None:
-        """Write what `predict` made as one PNG per sample, named by its index."""
+        """Write the predictions, one PNG per sample, named by its index."""
         if isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[1] in (1, 3):
             folder = Path(trainer.default_root_dir) / "predictions"
             for index, image in zip(batch.indices.tolist(), pictures.quantize(outputs), strict=True):

@@ -20,18 +20,18 @@ from lit_gen.core.options import at_least, not_negative
 from lit_gen.runs import signals, slurm
 
 SECONDS = 1.0
-"""Ranks ask each other about as often as this, where ``agree_every`` steps take longer."""
+"""Ranks ask each other about this often if ``agree_every`` steps take longer."""
 
 
 class Parts:
     """Parts of an evaluation that hold no collective, one on each rank: a stop ends them all at once.
 
-    A rank leaves its part when it hears a signal or a rank that did: they exchange that about every second, and whoever
-    is through goes on exchanging until all are. However uneven the parts are, each exchange then has all ranks.
+    A rank leaves its part when it gets a signal or learns that another rank did: they exchange that about every second,
+    and a rank that is done goes on exchanging until all are. So each exchange has all ranks, however uneven the parts.
 
     Args:
-        exchange: tells the others whether this rank is through with its part, and returns whether any was asked to stop
-            and whether all are through.
+        exchange: tells the others whether this rank is done with its part, and returns whether any was asked to stop
+            and whether all are done.
     """
 
     def __init__(self, exchange: Callable[[bool], tuple[bool, bool]]) -> None:
@@ -42,14 +42,14 @@ class Parts:
         """See `lit_gen.core.distributed.Parts`.
 
         Raises:
-            Stopped: on all ranks, where one was asked to.
+            Stopped: on all ranks, if one was asked to.
         """
         self._inside, self._leaving, self._then = True, False, time.monotonic()
         try:
             with signals.interrupting():
                 make()
         except signals.Interrupted:
-            pass  # the exchange says so, or said it
+            pass  # the exchange says so, now or before
         finally:
             self._inside = False
         all_through = False
@@ -65,15 +65,15 @@ class Parts:
                 self._leaving, _ = self._exchange(False)
                 self._then = time.monotonic()
                 if self._leaving:
-                    raise signals.Interrupted  # passes what takes an Exception for a failure of the part
+                    raise signals.Interrupted  # not an Exception: that would count as a failure of the part
 
 
 class Rhythm:
-    """When ranks that count the same thing ask each other next: about every second, the same on all of them.
+    """When ranks that count the same thing (steps, batches) exchange next: about every second, on all at once.
 
     Args:
-        count: where they stand.
-        at_most: counts between two times.
+        count: the present count.
+        at_most: the largest number of counts between two exchanges.
     """
 
     def __init__(self, count: int, at_most: int) -> None:
@@ -81,16 +81,16 @@ class Rhythm:
         self._next, self._each = count + 1, math.inf
 
     def due(self, count: int) -> bool:
-        """Whether it is time to."""
+        """Whether an exchange is due at ``count``; the same on all ranks."""
         return count >= self._next
 
     def seconds(self) -> float:
-        """Since the last time, on this rank."""
+        """Seconds since the last exchange, on this rank."""
         return time.monotonic() - self._then
 
     def asked(self, count: int, seconds: float) -> None:
-        """They did, at ``count``; the mean of their seconds since the last time was ``seconds``."""
-        if count > self._count:  # else they asked twice within one step, which says nothing of how long a step takes
+        """Set the next exchange after one at ``count``; ``seconds``: since the one before, mean over the ranks."""
+        if count > self._count:  # else they asked twice within one step, which does not show how long a step takes
             self._each = max(seconds / (count - self._count), 1e-9)
         self._next = count + max(1, min(self._at_most, int(SECONDS / self._each)))
         self._count, self._then = count, time.monotonic()
@@ -100,14 +100,14 @@ class Stop(Stopper):
     """Act at a step boundary on what a signal asked for, on all ranks at the same step.
 
     A second Ctrl-C stops at once. Nothing is saved inside the handler: it may run between the two networks' updates.
-    What SLURM asked for (SIGUSR1) also puts the job back into its queue; Ctrl-C and SIGTERM, which ``scancel`` sends,
-    do not.
+    SLURM's warning (SIGUSR1) also requeues the job; Ctrl-C and SIGTERM, which ``scancel`` sends, do not.
 
     Args:
-        agree_every: with several ranks, most steps between two exchanges of what was asked for; fewer where they take
-            more than a second.
-        hang_after: with several ranks, seconds after which one that the others wait for hangs, and the job ends with
-            exit code 4; what rank 0 does alone between steps does not count. 0: never.
+        agree_every: with several ranks, the largest number of steps after which they ask each other whether a signal
+            came; fewer where steps are slow, so that they ask about every second.
+        hang_after: with several ranks, seconds that the others wait for a rank in a collective before it counts as
+            hanging: the job then ends with exit code 4. Evaluations, pictures and checkpoints, on which rank 0 works
+            alone between two steps, do not count. 0: no limit.
         wait_for_ranks: seconds in which all ranks have to appear at the start.
     """
 
@@ -118,14 +118,14 @@ class Stop(Stopper):
         self.stopped = False
         """Whether a signal stopped this run."""
         self.requeue = False
-        """Whether it was SLURM that asked, which wants the job back in its queue."""
+        """Whether SLURM asked, so that the job should be requeued."""
         self._steps = Rhythm(0, agree_every)
         self._batches = Rhythm(0, 0)
         self._batch, self._common = 0, 0.0  # of a validation: the current one, and how many all ranks have
         self._inside = False  # what can be interrupted, with several ranks
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Listen, and see that all ranks start from the same step.
+        """Listen for signals, and check that all ranks start from the same step.
 
         Raises:
             UserError: if a rank found another checkpoint than the others, on a file system that lags behind.
@@ -148,7 +148,7 @@ class Stop(Stopper):
 
         Args:
             trainer: at the end of a step.
-            now: whether the ranks ask each other though it is not yet time to.
+            now: whether the ranks ask each other even if that is not due yet.
         """
         step = trainer.global_step
         if not signals.asked() if trainer.world_size == 1 else not (self._steps.due(step) or now):
@@ -161,9 +161,9 @@ class Stop(Stopper):
     def interruptible(self, trainer: Trainer) -> Iterator[None]:
         """End what is done in the block when a signal comes, on all ranks at the same place.
 
-        One process leaves it anywhere. Several do before it, in what holds no collective (`Parts`), and between two
-        batches of a validation. Where each pass of a network is a collective, since its weights are sharded, an
-        evaluation comes to its end.
+        A single process leaves it anywhere. Several leave it before it begins, in parts without collectives (`Parts`),
+        and between two batches of a validation. If each pass of a network is a collective, because its weights are
+        sharded, an evaluation comes to its end.
 
         Raises:
             Stopped: then.
@@ -195,7 +195,7 @@ class Stop(Stopper):
             self._batch, self._batches = 0, Rhythm(0, sys.maxsize)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Ask the other ranks where it is time to, as long as all have a batch."""
+        """Ask the other ranks if that is due, as long as all have a batch."""
         if not self._inside:
             return
         self._batch += 1
@@ -215,9 +215,9 @@ class Stop(Stopper):
         mine = torch.tensor([asked, asked and signals.requeue_asked(), number], dtype=torch.float32)
         heard, requeue, whole = distributed.total(mine, trainer.strategy.root_device).tolist()
         self.stopped = heard > 0
-        self.requeue = 0 < heard == requeue  # not where some rank heard of a person's wish
+        self.requeue = 0 < heard == requeue  # not if a person stopped some rank
         return float(whole)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back, but SLURM's, which would end the process while it says goodbye."""
+        """Restore the handlers, except for SLURM's signals, which would end the process while it leaves."""
         signals.give_back("SIGINT", "SIGTERM")

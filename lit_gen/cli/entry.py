@@ -14,7 +14,7 @@ COMMANDS = {
     "fit": ("lit_gen.cli.commands.train", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
     "validate": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the validation split"),
     "test": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the test split"),
-    "predict": ("lit_gen.cli.commands.train", "write a PNG per test image: a sample, or of a VAE its reconstruction"),
+    "predict": ("lit_gen.cli.commands.train", "write a PNG per test image: a sample, or a VAE's reconstruction"),
     "sample": (
         "lit_gen.cli.commands.sample",
         "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT",
@@ -25,12 +25,12 @@ COMMANDS = {
     ),
     "export": (
         "lit_gen.cli.commands.export",
-        "write the generator's averaged weights as safetensors: export RUN FILE",
+        "write the network that makes images or texts as safetensors: export RUN FILE",
     ),
     "fetch": ("lit_gen.cli.commands.fetch", "get everything that a config needs, on a machine with a network"),
     "check": (
         "lit_gen.cli.commands.check",
-        "put your own loss, penalty or network through our laws: check my_file.MyPenalty",
+        "test your own loss, regularizer or network against our laws: check my_file.MyPenalty",
     ),
     "sweep": ("lit_gen.cli.commands.sweep", "check a W&B sweep file, and print its trials' command lines"),
     "slurm": ("lit_gen.cli.commands.slurm", "print a batch file for SLURM: slurm train > train.sbatch"),

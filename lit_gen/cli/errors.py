@@ -16,11 +16,11 @@ from lit_gen.runs import slurm
 USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED = 2, 3, 4, 75, 130
 
 LOST = "another rank ended"
-"""Begins the sentence of a rank whose collective failed; what is known of the rank that it lost takes its place."""
+"""Begins the sentence of a rank whose collective failed; replaced if more is known of the lost rank."""
 _STOPS = re.compile(r"Early stopping conditioned on metric `(.*?)` which is not available.*following: `(.*)`", re.S)
-"""What lightning says of a number that its callback monitors and nobody logs."""
+"""Lightning's words for a number that its callback monitors and that is not logged."""
 _INTERVAL = re.compile(r"`val_check_interval` \((\d+)\) must be .* number of the training batches \((\d+)\)")
-"""What lightning says where the interval is longer than an epoch."""
+"""Lightning's words for an interval that is longer than an epoch."""
 _LOST = re.compile(r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer|^another rank failed: ")
 
 _WHOLE = "what was saved before is whole"
@@ -41,7 +41,7 @@ _FILES = {
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """For the commands without a config: whole option names only, and one sentence for a mistake."""
+    """For the commands without a config: no abbreviated options, and one sentence for a mistake."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(f"lit-gen {command}", description=description, allow_abbrev=False)
@@ -55,11 +55,11 @@ class ArgumentParser(argparse.ArgumentParser):
             action="append",
             default=[],
             metavar="MODULE",
-            help="a module of its author's that the file may name, such as my_net; may be given again",
+            help="module that a run or checkpoint without your seal may import, such as my_net; may be given again",
         )
 
     def add_overwrite(self) -> None:
-        """The option of commands that write where they are told."""
+        """The option of commands that write to a given place."""
         self.add_argument("--overwrite", action="store_true", help="replace files that lit_gen did not write")
 
     def error(self, message: str) -> NoReturn:
@@ -79,16 +79,16 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
-    """The exit code and the sentence for an error that is the user's or the machine's; None for a bug of ours.
+    """The exit code and the sentence for an error of the user or the machine; None for a bug of ours.
 
-    The user's is also what a user's own code raises, whatever it is: the sentence names its file and line.
+    Whatever a user's own code raises is the user's: the sentence names its file and line.
     """
     if isinstance(error, NonFiniteLossError):
         return NON_FINITE, str(error)
     if isinstance(error, RankError):
         return error.code, str(error)
     cause: BaseException | None = error
-    while cause is not None:  # what is torn down after it may fail too
+    while cause is not None:  # teardown after it may fail too
         if isinstance(cause, LeaseLostError):
             return STOPPED, str(cause)
         cause = cause.__cause__ or cause.__context__
@@ -153,7 +153,7 @@ def _said(error: BaseException) -> str:
 def leave(code: int, message: str) -> int:
     """Print one error message, once for all ranks that met it, and return the exit code that they all have."""
     message = printable(message, LONGEST)
-    parting = sys.modules.get("lit_gen.cli.launch.parting")  # there are others where lightning was imported
+    parting = sys.modules.get("lit_gen.cli.launch.parting")  # without lightning there are no other ranks
     if parting is not None:
         return int(parting.depart(code, message))
     if slurm.rank() == 0:
@@ -162,7 +162,7 @@ def leave(code: int, message: str) -> int:
 
 
 def leave_with_traceback(error: BaseException) -> None:
-    """Let the other ranks know of an error that is nobody's mistake."""
+    """Let the other ranks know of an error that is a bug."""
     parting = sys.modules.get("lit_gen.cli.launch.parting")
     if parting is not None:
         parting.depart_with_traceback(error)

@@ -1,4 +1,4 @@
-"""Zip archives that all readers read alike: the one that checks a file sees what the one that loads it sees.
+"""Zip archives that all readers read alike: what the check sees is what PyTorch loads.
 
 A zip file says in several places where its directory is. Python's zipfile looks before the end record, PyTorch where
 that record points: a file with two directories is one archive to the first and another to the second.
@@ -17,10 +17,10 @@ _ZIP64 = 1  # what a part's extra field is called that holds its large sizes
 
 
 def opened(source: Path | IO[bytes]) -> zipfile.ZipFile:
-    """An archive, open to read, once it is seen to have one directory and nothing before, behind or twice in it.
+    """Open an archive for reading, after a check: one directory, nothing before or behind it, no part twice.
 
     Raises:
-        zipfile.BadZipFile: if it is no archive, or two readers may read it differently.
+        zipfile.BadZipFile: if it is not an archive, or two readers may read it differently.
         OSError: if it cannot be read.
     """
     archive = zipfile.ZipFile(source)

@@ -1,4 +1,4 @@
-"""The total batch: how the items of one update fall on ranks and micro-batches."""
+"""The total batch: how the items of one update are divided among ranks and micro-batches."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -12,9 +12,9 @@ B = TypeVar("B", bound=tuple[Any, ...])
 
 
 class Batches(NamedTuple):
-    """How the items that one step reads fall on ranks and micro-batches.
+    """How the items that one step reads are divided among ranks and micro-batches.
 
-    Item i of a step has the same place in the training data, and the same noise, however they fall.
+    Item i of a step has the same place in the training data, and the same noise, for every division.
     """
 
     size: int
@@ -24,7 +24,7 @@ class Batches(NamedTuple):
     micro_batches: int = 1
     """Batches whose gradients a rank adds up for one update."""
     updates: int = 1
-    """Updates of a step that read a batch of their own."""
+    """Updates of a step that read their own batch."""
 
     @property
     def rows(self) -> int:
@@ -37,7 +37,7 @@ class Batches(NamedTuple):
         return self.size * self.updates
 
     def of_rank(self, rank: int) -> Tensor:
-        """Places within the step of what a rank reads, int64 (updates * micro_batches * rows,), in that order."""
+        """Places within the step of a rank's items, int64 (updates * micro_batches * rows,), in that order."""
         places = torch.arange(self.per_step).view(self.updates, self.micro_batches, self.world, self.rows)
         return places[:, :, rank].flatten()
 
@@ -46,8 +46,8 @@ class Batches(NamedTuple):
 
         Args:
             items: what they are.
-            updates: all updates of a step, those that read no batch of their own too.
-            counted: what a step has, where it is counted in something else than items.
+            updates: all updates of a step, including those that do not read their own batch.
+            counted: the size of a step in another unit, if items are not its unit.
         """
         text = f"{self.size:,} {items} per update"
         if self.world * self.micro_batches > 1:
@@ -62,8 +62,8 @@ def divide(size: int, world: int, most: int | None = None, updates: int = 1) -> 
     Args:
         size: items of one update, ``data.batch_size``.
         world: ranks.
-        most: items that a device takes at once, ``data.device_batch_size``; None for no limit.
-        updates: updates of a step that read a batch of their own.
+        most: the largest number of items that a device takes at once, ``data.device_batch_size``; None for no limit.
+        updates: updates of a step that read their own batch.
 
     Raises:
         UserError: if the ranks do not divide ``size``; names the nearest sizes and numbers of devices.
@@ -82,7 +82,7 @@ def divide(size: int, world: int, most: int | None = None, updates: int = 1) -> 
 
 
 def refuse_accumulation(found: int) -> None:
-    """Refuse a trainer that adds up the gradients of several batches: one batch would be no step.
+    """Refuse a trainer that accumulates the gradients of several batches: a batch would then not be a step.
 
     Raises:
         UserError: if ``found`` is not 1.
@@ -95,7 +95,7 @@ def refuse_accumulation(found: int) -> None:
 
 
 def refuse_micro_batches(module: str, count: int) -> NoReturn:
-    """Refuse to train on a batch at once that the data divide.
+    """Refuse a module that trains on a whole batch at once when the data divide it into micro-batches.
 
     Raises:
         UserError: always.
@@ -126,7 +126,7 @@ def split(batch: B, parts: int) -> list[B]:
 
 
 def micro_batches_of(batch: object) -> int:
-    """How many micro-batches of an update lie joined in a batch; 1 where it does not say."""
+    """How many micro-batches of an update a batch holds; 1 if it does not say."""
     return int(getattr(batch, "micro_batches", 1))
 
 

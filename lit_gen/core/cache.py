@@ -36,7 +36,7 @@ def cached(name: str, write: Callable[[Path], None]) -> Path:
     with contextlib.ExitStack() as stack:
         with writing():
             partial = stack.enter_context(whole(path))
-            partial.touch()  # before minutes are spent on what cannot be kept
+            partial.touch()  # before spending minutes on a file that cannot be kept
         with writing(full=True):
             write(partial)
         with writing():
@@ -46,7 +46,7 @@ def cached(name: str, write: Callable[[Path], None]) -> Path:
 
 @contextlib.contextmanager
 def writing(full: bool = False) -> Iterator[None]:
-    """Turn what the system says of a cache folder that cannot be written into a sentence that names it.
+    """Turn an error of a cache folder that cannot be written into a sentence that names it.
 
     Args:
         full: translate only the errors of a full disk; others may come from the source that is being read.
@@ -71,7 +71,7 @@ def offline() -> bool:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz``; no code of the file is ever run, and no memory taken for more than it holds.
+    """The arrays of an ``.npz``; no code of the file is run, and no more memory is allocated than it holds.
 
     Raises:
         UserError: if it is truncated or holds something else.
@@ -88,12 +88,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             return found
     except UserError:
         raise
-    except Exception as error:  # whatever the parts of a file that only looks like one make the readers raise
+    except Exception as error:  # the readers raise anything for a file that only looks like an archive
         raise UserError(f"{path} is truncated or is no .npz of arrays ({str(error)[:200]})") from None
 
 
 _SMALL = 256 << 20  # bytes that any file may unpack to
-_DENSEST = 100  # times its own size that a larger one may: pixels are seldom packed tighter, bombs a thousand times
+_DENSEST = 100  # times its own size that a larger one may: pixels rarely compress better, bombs a thousand times
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -110,7 +110,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def _array(file: IO[bytes], size: int, name: str) -> np.ndarray:
-    """One array, after its header was compared with what is there: numpy takes the memory that a header says."""
+    """One array, after its header was compared with the content: numpy allocates what the header says."""
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(file)

@@ -1,6 +1,6 @@
-"""A trainer's data module, and which contract of `protocols.data` it keeps: the one place that probes it.
+"""A trainer's data module, and which contract of `protocols.data` it satisfies: only this file probes for it.
 
-Lightning declares neither `datamodule` nor `callbacks` of its trainer.
+Lightning does not declare `datamodule` and `callbacks` of its trainer.
 """
 
 from typing import Any, TypeGuard, cast
@@ -14,7 +14,7 @@ from lit_gen.protocols.data import DataModule, ImageSets, TextSets
 
 
 class Unknown:
-    """In place of a data module that keeps no contract, such as a plain LightningDataModule: it answers nothing."""
+    """Stands in for a data module without a contract, such as a plain LightningDataModule: it knows nothing."""
 
     def __init__(self, data: object) -> None:
         self.name = "no data module" if data is None else type(data).__name__
@@ -30,7 +30,7 @@ class Unknown:
 
 
 def data_of(trainer: object) -> DataModule:
-    """The trainer's data module, or in its place one that answers nothing."""
+    """The trainer's data module, or one that knows nothing if it has no contract."""
     return answering(getattr(trainer, "datamodule", None))
 
 
@@ -40,7 +40,7 @@ def callbacks_of(trainer: object) -> list[Any]:
 
 
 def answering(data: Any) -> DataModule:
-    """A data module that keeps the contract as it is, in place of another one that answers nothing."""
+    """The data module itself if it satisfies the contract, else one that knows nothing."""
     return data if _has(data, "facts", "per_step") else Unknown(data)
 
 

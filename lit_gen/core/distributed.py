@@ -15,25 +15,25 @@ T = TypeVar("T")
 
 
 class Parts(Protocol):
-    """How ranks that each work on a part of their own hear of a wish to stop; see `interrupting`."""
+    """How ranks that each work on their own part learn that the run should stop; see `interrupting`."""
 
     def do(self, make: Callable[[], None]) -> None:
-        """``make()``, then wait until the other ranks are through with theirs; raises on all of them or on none."""
+        """Call ``make()``, then wait until the other ranks have done their parts; raises on all ranks or on none."""
 
     def look(self) -> None:
-        """Called within ``make()`` now and then, on each rank as often as it likes."""
+        """Called within ``make()`` now and then, any number of times on each rank."""
 
 
 _parts: Parts | None = None
 
 
 def world_size() -> int:
-    """Number of ranks of the current process group, 1 where there is none."""
+    """Number of ranks of the current process group, 1 without a group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number in the current process group, 0 where there is none."""
+    """This process's number in the current process group, 0 without a group."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -41,9 +41,9 @@ def rank() -> int:
 def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Tensor:
     """Average the gradients of ``parameters`` over the ranks in one flat all-reduce, and ``extras`` along with them.
 
-    One collective per optimizer step, whatever the graph of the loss: no bookkeeping of unused parameters, and double
-    backward and several backward passes are no special cases. The loss rides along as an extra, so that every rank sees
-    the same value and stops at the same step if it is not finite.
+    One collective per optimizer step, for any graph of the loss: no bookkeeping of unused parameters, and double
+    backward and several backward passes are not special cases. The loss is one of the extras, so every rank sees the
+    same value and stops at the same step if it is not finite.
 
     Args:
         parameters: the stepping optimizer's parameters; each has a gradient, the same set on every rank.
@@ -115,8 +115,8 @@ def total(x: Tensor, where: torch.device) -> Tensor:
 def leave() -> None:
     """Leave the process group, if there is one, while the interpreter still runs.
 
-    Gloo's threads hold the tensors of the last collectives; one that lets go of them while the interpreter is being
-    taken down aborts the process, after all work is done (https://github.com/pytorch/pytorch/pull/179291).
+    Gloo's threads hold the tensors of the last collectives. A thread that releases them while the interpreter shuts
+    down aborts the process, after all work is done (https://github.com/pytorch/pytorch/pull/179291).
     """
     if dist.is_available() and dist.is_initialized():
         gc.collect()  # a wrapped model that only a cycle keeps alive would keep the group alive

@@ -1,4 +1,4 @@
-"""The exceptions whose message is meant for the person who runs the program."""
+"""The exceptions whose message is for the user."""
 
 import contextlib
 import difflib
@@ -18,11 +18,11 @@ class NonFiniteLossError(RuntimeError):
 
 
 class LeaseLostError(BaseException):
-    """Another process has taken the run over; nothing that catches an Exception may go on. Exit code 75."""
+    """Another process has taken the run over. Not an Exception, so that no handler lets the run go on. Exit code 75."""
 
 
 class RankError(RuntimeError):
-    """This rank cannot go on because of another one; the message is empty where that one speaks for itself.
+    """This rank cannot go on because of another one; the message is empty if that rank reports the error itself.
 
     Args:
         code: the exit code.
@@ -62,5 +62,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @functools.lru_cache
 def note(message: str) -> None:
-    """Say something that the person should know on standard error, once."""
+    """Tell the user something on standard error, once."""
     print(f"note: {printable(message, LONGEST)}", file=sys.stderr, flush=True)

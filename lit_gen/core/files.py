@@ -1,4 +1,4 @@
-"""How a file is written whole or not at all."""
+"""Writing a file whole or not at all."""
 
 import contextlib
 import errno
@@ -17,16 +17,16 @@ _check: Callable[[], None] | None = None
 
 
 def before_renaming(check: Callable[[], None] | None) -> None:
-    """Have every file's writing end with a call of ``check``; if it raises, the file does not appear. None: no more."""
+    """Call ``check`` at the end of every file's writing; if it raises, the file does not appear. None: no check."""
     global _check
     _check = check
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file that appears complete or not at all, in its folder, which is made; see `whole`.
+    """Write a file that appears complete or not at all; its folder is created. See `whole`.
 
     Args:
-        path: the file; one that is there is replaced.
+        path: the file; an existing one is replaced.
         content: text becomes UTF-8, with the line ends that it has.
 
     Raises:
@@ -37,7 +37,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def write_first(path: Path, content: bytes) -> None:
-    """Write a secret that only its owner may read, where there is no such file: the first of several processes does.
+    """Write a secret that only its owner may read, unless the file exists: the first of several processes writes it.
 
     Raises:
         OSError: if it cannot be written.
@@ -65,16 +65,16 @@ def _write_secret(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
-    """For writers that want a path of their own: what is written there becomes ``path`` when the block ends.
+    """For writers that need a path: what they write there becomes ``path`` when the block ends.
 
     The temporary file lies in the same folder, so that the renaming is one step. Its name is hidden and random: no two
     processes share one. It is on the disk before it is renamed, so that not even a power cut leaves half a file under
-    the final name; whatever goes wrong in the block, it is removed.
+    the final name. It is removed if anything goes wrong in the block.
 
     Args:
-        path: the final file; its folder is made.
+        path: the final file; its folder is created.
         suffix: what the temporary name must end in, for a writer or reader that looks at it.
-        flush: false leaves to the system when it goes to the disk: for thousands of files that are easily made again.
+        flush: false lets the system choose when it goes to the disk, for thousands of files that are easily made again.
 
     Raises:
         OSError: if the file cannot be written; names ``path``, not the temporary file.
@@ -84,7 +84,7 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
     try:
         yield partial
         if _check is not None:
-            _check()  # also before whoever has taken over is blamed for having removed the temporary file
+            _check()  # also first: a process that has taken over may have removed the temporary file
         if flush:
             with partial.open("r+b") as file:  # Windows flushes only what is open for writing
                 os.fsync(file.fileno())
@@ -107,12 +107,12 @@ def set_aside(path: Path, suffix: str) -> Path:
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed writers of ``path`` have left; one that still writes it fails when it is done."""
+    """Remove what killed writers of ``path`` have left; a writer that is still at work fails at its end."""
     _sweep(path.parent, glob.escape(_short(path.name)))
 
 
 def sweep_all(folder: Path, beginning: str) -> None:
-    """Remove what killed writers of any file have left whose name begins so."""
+    """Remove what killed writers have left of all files whose names begin with ``beginning``."""
     _sweep(folder, f"{glob.escape(beginning)}*")
 
 

@@ -1,7 +1,7 @@
 """The same numbers everywhere: evaluation mode, the same arithmetic on every device, features in blocks of 64.
 
 A network's output is bit-equal only for equal batch shapes. So every block has the same shape, the last one padded, and
-which rank computes it, and how many follow each other, changes no bit of a feature.
+no bit of a feature depends on the rank that computes it, or on the number of blocks.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: the last bits depend on their number, and a rank has fewer than a process of its own."""
+    """Compute on one thread: the last bits depend on the number of threads, of which one of several ranks has fewer."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -40,10 +40,10 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def exact_math(where: torch.device) -> Iterator[None]:
-    """Measure without gradients, autocast, TF32 or algorithms chosen by timing, and leave all random states alone.
+    """Measure without gradients, autocast, TF32 or algorithms chosen by timing, and leave all random states unchanged.
 
-    On a CPU on one thread: on some the last bits of a matrix product depend on the number of threads, and a rank of
-    several has fewer than a process of its own.
+    A CPU computes on one thread: on some CPUs the last bits of a matrix product depend on the number of threads, and
+    one of several ranks has fewer than a single process.
     """
     cudnn: Any = torch.backends.cudnn  # whose annotations lack its parts
     mkldnn: Any = torch.backends.mkldnn

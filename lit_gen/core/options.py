@@ -44,7 +44,7 @@ def expect(good: bool, option: str, found: object, expected: str, hint: str = ""
         UserError: if the value is not ``good``.
     """
     if not good:
-        raise UserError(f"{option}: {found!r} was found, {expected} is expected{hint}")
+        raise UserError(f"{option}: {'null' if found is None else repr(found)} was found, {expected} is expected{hint}")
 
 
 def whole_number(least: int) -> str:

@@ -10,7 +10,7 @@ SOFTWARE = "lit_gen"  # what our PNG files say under this name
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a picture or exported network is one that lit_gen wrote; of other files nothing tells.
+    """Whether a file is a picture or an exported network that lit_gen wrote; other files cannot say so.
 
     An exported network names its checkpoint and describes itself, see `lit_gen.runs.opened.Run.export`.
     """
@@ -31,7 +31,7 @@ def is_ours(path: Path) -> bool:
 
 
 def keep_others(paths: Iterable[Path], option: str, overwrite: bool) -> None:
-    """Refuse to overwrite what lit_gen did not write; special files, such as /dev/stdout, are none.
+    """Refuse to overwrite what lit_gen did not write; special files, such as /dev/stdout, always pass.
 
     Args:
         paths: what is about to be written.
@@ -45,6 +45,4 @@ def keep_others(paths: Iterable[Path], option: str, overwrite: bool) -> None:
         if path.is_dir():
             raise UserError(f"{option}: {path} is a folder, a file is expected")
         if path.is_file() and path.stat().st_size and not is_ours(path):
-            raise UserError(
-                f"{option}: {path} is there and is nothing that lit_gen wrote; say --overwrite to replace it"
-            )
+            raise UserError(f"{option}: {path} exists, and lit_gen did not write it; say --overwrite to replace it")

@@ -2,7 +2,7 @@
 
 No generator state is ever saved. A resumed run draws at step s what the undisturbed run drew at step s, and each of W
 ranks takes its own rows of the draw that one rank would make for the whole global batch. That draw falls into blocks of
-rows, each with a generator of its own, so that a rank draws the blocks that hold its rows and no others.
+rows, each with its own generator, so that a rank draws only the blocks that hold its rows.
 
 Two sources, both keyed by the same name:
 
@@ -26,8 +26,8 @@ whole blocks of this many global indices; a batch-size option changes how many r
 
 
 NUMBERS = 32768
-"""Numbers of four bytes in one block of a training draw, at most, but for rows that have more: what a rank draws in
-vain at either end of its rows takes some tens of microseconds."""
+"""The most numbers (of four bytes) in one block of a training draw, unless one row has more. What a rank draws without
+need at either end of its rows then takes some tens of microseconds."""
 
 
 def key(seed: int, purpose: str, step: int = 0, index: int = 0) -> int:
@@ -58,7 +58,7 @@ def host_rows(
         step: the step that it is for.
         rows: int64 (n,), places in the global batch.
         total: rows of the global batch.
-        draw: a generator and a number of rows to an array of so many rows.
+        draw: from a generator and a number of rows to an array with that many rows.
         numbers: of four bytes in a row, on which the size of a block depends.
 
     Returns:
@@ -72,9 +72,9 @@ def host_rows(
 
 
 def rows_of_block(numbers: int) -> int:
-    """Rows of one block of a training draw with so many numbers in a row: 64, more of short ones, fewer of long ones.
+    """Rows of one block of a training draw, by the numbers in a row: 64, more of short rows, fewer of long ones.
 
-    A block costs some 3 us on a CPU beside its numbers: a batch of short rows shall be one block.
+    Each block costs some 3 us on a CPU in addition to its numbers, so a batch of short rows should be one block.
     """
     return max(1, min(max(BLOCK, 2048 // max(1, numbers)), NUMBERS // max(1, numbers)))
 
@@ -89,10 +89,10 @@ def device(where: torch.device, seed: int, purpose: str, step: int = 0, index: i
 class Rows:
     """Draws for the rows of one training batch: this part's rows of what is drawn for the whole global batch.
 
-    The global batch falls into equal parts, one for each micro-batch and rank. Each draw falls into blocks of rows, and
-    a part draws those that hold its rows: whole, since eight normal numbers are no prefix of sixteen. So two ranks with
-    half the batch, or two micro-batches of half the size, get what one batch gets, and what a rank draws does not grow
-    with their number. The same calls in the same order give the same values.
+    The global batch is divided into equal parts, one for each micro-batch and rank. Each draw is divided into blocks of
+    rows, and a part draws the blocks that hold its rows. It draws them whole: eight normal numbers are not a prefix of
+    sixteen. So two ranks with half the batch, or two micro-batches of half the size, get what one batch gets, and the
+    cost on a rank does not grow with the number of ranks. The same calls in the same order give the same values.
 
     Args:
         where: device of the draws.
@@ -133,7 +133,7 @@ class Rows:
 
 
 class Draws(NamedTuple):
-    """Where in a run a micro-batch stands: all that its random draws are named by."""
+    """Where in a run a micro-batch is: its random draws are named by this."""
 
     seed: int
     """The run's seed."""
@@ -150,7 +150,7 @@ class Draws(NamedTuple):
 
 
 def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> Tensor:
-    """Evaluation latents: row i depends on ``(seed, purpose, indices[i])`` alone, on every machine.
+    """Evaluation latents: row i depends only on ``(seed, purpose, indices[i])``, on every machine.
 
     Args:
         seed: the run's seed.
@@ -181,7 +181,7 @@ class BlockDraws(NamedTuple):
     """Device of the draws: they are the same on every machine with that kind of device."""
 
     def normal(self, purpose: str, step: int, *shape: int) -> Tensor:
-        """Standard normal draws (64, *shape) of that name, in whatever order they are asked for."""
+        """Standard normal draws (64, *shape) of that name, independent of the order of calls."""
         generator = device(self.where, self.seed, f"sampler: {purpose}", step, self.block)
         return torch.randn((BLOCK, *shape), generator=generator, device=self.where)
 
@@ -196,7 +196,7 @@ def seed_global(seed: int, step: int, rank: int, where: torch.device) -> None:
 
 
 def seed_block(seed: int, block: int, where: torch.device) -> None:
-    """Seed torch's global generators for one evaluation block, for networks that draw noise of their own."""
+    """Seed torch's global generators for one evaluation block, for networks that draw their own noise."""
     _seed_global(key(seed, "block", index=block) >> 1, where)
 
 

@@ -20,7 +20,7 @@ __all__ = ["Sampler", "check_labels", "great_circle", "labels_of", "one_pass", "
 class Sampler:
     """Base of the modules that draw: a subclass says how, in `drawer`; the rest follows.
 
-    It satisfies `lit_gen.protocols.images.ImageGenerator` and `LatentInterpolator`, and is mixed into a
+    It satisfies `lit_gen.protocols.images.ImageGenerator` and `LatentInterpolator`, and is a mixin of a
     ``torch.nn.Module``.
 
     Attributes:
@@ -33,7 +33,7 @@ class Sampler:
 
     @property
     def device(self) -> torch.device:
-        """The module's; Lightning knows it."""
+        """The module's device; Lightning provides it."""
         raise NotImplementedError
 
     @property
@@ -44,8 +44,8 @@ class Sampler:
     def drawer(self, *args: Any, **kwargs: Any) -> Drawer:
         """How to draw: ``drawer(weights="ema", steps: int = 50, ...)``.
 
-        After the weights come options of the model's own, each with a type and a default: ``lit-gen sample RUN --steps
-        20`` gives them where the command has no option of that name, `sample` and `interpolate` pass them on.
+        After the weights come the model's own options, each with a type and a default: ``lit-gen sample RUN --steps
+        20`` sets them if the command has no option of that name; `sample` and `interpolate` pass them on.
         """
         raise NotImplementedError
 
@@ -55,7 +55,7 @@ class Sampler:
         return self.drawer("raw").num_classes
 
     def conditions(self, indices: Tensor) -> Condition:
-        """What samples ``indices``, int64 (n,), are asked for where nobody says; row i depends on its index only.
+        """The default conditions of samples ``indices``, int64 (n,); row i depends only on its index.
 
         Labels come from the training set's distribution.
         """
@@ -81,7 +81,7 @@ class Sampler:
         """
         self._check(labels, len(indices))
         wanted = indices.cpu()
-        # A row always stands at its place in a block of its own; an index asked for again goes to a further block.
+        # A row always has the same place in its own block; an index that occurs again goes to a further block.
         nth = _occurrences(wanted)
         blocks, row_block = torch.unique(torch.stack([wanted // BLOCK, nth]), dim=1, return_inverse=True)
         rows = (blocks[0][:, None] * BLOCK + torch.arange(BLOCK)).flatten()
@@ -195,7 +195,7 @@ def labels_of(seed: int, indices: Tensor, counts: Tensor) -> Tensor:
         counts: (num_classes,) training images of each class; all zero before training, which stands for equal shares.
 
     Returns:
-        int64 (n,) on the CPU; row i depends on ``(seed, indices[i], counts)`` alone.
+        int64 (n,) on the CPU; row i depends only on ``(seed, indices[i], counts)``.
     """
     weights = counts.cpu().numpy().astype(np.float64)
     edges = np.cumsum(weights if weights.sum() else np.ones_like(weights))

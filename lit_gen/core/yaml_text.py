@@ -1,4 +1,4 @@
-"""YAML that nobody vouches for: no code, and bounded, since a page of aliases stands for more than any memory holds."""
+"""Untrusted YAML: without code, and bounded, because a page of aliases can stand for more than any memory holds."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The base of all data modules: their contract, the position in the training data, and where loaders work."""
+"""The base of all data modules: their contract, the position in the training data, and the devices of loaders."""
 
 import os
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ class DataModule(LightningDataModule):
     Args:
         root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
         seed: names all draws.
-        batch_size: items of one update, over all ranks and micro-batches; None where a subclass has no such thing.
-        device_batch_size: items that a device takes at once, at most; None for no limit.
+        batch_size: items of one update, over all ranks and micro-batches; None if a subclass does not have it.
+        device_batch_size: the most items that a device takes at once; None for no limit.
 
     Attributes:
-        name: what records of numbers call the set; the class's name unless a subclass says another.
+        name: what records of numbers call the set; the class's name unless a subclass sets another.
         items: what ``batch_size`` counts.
-        allow_changes: whether a resumed run may take another number of items per step, or other data.
+        allow_changes: whether a resumed run may use another number of items per step, or other data.
     """
 
     name: str = ""
@@ -53,7 +53,7 @@ class DataModule(LightningDataModule):
     # ---- what a subclass says
 
     def facts(self) -> dict[str, Any]:
-        """What a network's constructor may ask for, by parameter name; None where the data have no such thing."""
+        """What a network's constructor may ask for, by parameter name; None for what the data do not have."""
         return {}
 
     def per_step(self) -> tuple[int, str]:
@@ -62,7 +62,7 @@ class DataModule(LightningDataModule):
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What a record of numbers says of the data set, beside its name."""
+        """What a record of numbers says of the data set, in addition to its name."""
         return {}
 
     def files(self) -> list[Path]:
@@ -70,29 +70,29 @@ class DataModule(LightningDataModule):
         return []
 
     def adopt(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take over what a model's checkpoint says of its data; called before `facts` and before anything is read."""
+        """Adopt what a model's checkpoint says of its data; called before `facts` and before anything is read."""
 
     def go_on(self, resumed: bool, allow_changes: bool) -> None:
-        """Settle, once the data are prepared, whether they may be others than a resumed run's."""
+        """Decide, once the data are prepared, whether they may differ from a resumed run's."""
         self.allow_changes = allow_changes
         if resumed:
             self.check_unchanged()
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with a run whose training data were others, as far as `adopt` has learned what they were.
+        """Refuse to continue a run whose training data were different, as far as `adopt` knows them.
 
         Raises:
-            UserError: if they were, unless `allow_changes`.
+            UserError: if they were different, unless `allow_changes`.
         """
 
     # ---- the total batch
 
     def batches(self, world: int | None = None, module: Any = None) -> Batches:
-        """How a step's items fall on ranks and micro-batches.
+        """How a step's items are divided among ranks and micro-batches.
 
         Args:
-            world: ranks; None for the trainer's, 1 where there is none.
-            module: the model, which says how many batches a step reads; None likewise.
+            world: ranks; None for the trainer's, 1 without a trainer.
+            module: the model, which says how many batches a step reads; None for the trainer's.
 
         Raises:
             UserError: if the ranks do not divide ``batch_size``.
@@ -103,15 +103,15 @@ class DataModule(LightningDataModule):
         return divide(self.batch_size, world or 1, self.device_batch_size, getattr(module, "batches_per_step", 1))
 
     def counted(self, batches: Batches) -> tuple[int, str]:
-        """What a step of such batches has, as `per_step` counts it."""
+        """The size of a step of such batches, as `per_step` counts it."""
         return batches.per_step, self.items
 
     # ---- the position in the training data
 
     def continued(self, loader: Loader) -> Loader:
-        """Put a new training loader where the run is.
+        """Set a new training loader to the position of the run.
 
-        A new fit begins at 0, a resumed one where it was; lightning may ask for a new loader in between.
+                A new fit begins at 0, a resumed one at its position; lightning may ask for a new loader in between.
 
         Raises:
             UserError: if the position is of another shape, or the data or their batches are others.

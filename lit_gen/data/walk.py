@@ -1,8 +1,8 @@
 """Which files belong to a set: one rule for pictures and texts, for folders and patterns.
 
-Links are followed, but below each folder at the top, a split or a class, a folder is entered once: folders that link
-to each other would have more paths than files. Hidden parts and what systems leave behind are passed over at any depth
-below the folder that was named. What is passed over is counted, for the run to say.
+Links are followed, but below each folder at the top (a split or a class) a folder is entered once, because folders that
+link to each other would have more paths than files. Hidden parts and files of systems are skipped at any depth below
+the named folder. What is skipped is counted, and the run says it.
 """
 
 import fnmatch
@@ -35,12 +35,12 @@ def as_text(path: Path | str) -> str:
 
 
 def identity(status: os.stat_result) -> tuple[str, ...]:
-    """What of a file's status changes with its content, whatever a program sets back: also its inode and its ctime."""
+    """What changes in a file's status with its content, even if a program resets its time: inode and ctime too."""
     return str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns), str(status.st_ino)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is hidden, or a system's own."""
+    """Whether a file or folder of that name is hidden, or belongs to a system."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 
@@ -50,11 +50,11 @@ class Walk:
     Args:
         folder: where to look.
         takes: whether a file of that path is one of the set.
-        hidden: whether hidden parts are looked into as well.
+        hidden: whether hidden parts are included.
 
     Attributes:
         files: what belongs to the set.
-        passed: what does not: the first name and how many, by kind.
+        passed: what does not belong to it, by kind: the first name and the count.
 
     Raises:
         UserError: if a folder cannot be read.
@@ -120,16 +120,16 @@ def _told(kind: str, first: str, number: int) -> str:
 
 
 def matching(pattern: str, base: Path) -> Walk | None:
-    """The files that fit a pattern such as ``books/**/*.txt``, by the rule of folders; None where nothing can.
+    """The files that match a pattern such as ``books/**/*.txt``, by the rule of folders; None if none can.
 
-    Hidden parts are taken where the pattern names them (``.notes/*.txt``).
+    Hidden parts are included if the pattern names them (``.notes/*.txt``).
 
     Args:
         pattern: ``**`` for any number of folders; relative to ``base``, or absolute.
         base: where a relative pattern begins.
 
     Raises:
-        ValueError: if it is no pattern.
+        ValueError: if it is not a pattern.
     """
     parts = Path(pattern).parts
     fixed = next((i for i, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
@@ -153,7 +153,7 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def splits_by_folder(names: set[str], folder: Path) -> dict[str, Split]:
-    """Which split each subfolder is, where all of them are named so and one is for training; else nothing.
+    """Which split each subfolder is, if all of them have such names and one is for training; else nothing.
 
     Raises:
         UserError: if two are the same split.

@@ -16,17 +16,17 @@ Needs = Literal["gaussian", "features", "logits", "held_out"]
 
 @dataclass(frozen=True)
 class Metric:
-    """All that the package knows of a metric of features: an entry of `METRICS` is enough to add one.
+    """A metric of features: an entry of `METRICS` is enough to add one.
 
     Attributes:
         name: what ``metrics: [...]`` calls it.
-        keys: what its numbers are called, without an underscore but for the ``_std`` of a spread.
+        keys: the names of its numbers, without an underscore except in the ``_std`` of a spread.
         needs: what `compute` is called with. ``gaussian``: the `Gaussian` of the generated and that of the real
-            features, which is all that streaming mode and published statistics have; ``features``: those of generated
+            features, the only thing that streaming mode and published statistics have; ``features``: those of generated
             (n, d) and of real images (m, d); ``logits``: those of generated images (n, K); ``held_out``: features of
             generated (n, d), training (m, d) and held-out images (l, d).
         compute: a function of `lit_gen.metrics`. It returns a number or a tuple that begins with those of `keys`,
-            None for one that there is not.
+            None for a missing one.
         settings: its constants for the record, from the number of images of the smaller side.
         published: what the first key is called with the published Inception weights; None for the same.
         distance: whether the minimum over several sets of images is reported too.
@@ -42,7 +42,7 @@ class Metric:
 
 
 def _frechet(generated: Gaussian, real: Gaussian) -> float:
-    """The Fréchet distance, whose warning of few samples is for the person who runs the program."""
+    """The Fréchet distance, whose warning of few samples is for the user."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         distance = frechet_distance(generated, real)
@@ -98,28 +98,30 @@ def needing(metrics: Sequence[str], *needs: Needs) -> list[str]:
 
 
 def check_metrics(metrics: Sequence[str], streaming: bool, reference: Reference | None) -> None:
-    """Refuse metrics that cannot be had.
+    """Refuse metrics that cannot be computed.
 
     Raises:
-        UserError: for an unknown name, none at all, or features that are missing.
+        UserError: for an unknown name, an empty list, or features that are missing.
     """
     for name in metrics:
         if name not in METRICS:
-            raise UserError(f"metrics: {name!r} is none{nearest(name, METRICS)} (expected {', '.join(METRICS)})")
+            raise UserError(
+                f"metrics: {name!r} is not a metric{nearest(name, METRICS)} (expected {', '.join(METRICS)})"
+            )
     if not metrics:
         raise UserError(f"metrics: none was given, some of {', '.join(METRICS)} are expected")
     others = needing(metrics, "features", "logits", "held_out")
     if streaming and others:
         sums = ", ".join(needing(list(METRICS), "gaussian"))
-        raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has {sums} alone")
+        raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has only {sums}")
     lacking = needing(metrics, "features", "held_out")
     if lacking and reference is not None and reference.extracted is None:
         needed = f"metrics: {', '.join(lacking)} need the features of real images"
-        raise UserError(f"{needed}, but the reference holds mu and sigma alone")
+        raise UserError(f"{needed}, but the reference holds only mu and sigma")
 
 
 def check_logits(metrics: Sequence[str], extracted: Extracted) -> None:
-    """Refuse metrics of logits for an extractor that is no classifier.
+    """Refuse metrics of logits for an extractor that is not a classifier.
 
     Raises:
         UserError: for the first such metric.
@@ -143,7 +145,7 @@ def compare(
         held_out: features of training and of held-out images, for ``memorization``.
 
     Returns:
-        The numbers by their keys, in the order of `METRICS`; none of a metric whose features are not there.
+        The numbers by their keys, in the order of `METRICS`; without metrics whose features are missing.
 
     Raises:
         UserError: for features that a metric cannot take.
@@ -167,7 +169,7 @@ def _inputs(
     reference: Reference,
     held_out: tuple[Extracted, Extracted] | None,
 ) -> tuple[Any, ...] | None:
-    """What a metric is computed from; None where it is not there."""
+    """The input of a metric; None if it is missing."""
     if needs == "gaussian":
         return generated if isinstance(generated, Gaussian) else generated.gaussian, reference.gaussian
     if isinstance(generated, Gaussian):

@@ -1,4 +1,4 @@
-"""From images to features: in the blocks of `lit_gen.core.modes`, in float32, and no random state moves."""
+"""From images to features: in the blocks of `lit_gen.core.modes`, in float32, without changing any random state."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Extracted:
 
     Attributes:
         features: float32 (n, d).
-        logits: float32 (n, K), or None where the extractor is no classifier.
+        logits: float32 (n, K), or None if the extractor is not a classifier.
     """
 
     features: Tensor

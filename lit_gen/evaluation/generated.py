@@ -16,24 +16,24 @@ from lit_gen.metrics.frechet import Gaussian, Moments
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator, Weights
 
 EXACT = 100_000
-"""Up to so many images all features are gathered; beyond, their sums alone (streaming)."""
+"""Up to this many images all features are gathered; beyond, only their sums (streaming)."""
 
 
 def first_index(repeat: int, count: int) -> int:
-    """Where the set of ``count`` images number ``repeat`` begins: whole blocks after the one before."""
+    """The first index of set number ``repeat`` of ``count`` images: whole blocks after the set before."""
     return repeat * -(-count // BLOCK) * BLOCK
 
 
 class Drawing:
     """Images of a model by global index, block k on rank k % world.
 
-    Image i depends on its index alone, and every block has 64 rows, so that nothing here changes a bit of a result:
-    neither the number of processes nor how many blocks are drawn at once.
+    Image i depends only on its index, and every block has 64 rows. So no bit of a result depends on the number of
+    processes, or on the number of blocks drawn at once.
 
     Args:
         model: draws.
         weights: the moving average, or the raw weights.
-        where: the model's device, through which processes communicate too.
+        where: the model's device, also used for communication between processes.
         batch_size: images drawn at once, a multiple of 64.
         options: the model's own, of how it draws.
 
@@ -50,7 +50,7 @@ class Drawing:
 
     @property
     def weights_used(self) -> str:
-        """Which weights were drawn with, in words: a run may keep no moving average."""
+        """The weights that were used, in words: a run may keep no moving average."""
         return weights_used(self.model, self.weights)
 
     @property
@@ -118,10 +118,10 @@ class Drawing:
             first: see `blocks`.
             count: see `blocks`.
             labels: see `blocks`.
-            streaming: keep sums of the features alone: exact to about 1e-9, for any count.
+            streaming: keep only sums of the features: exact to about 1e-9, for any count.
 
         Returns:
-            None on the other ranks, where not streaming. The features of an image that is not finite are NaN.
+            None on the other ranks, unless streaming. The features of an image that is not finite are NaN.
         """
         place(extractor, self.where)
         if streaming:
@@ -154,5 +154,5 @@ class Drawing:
 
 
 def _finite(images: Tensor) -> Tensor:
-    """Which images (b, C, H, W) are finite, (b, 1): the quantizer would make a black one of NaN."""
+    """Which images (b, C, H, W) are finite, (b, 1): the quantizer would turn NaN into black."""
     return images.flatten(1).isfinite().all(1, keepdim=True)

@@ -34,10 +34,10 @@ class Scorer:
         extractor: of the features.
         real: the real side: the images of a data set, or published statistics.
         metrics: some of `lit_gen.evaluation.comparison.METRICS`.
-        suffix: put after the public names where the images are no plain samples: ``_reconstructions``.
+        suffix: put after the public names if the images are not plain samples: ``_reconstructions``.
         floor: score real images of another split too.
         prefix: put before the sentence of an error in a comparison: the option that it is about.
-        floor_draws: sets of real images that the floor is the mean of, at most.
+        floor_draws: the floor is the mean over at most this many sets of real images.
     """
 
     extractor: FeatureExtractor
@@ -71,7 +71,7 @@ class Scorer:
             The same on every rank.
 
         Raises:
-            UserError: for features that a metric cannot take, or a real side that lacks what a metric needs.
+            UserError: for features that a metric cannot take, or a reference without what a metric needs.
         """
         distributed.from_first(self._load_real)  # its errors come before anything is drawn
         raw = "_raw" if drawing.weights == "raw" else ""
@@ -110,7 +110,7 @@ class Scorer:
             self._real_side()
 
     def _real_side(self) -> tuple[Reference, tuple[Extracted, Extracted] | None]:
-        """The reference, and where a metric needs them features of training and of held-out images."""
+        """The reference, and features of training and held-out images if a metric needs them."""
         if isinstance(self.real, Reference):
             return self.real, None
         return self.real.reference(), self.real.train_and_held_out(self.metrics)

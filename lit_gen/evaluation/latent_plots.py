@@ -1,4 +1,4 @@
-"""Pictures of a model with latents, as uint8 images (C, H, W), from held-out images and `lit_gen.protocols` alone."""
+"""Pictures of a model with latents, as uint8 images (C, H, W), from held-out images and `lit_gen.protocols`."""
 
 from typing import NamedTuple
 
@@ -14,15 +14,15 @@ from lit_gen.protocols.latents import Code
 
 GAP = 6  # pixels between things that do not belong together
 EXTREME = 3.0
-"""Traversals go so many deviations of the prior to both sides."""
+"""Traversals go this many deviations of the prior to both sides."""
 
 
 class Latents(NamedTuple):
-    """What is known of the latents of some images.
+    """Facts about the latents of some images.
 
     Attributes:
-        means: (n, latent_dim), the posteriors' means, or z where they are not known, on the CPU.
-        activity: (latent_dim,), the mean KL of each latent in nats, or the variance of the means where it is not known.
+        means: (n, latent_dim), the posteriors' means, or z if they are not known, on the CPU.
+        activity: (latent_dim,), the mean KL of each latent in nats, or the variance of the means if it is not known.
         labels: int64 (n,), or None.
     """
 
@@ -50,7 +50,7 @@ def _means(encoded: Encoded, rows: Tensor) -> Tensor:
 
 
 def reconstructions(encoded: Encoded, rows: Tensor) -> Tensor:
-    """Pairs: each image of rows (n,) at the left, its reconstruction from a drawn z touching it at the right."""
+    """Pairs: each image of rows (n,) at the left, its reconstruction from a drawn z directly to its right."""
     z = torch.cat([encoded.block(part).z for part in rows.split(BLOCK)])
     copies = decode(encoded.model, z, encoded.labels(rows), encoded.where)
     pairs = torch.cat([encoded.images(rows), copies.to(encoded.where)], dim=3)
@@ -84,7 +84,7 @@ def traversals(encoded: Encoded, row: Tensor, latents: Latents, count: int, step
         encoded: of the split.
         row: int64 (1,), that image.
         latents: of many images.
-        count: how many latents; all where there are fewer.
+        count: number of latents; all if there are fewer.
         steps: values of each.
     """
     mean, deviation = _prior(encoded)

@@ -1,7 +1,6 @@
 """Images of a model with latents that are not draws of its prior: of a mixture fitted to its latents, and its copies.
 
-Both stand where an `lit_gen.protocols.images.ImageGenerator` stands, so that every metric of drawn images is one of
-these.
+Both are used like an `lit_gen.protocols.images.ImageGenerator`, so every metric of drawn images applies to them.
 """
 
 import warnings
@@ -32,7 +31,7 @@ class Encoded:
 
     Args:
         model: encodes, in evaluation mode.
-        data: the split; with labels where the model is conditional.
+        data: the split; with labels if the model is conditional.
         seed: names the noise.
         purpose: names it too.
         where: the model's device.
@@ -62,7 +61,7 @@ class Encoded:
         return self.data.labels[rows.to(self.data.labels.device)].to(self.where)
 
     def block(self, rows: Tensor) -> Code:
-        """What the model makes of at most 64 rows: of a whole block, which the last row fills up."""
+        """The model's code for at most 64 rows, computed as a whole block that the last row fills up."""
         filled = _filled(rows.cpu())
         noise = randomness.latents(self.seed, filled, self.model.latent_dim, self.purpose).to(self.where)
         code = self.model.encode(self.images(filled), noise, self.labels(filled), self.weights)
@@ -90,7 +89,7 @@ def _filled(rows: Tensor) -> Tensor:
 class Reconstructions:
     """Image i is the reconstruction of image i: the mean of p(x|z), at a z of q(z|x) with the noise of that image.
 
-    A drawn z, not the posterior's mean, is what the decoder was trained on and what the distortion is measured with.
+    The decoder was trained on drawn z, not on the posterior's mean, and so is the distortion measured.
 
     Args:
         encoded: of the images' split.
@@ -155,7 +154,7 @@ class Mixture(NamedTuple):
         return cls(edges / edges[-1], model.means_, factors, bool(model.converged_))
 
     def draw(self, seed: int, indices: Tensor) -> Tensor:
-        """Latents float32 (n, d) of indices int64 (n,); row i depends on ``(seed, indices[i])`` alone."""
+        """Latents float32 (n, d) of indices int64 (n,); row i depends only on ``(seed, indices[i])``."""
         normal = randomness.latents(seed, indices, 1, "mixture component")[:, 0]
         uniform = torch.special.ndtr(normal.cpu().double()).numpy()
         which = np.searchsorted(self.edges, uniform, side="right").clip(max=len(self.edges) - 1)
@@ -168,9 +167,9 @@ class MixtureSampler:
     """Draws z from a Gaussian mixture fitted to the latents of training images, instead of from the prior.
 
     Ghosh et al., 2020, https://arxiv.org/abs/1903.12436, section 4 (ex-post density estimation): it reaches latents
-    that the prior misses or leaves out those that no image has. It is fitted to samples z of q(z|x), not to the means:
-    what the decoder was trained on is the average of q over the images, and that is what the samples are of; the means
-    of unused dimensions would all be the same. Labels of a conditional model are independent of z, as under the prior.
+    that the prior misses, and leaves out those that no image has. It is fitted to samples z of q(z|x), not to means:
+    the decoder was trained on the average of q over the images, from which the samples come, and the means of unused
+    dimensions would all be the same. Labels of a conditional model are independent of z, as under the prior.
 
     Args:
         model: decodes.
@@ -190,7 +189,7 @@ class MixtureSampler:
 
     @classmethod
     def fit(cls, encoded: Encoded, rows: Tensor, components: int, counts: Tensor | None) -> Self:
-        """Encode rows (n,) on all ranks, fit on the first one, and share what was found; called on every rank."""
+        """Encode rows (n,) on all ranks, fit on the first one, and share the result; called on every rank."""
         world = distributed.world_size()
         mine = torch.arange(-(-len(rows) // (BLOCK * world))) * world + distributed.rank()
 
@@ -216,7 +215,7 @@ class MixtureSampler:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the mixture is, for a protocol."""
+        """A description of the mixture, for a protocol."""
         return {
             "components": len(self.mixture.means),
             "covariances": "full",

@@ -1,4 +1,4 @@
-"""What numbers are called: the public name of each, and the names that an evaluation will log."""
+"""Names of numbers: the public name of each, and the names that an evaluation will log."""
 
 import dataclasses
 import math
@@ -19,14 +19,14 @@ from lit_gen.protocols.images import FeatureExtractor, Weights
 
 @dataclasses.dataclass
 class Named:
-    """As much of a feature extractor as names need."""
+    """The part of a feature extractor that names need."""
 
     name: str
     weights: str = ""
 
 
 def extractor_named(extractor: str | nn.Module, weights: str | None = None) -> Named:
-    """Name and weights' hash of an extractor, without its network where that would have to be downloaded.
+    """Name and weights' hash of an extractor, without its network if that would have to be downloaded.
 
     Raises:
         UserError: for an extractor that does not exist.
@@ -36,7 +36,7 @@ def extractor_named(extractor: str | nn.Module, weights: str | None = None) -> N
     if extractor == INCEPTION:
         digest = PUBLISHED if weights is None or not Path(weights).is_file() else hash_of_file(Path(weights))
         return Named(INCEPTION if digest == PUBLISHED else f"inception-v3-{digest[:8]}", digest)
-    made = load_extractor(extractor)  # a person's own file or module: it may have a name of its own
+    made = load_extractor(extractor)  # a user's file or module, which may have its own name
     return Named(made.name, made.weights)
 
 
@@ -50,10 +50,10 @@ def names_of(
         extractor: of the features.
         count: generated images.
         suffix: put at the end of each name.
-        repeats: sets of images, whose mean and minimum are reported where there are several.
+        repeats: number of sets of images; with several, their mean and minimum are reported.
         per_class: images of each class that are compared as well; 0 for none.
     """
-    named_by: Any = extractor  # nothing but name and weights is asked for
+    named_by: Any = extractor  # only name and weights are used
     one_set = named(dict.fromkeys([key for m in metrics for key in METRICS[m].keys], 0.0), count, named_by, suffix)
     found = list(one_set if repeats == 1 else summary([one_set] * repeats))
     if per_class:
@@ -69,7 +69,7 @@ def named(values: dict[str, float], count: int, extractor: FeatureExtractor, suf
 
     Args:
         values: of `compare`.
-        count: how many generated images they are of.
+        count: number of generated images.
         extractor: of the features.
         suffix: put at the end, as ``_floor``.
     """
@@ -77,7 +77,7 @@ def named(values: dict[str, float], count: int, extractor: FeatureExtractor, suf
 
 
 def summary(sets: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean over sets of images, and of distances the minimum, each called so: papers differ in which they print."""
+    """The mean over sets of images and, for distances, the minimum, by these names: papers print one or the other."""
     distances = [name for m in METRICS.values() if m.distance for name in (m.keys[0], m.published) if name]
     values: dict[str, float] = {}
     for name in sets[0]:
@@ -105,11 +105,11 @@ def thousands(count: int) -> str:
 
 
 def weights_used(model: object, weights: Weights) -> str:
-    """Which weights a number is of, in words: a run may keep no moving average."""
+    """The weights that a number is of, in words: a run may keep no moving average."""
     missing = weights == "ema" and not getattr(model, "averaged", True)
     return "raw (the run keeps no average)" if missing else weights
 
 
 def suffix_of(weights: Weights) -> str:
-    """What a number's name ends with: nothing, or ``_raw`` where raw weights were asked for."""
+    """What a number's name ends with: nothing, or ``_raw`` for raw weights."""
     return "_raw" if weights == "raw" else ""

@@ -15,17 +15,17 @@ from lit_gen.protocols.data import Images, Split
 from lit_gen.protocols.images import FeatureExtractor
 
 FLOOR_DRAWS = 5
-"""Sets of real images that a floor is the mean of, where a split has so many."""
+"""A floor is the mean over this many sets of real images, if the split has enough."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Reals:
-    """Real images as generated ones are compared with them.
+    """Real images, with which generated images are compared.
 
     Args:
-        split_of: reads a split of a data set by its name, empty where there is none; only what is needed is read.
+        split_of: reads a split of a data set by its name, empty if there is none; only what is needed is read.
         split: which one is the reference.
-        name: what the data set is called in protocols.
+        name: the data set's name in protocols.
         extractor: of the features.
         where: the device to compute on.
     """
@@ -70,10 +70,10 @@ class Reals:
     def floor(
         self, metrics: Sequence[str], count: int, draws: int = FLOOR_DRAWS
     ) -> tuple[dict[str, float], dict[str, Any] | None]:
-        """What ``count`` real images of the other split score (fewer where it has fewer), and which they are.
+        """The score of ``count`` real images of the other split (fewer if it has fewer), and which they are.
 
-        No model can be expected to do better; one that does has most likely learned its training images by heart.
-        The numbers are means over up to ``draws`` disjoint sets of so many images, as far as the split has them; the
+        No model can be expected to do better; one that does has most likely memorized its training images.
+        The numbers are means over up to ``draws`` disjoint sets of this size, as far as the split has them; the
         record holds those of each. Computed once.
         """
         split = self.other_split

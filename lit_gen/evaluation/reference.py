@@ -22,7 +22,7 @@ from lit_gen.evaluation.features import Extracted, extract
 from lit_gen.metrics.frechet import Gaussian
 from lit_gen.protocols.images import FeatureExtractor
 
-VERSION = 2  # of what is kept: another number makes all of it be computed anew
+VERSION = 2  # of the kept files: with another number all features are computed anew
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Reference:
 
     Attributes:
         gaussian: mean and covariance of the features.
-        extracted: the features themselves; None where only statistics were published.
-        record: what it is, for the protocol.
+        extracted: the features themselves; None if only statistics were published.
+        record: a description, for the protocol.
     """
 
     gaussian: Gaussian
@@ -51,7 +51,7 @@ def fingerprint(images: Tensor) -> str:
 def chosen(images: Tensor, count: int | None, draw: int = 0) -> Tensor:
     """``count`` of the images, always the same ones, in their order; all of them for None.
 
-    Sets are often sorted by class, so that the first ones would be of one class. Two draws share no image.
+    Sets are often sorted by class: the first ones would all be of one class. Two draws share no image.
     """
     if count is None or count >= len(images):
         return images
@@ -62,17 +62,17 @@ def chosen(images: Tensor, count: int | None, draw: int = 0) -> Tensor:
 def real_reference(
     extractor: FeatureExtractor, images: Tensor, where: torch.device, record: Mapping[str, Any]
 ) -> Reference:
-    """The reference that real images make.
+    """The reference of real images.
 
     Their features are kept in the cache folder under a name made of the images, the extractor, its weights and
-    preprocessing, and the kind of device. What such a name cannot say (the code of a user's module, another machine) is
-    found out: the first block is computed again, and all of it where a bit differs.
+    preprocessing, and the kind of device. A change that such a name does not show (the code of a user's module, another
+    machine) is noticed: the first block is computed again, and all blocks if a bit differs.
 
     Args:
         extractor: of the features.
         images: uint8 (n, C, H, W).
         where: the device to compute on.
-        record: what the images are, for the protocol.
+        record: a description of the images, for the protocol.
     """
     pixels = fingerprint(images)
     parts = [VERSION, pixels, extractor.name, extractor.weights, extractor.preprocessing, where.type, BLOCK]

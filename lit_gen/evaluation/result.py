@@ -28,8 +28,8 @@ class Result:
         values: the numbers by their public names, without the split.
         floors: for some of them, what a perfect model would score.
         protocol: how they came about.
-        perfect: what the floors are measured on.
-        picture: uint8 (C, H, W), what was evaluated; None where there is nothing to show.
+        perfect: what the floors were measured on.
+        picture: uint8 (C, H, W), what was evaluated; None if there is nothing to show.
     """
 
     values: dict[str, float]
@@ -51,7 +51,7 @@ def table(result: Result) -> str:
 
 
 def _shown(floor: float, draws: Sequence[float] | None) -> str:
-    """A floor with the range of its draws, and no more digits than that bears; one draw bears two."""
+    """A floor with the range of its draws, with as many digits as the range justifies; two for a single draw."""
     if draws is None:
         return f"{floor:.5g}"
     low, high = min(draws), max(draws)
@@ -63,13 +63,13 @@ def _shown(floor: float, draws: Sequence[float] | None) -> str:
 
 def save_record(path: Path, content: dict[str, Any]) -> Path:
     """Write ``path`` as JSON, complete or not at all, with the suffix ``.json``, and return its name."""
-    path = path.with_name(f"{path.name.removesuffix('.json')}.json")  # no with_suffix: names may hold dots
+    path = path.with_name(f"{path.name.removesuffix('.json')}.json")  # not with_suffix: names may have dots
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def protocol(extractor: FeatureExtractor, reference: Reference, metrics: Sequence[str], count: int) -> dict[str, Any]:
-    """How the numbers came about, for ``eval/*.json``: what another person needs in order to get them again."""
+    """How the numbers came about, for ``eval/*.json``: what another person needs to reproduce them."""
     smaller = count if reference.extracted is None else min(count, len(reference.extracted))
     return {
         "metrics": {name: METRICS[name].settings(smaller) for name in metrics},
@@ -88,6 +88,6 @@ def protocol(extractor: FeatureExtractor, reference: Reference, metrics: Sequenc
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that numbers depend on."""
+    """Versions of the packages that numbers depend on."""
     fidelity = importlib.metadata.version("torch-fidelity")
     return {"lit-gen": __version__, "torch": str(torch.__version__), "torch-fidelity": fidelity}

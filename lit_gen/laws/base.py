@@ -21,7 +21,7 @@ from lit_gen.training.hparams import describe
 
 Kind = Literal["loss", "regularizer", "generator", "discriminator"]
 CPU = torch.device("cpu")
-BATCHES = (1, 4, 64)  # sizes that whatever works on a batch is tried with
+BATCHES = (1, 4, 64)  # sizes with which everything that takes a batch is tried
 
 
 class LawBroken(AssertionError):

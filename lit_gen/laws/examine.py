@@ -1,6 +1,6 @@
 """The laws that every loss, regularizer and network keeps, ours and a user's own alike.
 
-The test suite puts all of ours through them, ``lit-gen check my_file.MyPenalty`` whatever a user wrote.
+The tests put all of our parts through them, ``lit-gen check my_file.MyPenalty`` a user's.
 `lit_gen.laws.base` says what a law is.
 """
 

@@ -39,7 +39,7 @@ def loss_is_finite(make: Maker, setting: Setting) -> None:
 
 def loss_pulls_the_right_way(make: Maker, setting: Setting) -> None:
     """The discriminator raises real logits and lowers fake ones; the generator raises fake ones."""
-    draw = Rows(CPU, 0, "law", 0)  # between the labels 0 and 1 of least squares, so that no loss is there yet
+    draw = Rows(CPU, 0, "law", 0)  # between the labels 0 and 1 of least squares, where no loss is at its optimum yet
     real, fake = (draw.uniform(64).requires_grad_() for _ in range(2))
     losses = make()(real, fake)
     for side, logits, name, sign in (

@@ -110,9 +110,11 @@ def rows(make: Maker, setting: Setting) -> None:
     if torch.allclose(found, expected, rtol=0, atol=1e-4 * max(1.0, expected.abs().max().item())):
         return
     if setting.kind == "discriminator":
-        raise Noted("it does here; gradient penalties are made for a discriminator that looks at each sample alone")
+        raise Noted(
+            "it does here; gradient penalties are made for a discriminator that looks at each sample separately"
+        )
     change = (found - expected).abs().max()
-    raise LawBroken(f"other rows change a sample by {change:.2g}, but sample i depends on its own latent alone")
+    raise LawBroken(f"other rows change a sample by {change:.2g}, but sample i depends only on its own latent")
 
 
 def rebuilding(make: Maker, setting: Setting) -> None:

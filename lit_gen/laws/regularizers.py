@@ -26,7 +26,7 @@ from lit_gen.models.gan import mlp
 from lit_gen.protocols.training import Network
 
 CLASSES = 3  # of the labels that come with the images
-LATE = 100_000  # updates: whatever warms up is there
+LATE = 100_000  # updates: after any warm-up
 
 
 class _Twice(Rows):
@@ -110,7 +110,7 @@ def _trial(make: Maker, setting: Setting) -> _Trial:
         try:
             for side in trial.sides():
                 trial.regularizer(trial.context(side))
-        except Exception:  # if neither will do, the law itself meets it and tells
+        except Exception:  # if both fail, the law itself meets the error and reports it
             continue
         return _Trial(make, setting.shape, conditioning)  # anew: the call may have moved a state
     return _Trial(make, setting.shape, "none")
@@ -164,7 +164,7 @@ def mean(make: Maker, setting: Setting) -> None:
 
 
 def function(make: Maker, setting: Setting) -> None:
-    """Equal contexts give equal values; it draws from context.random alone."""
+    """Equal contexts give equal values; it draws only from context.random."""
     for side in _trial(make, setting).sides():
         first, second = _trial(make, setting), _trial(make, setting)
         before = torch.get_rng_state()

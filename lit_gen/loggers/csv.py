@@ -16,7 +16,7 @@ from lit_gen.runs.directory import METRICS
 
 
 class RunLogger(Logger):
-    """Base of our loggers: lightning builds folders from a logger's name and version, and there is one run directory.
+    """Base of our loggers: lightning builds folders from a logger's name and version, but there is one run directory.
 
     Args:
         save_dir: the run directory.
@@ -45,7 +45,7 @@ class RunLogger(Logger):
 class MetricsCSV(RunLogger):
     """``metrics.csv``: append-only, flushed per row, cut back to the checkpoint's rows on resume.
 
-    A new column is appended to the header by rewriting the file atomically; values that a row lacks are empty.
+    A new column is appended to the header by rewriting the file atomically; missing values of a row are empty.
 
     Args:
         save_dir: the run directory.
@@ -67,7 +67,7 @@ class MetricsCSV(RunLogger):
         """The configuration lies beside the file, in config.yaml."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row, and hand it to the operating system before returning."""
+        """Append one row, and pass it to the operating system before returning."""
         if _rank() != 0:
             return
         row = {"step": str(step), **{k: repr(float(v)) for k, v in metrics.items() if k != "epoch"}}
@@ -84,7 +84,7 @@ class MetricsCSV(RunLogger):
         self._rows += 1
 
     def cut(self, rows: int) -> None:
-        """Keep the first rows, and of the columns those with a value: the resumed run writes the rest again."""
+        """Keep the first rows, and the columns with a value in them: the resumed run writes the rest again."""
         if not self._path.is_file() or _rank() != 0:
             return
         header, found = self._read()

@@ -1,4 +1,4 @@
-"""Numbers, pictures, texts and evaluations to the loggers that take them."""
+"""Send numbers, pictures, texts and evaluations to the loggers that take them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def send_texts(trainer: Trainer, name: str, texts: Sequence[str]) -> None:
 
 
 def send_record(trainer: Trainer, name: str, record: Mapping[str, Any]) -> None:
-    """An evaluation's numbers with their protocol; the numbers alone are scalars and were logged already."""
+    """An evaluation's numbers with their protocol; the numbers themselves are scalars and were logged already."""
     for logger in trainer.loggers:
         if hasattr(logger, "log_record"):
             logger.log_record(name, record)

@@ -1,4 +1,4 @@
-"""TensorBoard's part in a resumed run: nothing that is trained again stands there twice."""
+"""TensorBoard's part in a resumed run: each value appears once."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 
 class Continue(Callback):
-    """Hide what comes after the saved step, and write nothing again that stands there already.
+    """Hide what comes after the saved step, and do not write existing values of that step again.
 
-    What the saved step owes may have been written before the process was killed, in part. Hiding that step too would
-    lose what was logged in it before it was saved.
+    Part of what was due at the saved step may have been written before the process was killed. Hiding that step too
+    would lose what was logged in it before it was saved.
 
     Args:
         logger: whose writer is not made yet.
@@ -42,7 +42,7 @@ class Continue(Callback):
 
 
 def _written(folder: Path, steps: tuple[int, ...]) -> set[tuple[int, str]]:
-    """Which tags stand in TensorBoard's files at those steps, without what is hidden."""
+    """The tags in TensorBoard's files at those steps, without hidden ones."""
     try:
         from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -51,7 +51,7 @@ def _written(folder: Path, steps: tuple[int, ...]) -> set[tuple[int, str]]:
 
     found: set[tuple[int, str]] = set()
     for path in sorted(folder.glob("events.out.tfevents.*")):  # in this order TensorBoard reads them
-        for record in RawEventFileLoader(str(path)).Load():  # up to what a kill cut short
+        for record in RawEventFileLoader(str(path)).Load():  # up to a record that a kill truncated
             event = Event.FromString(record)
             if event.HasField("session_log") and event.session_log.status == SessionLog.START:
                 found = {(step, tag) for step, tag in found if step < event.step}

@@ -1,4 +1,4 @@
-"""Weights & Biases: a mirror of metrics.csv, pictures, texts, configuration and protocols; docs/wandb.md."""
+"""Weights & Biases: a copy of metrics.csv, pictures, texts, configuration and protocols; docs/wandb.md."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ STOPPED = 75  # the exit code of a run that a signal stopped
 
 
 class WeightsAndBiases(RunLogger):
-    """Log to W&B: one run per job, which ``fit --resume`` continues with no step twice and none missing.
+    """Log to W&B: one run per job, which ``fit --resume`` continues with no step repeated or missing.
 
-    The first rank alone talks to W&B, from the start of the fit on. A server that cannot be reached or refuses the key
-    stops nothing: one sentence says so, and how to upload later. The key is W&B's own matter (``wandb login`` or
-    WANDB_API_KEY); there is no option for it, so that it gets into no file.
+    Only the first rank talks to W&B, from the start of the fit. If the server cannot be reached or refuses the key,
+    training goes on: one sentence says so, and how to upload later. W&B's client reads the key (``wandb login`` or
+    WANDB_API_KEY); there is no option for it, so no file holds it.
 
     Args:
         project: default: WANDB_PROJECT, else lit-gen.
@@ -33,7 +33,7 @@ class WeightsAndBiases(RunLogger):
         mode: default: WANDB_MODE, else online.
         system_metrics: whether to send the machine's load.
         start_timeout: seconds that the server may take to answer at the start.
-        finish_timeout: seconds that it may take at the end for what is still on the way.
+        finish_timeout: seconds that it may take at the end for what is still being sent.
         save_dir: the run directory.
 
     Raises:
@@ -72,7 +72,7 @@ class WeightsAndBiases(RunLogger):
 
         Args:
             config: the resolved configuration, YAML.
-            first_step: where a resumed run continues; what the log has up to there is sent again where it is missing.
+            first_step: where a resumed run continues; rows of the log up to there are sent if the server lacks them.
             stopped: the saved step at which a signal or an error ended the fit, 0 if none did: its row is left to the
                 resumed run, which adds evaluations and validation, and W&B never changes a row.
         """
@@ -80,10 +80,10 @@ class WeightsAndBiases(RunLogger):
 
     @property
     def run(self) -> Any:
-        """The client's run, for what this logger does not do; None on other ranks and where nothing is mirrored."""
+        """The client's run, for what this logger does not do; None on other ranks and without a mirror."""
         return self._client.run if self._client is not None else None
 
-    # ---- what lightning and the callbacks hand over
+    # ---- what lightning and the callbacks send
 
     def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
         """Without a command line these are the configuration."""
@@ -91,7 +91,7 @@ class WeightsAndBiases(RunLogger):
             self._config = json.loads(json.dumps(dict(params), default=str))
 
     def log_graph(self, *args: Any, **kwargs: Any) -> None:
-        """Lightning asks for it when model, data and checkpoint were accepted: the run begins."""
+        """Called when model, data and checkpoint were accepted: the run begins."""
         self._guarded(lambda: None)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -134,7 +134,7 @@ class WeightsAndBiases(RunLogger):
     # ---- rows
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """Start if need be, and act; whatever W&B's client meets, training goes on."""
+        """Start if needed, and act; training goes on after any error of W&B's client."""
         if getattr(rank_zero_only, "rank", 0) != 0 or self.options.mode == "disabled" or self._ended:
             return
         if self._client is None:
@@ -158,7 +158,7 @@ class WeightsAndBiases(RunLogger):
             self._client.give_up(error)
 
     def _catch_up(self) -> None:
-        """Send what the log has and W&B lacks: rows on their way when a process was killed or the server was down."""
+        """Send what the log has and W&B lacks: rows that were on their way at a kill, or while the server was down."""
         assert self._client is not None
         if self._client.run is None:
             return

@@ -1,4 +1,4 @@
-"""W&B's client, started and stopped in bounded time and without a word of its own."""
+"""W&B's client, started and stopped in bounded time and without its own output."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ QUIET: dict[str, Any] = {
     "console": "off",  # what is printed stays on the terminal
     "disable_code": True,
     "save_code": False,
-    "disable_git": True,  # run.yaml and uncommitted.diff say it
+    "disable_git": True,  # run.yaml and uncommitted.diff have it
     "disable_job_creation": True,
     "x_disable_meta": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
     "finish_timeout_raises": True,
-    "reinit": "create_new",  # whatever other run this process has
+    "reinit": "create_new",  # even if this process has another run
     "x_transaction_log_flush_interval": 2.0,  # what a kill may cost, in seconds
 }
 
@@ -52,7 +52,7 @@ class Client:
         options: as the user gave them.
 
     Attributes:
-        run: the client's run; None where nothing is mirrored.
+        run: the client's run; None without a mirror.
         sent: steps up to this one are never sent again.
     """
 
@@ -75,7 +75,7 @@ class Client:
         """Start, with the server or without.
 
         Args:
-            config: what the run's configuration at W&B shall be.
+            config: the run's configuration at W&B.
         """
         settings = self._setup()
         mode = self.options.mode or settings.mode
@@ -109,7 +109,7 @@ class Client:
         """
         try:
             if self._abandoned is not None:
-                with contextlib.suppress(Exception):  # it has failed before, and that was said
+                with contextlib.suppress(Exception):  # it has failed before, which was reported
                     self._abandoned.finish(exit_code=code)
             if self.run is None:
                 return
@@ -133,9 +133,9 @@ class Client:
         self.run = None
 
     def give_up(self, error: Exception) -> None:
-        """Go on without W&B: its files end here, metrics.csv does not."""
+        """Go on without W&B: its files end here, metrics.csv goes on."""
         self._abandoned, self.run = self.run, None
-        self._said = False  # what was said of the files is true no longer
+        self._said = False  # what was said about the files is no longer true
         if isinstance(error, ImportError):
             self.say(f"wandb cannot be imported ({first_line(error)}; pip install wandb)")
         else:
@@ -159,7 +159,7 @@ class Client:
         return settings
 
     def _go_online(self, settings: Any) -> str | None:
-        """Start with the server; where that fails, the reason."""
+        """Start with the server; returns the reason if that fails."""
         import wandb
 
         limit = self.options.start_timeout
@@ -170,7 +170,7 @@ class Client:
         before = set((self.folder / wandb_files.FOLDER).glob("run-*"))
         try:
             self.run = self._init(settings, "online")
-        except Exception as error:  # no account, a refused key, a server that is not well: training goes on
+        except Exception as error:  # no account, a refused key, a failing server: training goes on
             wandb.teardown()  # the failed run would hold the id
             for path in set((self.folder / wandb_files.FOLDER).glob("run-*")) - before:
                 shutil.rmtree(path, ignore_errors=True)
@@ -185,7 +185,7 @@ class Client:
         return None
 
     def _go_offline(self, reason: str | None) -> None:
-        """Write files for a later upload; not beside what a server has already, since nobody knows where that ends."""
+        """Write files for a later upload, unless a server has part of the run: it is not known where that part ends."""
         import wandb
 
         if self.state.online:

@@ -8,16 +8,16 @@ import urllib.request
 
 
 class Messages:
-    """Takes what the client would print."""
+    """Receives what the client would print."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
     def info(self, message: str) -> None:
-        """Nothing that one must know."""
+        """Ignore it."""
 
     def warning(self, message: str) -> None:
-        """Perhaps that it gave up uploading."""
+        """Keep a warning or error, such as that it gave up uploading."""
         self.warnings.append(message)
 
     error = warning
@@ -39,7 +39,7 @@ def unreachable(url: str, limit: float) -> str | None:
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
-                return  # as one whose name is looked up for ever
+                return  # such as one whose name lookup never ends
             known = isinstance(reason, ssl.SSLError)  # the client may know its certificate
             outcome.append(None if known else f"cannot be reached ({getattr(reason, 'strerror', None) or reason})")
 

@@ -1,6 +1,6 @@
-"""What W&B's client leaves in a run directory, and what it is to be given again after a restart.
+"""What W&B's client leaves in a run directory, and what it gets again after a restart.
 
-metrics.csv is the truth and W&B its mirror: a row is sent once, whoever was killed in between.
+metrics.csv is the original and W&B its copy: a row is sent once, even if processes were killed in between.
 """
 
 import csv
@@ -32,9 +32,9 @@ class State:
 
     Attributes:
         id: the W&B run's id.
-        online: whether the server has ever taken this run; from then on it alone knows which rows it has.
+        online: whether the server has ever taken this run; from then on only the server knows which rows it has.
         offline_step: the last step in the files that were written offline.
-        entity: where the server keeps the run, also when it is resumed without the agent that began it.
+        entity: where the server keeps the run, even if it is resumed without the agent that began it.
         project: likewise.
     """
 
@@ -67,7 +67,7 @@ def identify(run: Path) -> State:
 
 def offline_files(run: Path, identifier: str) -> list[Path]:
     """The files of the run's offline parts, oldest first, for ``wandb sync``."""
-    # two that began within one second differ in a counter behind the id
+    # two that began within one second differ in a counter after the id
     return sorted((run / FOLDER).glob(f"offline-run-*-{identifier}*/run-{identifier}.wandb"))
 
 
@@ -77,7 +77,7 @@ def mark_synced(path: Path) -> None:
 
 
 def last_offline_step(run: Path, state: State) -> int:
-    """The last step that the offline files hold; what a kill cut short is cut off, since sync would stop there."""
+    """The last step in the offline files; a record that a kill truncated is removed, because sync would stop there."""
     last = state.offline_step
     for path in offline_files(run, state.id):
         end = 0
@@ -119,7 +119,7 @@ def records(path: Path) -> Iterator[tuple[Any, int]]:
             parts = b""
 
 
-# ---- what is given again
+# ---- what is sent again
 
 
 def rows(run: Path, after: int, until: int) -> Iterator[tuple[int, dict[str, float]]]:

@@ -1,1 +1,1 @@
-"""Metrics: pure functions and states of sums, a formula each. Nothing here imports lightning."""
+"""Metrics: pure functions and states of sums, one formula each. No file here imports lightning."""

@@ -1,7 +1,7 @@
-"""The Fréchet distance between two sets of features, FID where the features are Inception's.
+"""The Fréchet distance between two sets of features; FID if the features are Inception's.
 
 Each set is summarized by a `Gaussian`, made of all features at once or, for sets too large to keep, of the sums in
-`Moments`. The distance needs nothing else, so a data set's Gaussian can be computed once and stored.
+`Moments`. The distance needs only that, so a data set's Gaussian can be computed once and stored.
 
 All arithmetic is in float64 on the host: the trace term is a small difference of large numbers.
 """
@@ -54,8 +54,8 @@ class Gaussian:
     def factor(self) -> Tensor:
         """R, (d, d), with R R^T = covariance.
 
-        Cholesky's, a second at d = 2048. Where the covariance is singular (as many features as samples, features that
-        never vary) it comes from the eigenvectors, which takes many times longer.
+        By Cholesky, a second at d = 2048. If the covariance is singular (too few samples, or features that never vary)
+        it comes from the eigenvectors, which takes many times longer.
         """
         r: Tensor
         with one_thread():
@@ -90,7 +90,7 @@ class Moments:
         return moments
 
     def add(self, features: Tensor) -> None:
-        """Add ``features`` (n, d), any n. What is not finite is found in the sums: another process may wait for these.
+        """Add ``features`` (n, d), any n; numbers that are not finite show in the sums, which others may wait for.
 
         Raises:
             UserError: for another d.
@@ -126,7 +126,7 @@ def frechet_distance(generated: Gaussian, real: Gaussian) -> float:
     """|m - m_r|^2 + tr(C + C_r - 2 (C C_r)^(1/2)), the squared Fréchet (2-Wasserstein) distance of two Gaussians.
 
     Heusel et al., 2017, equation 6, https://arxiv.org/abs/1706.08500. Of samples it is biased upward by about c/n:
-    compare only equal n. Symmetric. Of equal sets it is 0 up to rounding, which may be a hair below.
+    compare only equal n. Symmetric. For equal sets it is 0 up to rounding, which may make it slightly negative.
 
     With R R^T = C_r, the matrix R^T C R is symmetric and has the eigenvalues of C C_r, so that the trace of the root is
     the sum of their roots. R belongs to the real side, where it is computed once for many calls. torch-fidelity keeps
@@ -147,7 +147,8 @@ def frechet_distance(generated: Gaussian, real: Gaussian) -> float:
     """
     if generated.mean.shape != real.mean.shape:
         raise UserError(
-            f"found {len(generated.mean)} (generated), {len(real.mean)} (real) features per sample, expected as many"
+            f"found {len(generated.mean)} (generated), {len(real.mean)} (real) features per sample, expected the same "
+            f"number"
         )
     known = [g.count for g in (generated, real) if g.count is not None]
     if known and (message := few_samples(min(known), len(real.mean))):
@@ -166,12 +167,12 @@ def few_samples(count: int, dim: int) -> str | None:
         return None
     return (
         f"{count} samples of {dim} features give a singular covariance: the Fréchet distance is biased strongly upward "
-        f"and exact to about 1e-8; take more than {dim} samples, better ten times as many"
+        f"and exact to about 1e-8; take more than {dim} samples, better ten times that number"
     )
 
 
 def check_features(features: Tensor, name: str = "", least: int = 0) -> None:
-    """Refuse what no metric can take: anything but at least ``least`` rows of finite numbers (n, d).
+    """Refuse anything but at least ``least`` rows of finite numbers (n, d).
 
     Args:
         features: what to check.
@@ -196,7 +197,7 @@ def check_sets(least: int, **sets: Tensor) -> None:
         check_features(features, name, least)
     if len({features.shape[1] for features in sets.values()}) > 1:
         found = ", ".join(f"{features.shape[1]} ({name})" for name, features in sets.items())
-        raise UserError(f"found {found} features per sample, expected as many in each set")
+        raise UserError(f"found {found} features per sample, expected the same number in each set")
 
 
 def _zeros(*shape: int) -> Tensor:

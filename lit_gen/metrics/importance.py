@@ -22,7 +22,7 @@ __all__ = ["ImportanceWeights", "Likelihood", "summarize"]
 
 
 class ImportanceWeights(NamedTuple):
-    """What k importance weights of each of N images add up to; any k in constant memory, a chunk after another."""
+    """The sums of k importance weights for each of N images; any k in constant memory, one chunk after another."""
 
     log_sum: Tensor
     """float64 (N,), log sum_i w_i."""
@@ -58,13 +58,13 @@ class ImportanceWeights(NamedTuple):
 
     @property
     def effective_samples(self) -> Tensor:
-        """(sum w)^2 / sum w^2, (N,), from 1 to k; 0 where all weights are 0."""
+        """(sum w)^2 / sum w^2, (N,), from 1 to k; 0 if all weights are 0."""
         size = torch.exp(2 * self.log_sum - self.log_sum_squares)
         return torch.where(self.log_sum == -math.inf, 0.0, size)
 
 
 class Likelihood(NamedTuple):
-    """Of a set of images."""
+    """The likelihood of a set of images."""
 
     nll: float
     """Mean of -L_k in nats per image: an upper bound of the negative log-likelihood."""
@@ -77,15 +77,15 @@ class Likelihood(NamedTuple):
 
 
 def summarize(bounds: Sequence[float], effective_samples: Sequence[float]) -> Likelihood:
-    """The summary of N images, the same bits whatever their order.
+    """The summary of N images, with the same bits in any order.
 
     Args:
         bounds: L_k of each image, nats.
         effective_samples: of each image.
 
     Raises:
-        UserError: for no images, or bounds that are NaN or infinite, of which no mean says anything: minus infinity is
-            of an image whose weights are all 0.
+        UserError: for no images, or bounds that are NaN or infinite, whose mean has no meaning: minus infinity belongs
+            to an image whose weights are all 0.
     """
     n = len(bounds)
     if not n:

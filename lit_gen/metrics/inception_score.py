@@ -1,4 +1,4 @@
-"""The score of a classifier's predictions on generated images, IS where the classifier is Inception."""
+"""The score of a classifier's predictions on generated images, IS if the classifier is Inception."""
 
 from typing import NamedTuple
 

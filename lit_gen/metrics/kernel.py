@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of features, KID where the features are Inception's."""
+"""The kernel distance between two sets of features, KID if the features are Inception's."""
 
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ class Kernel(NamedTuple):
     mean: float
     """Mean over subsets: unbiased, so about 0 and possibly negative for samples of one law."""
     std: float | None
-    """Standard deviation over subsets (n in the denominator), a spread of subsets, not the error of `mean`; None where
-    a subset is the whole of both sides, so that there is one subset only."""
+    """Standard deviation over subsets (n in the denominator), a spread of subsets, not the error of `mean`; None if
+    a subset is the whole of both sides, so that there is only one."""
     subset_size: int
     """Samples of each side in a subset, as it was used."""
 
@@ -34,7 +34,7 @@ def kernel_distance(generated: Tensor, real: Tensor, subsets: int = SUBSETS, sub
         generated: (n, d) features, n >= 2.
         real: (m, d) features, m >= 2.
         subsets: how many random subsets, drawn without replacement from each side.
-        subset_size: their size; where one side has fewer samples, that number is taken.
+        subset_size: their size; if one side has fewer samples, that number is taken.
 
     Returns:
         Mean and spread over the subsets.

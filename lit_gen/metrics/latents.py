@@ -57,7 +57,7 @@ def kl_by_dimension(kl: Tensor) -> Tensor:
 
 
 def mutual_information(z: Tensor, means: Tensor, log_variances: Tensor) -> float:
-    """I(x; z) in nats under q(z|x) and the N images, of which each is as likely as another.
+    """I(x; z) in nats under q(z|x) and the N equally likely images.
 
     Hoffman and Johnson, 2016, http://approximateinference.org/accepted/HoffmanJohnson2016.pdf: the rate falls into
     I(x; z) + KL(q(z) || p(z)), with the aggregated posterior q(z) = 1/N sum_n q(z|x_n), so that
@@ -66,7 +66,7 @@ def mutual_information(z: Tensor, means: Tensor, log_variances: Tensor) -> float
 
     which is estimated with one z of each image. `calc_mi` of https://github.com/jxhe/vae-lagging-encoder has the same
     expectation, but takes E[log q(z|x)] in closed form; with the same z in both terms their errors cancel, and a
-    collapsed posterior has 0. At most log N, whatever the latents carry; may fall below 0 by chance.
+    collapsed posterior has 0. At most log N for any latents; may fall below 0 by chance.
 
     Squares are expanded into matrix products: exact to about 1e-16 z^2 / sigma^2 nats.
 

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1705.07761). Divergences are in nats, of generated from re
     KL(p || q) = sum over modes with p > 0 of p log(p / q),    p: generated, q: real
 
 A mode that no sample has (p = 0) adds nothing; a mode that real data never has (q = 0) but a sample has makes it
-infinite, which is the truth of it. This is the "reverse" order, which weighs by the generated shares.
+infinite, as it should be. This is the "reverse" order, which weighs by the generated shares.
 """
 
 from collections.abc import Callable
@@ -51,12 +51,12 @@ def mixture_coverage(points: Tensor, centers: Tensor, sigma: float, reference: T
     """Modes, high-quality share and reverse KL of samples from a mixture of round Gaussians.
 
     A sample has high quality if its Euclidean distance to the nearest center is less than 3 sigma, in both coordinates
-    together, as in PacGAN's code: of a perfect sampler 1 - exp(-9/2) = 98.9 % have (99.5 % would by "3 sigma per
-    coordinate"). It counts for its nearest mode alone.
+    together, as in PacGAN's code: a perfect sampler has 1 - exp(-9/2) = 98.9 % (it would be 99.5 % by "3 sigma per
+    coordinate"). It counts only for its nearest mode.
 
     The reverse KL is the one that section 4 of the paper describes: all samples, good or not, each at its nearest mode.
     The published code (`MetricLogger`) logs another number under the same heading: the Jensen-Shannon divergence from
-    uniform of the high-quality samples alone. Of n samples of a perfect sampler, the reverse KL is (k - 1) / (2 n) in
+    uniform, of the high-quality samples only. Of n samples of a perfect sampler, the reverse KL is (k - 1) / (2 n) in
     expectation, for large n.
 
     Args:
@@ -99,11 +99,11 @@ def class_coverage(classes: Tensor, count: int, reference: Tensor | None = None)
     Args:
         classes: int64 (n,), the class of each sample, in [0, count).
         count: number of classes.
-        reference: (count,), shares or counts of the classes in real data; None for equal ones. Where a class is 0 there
+        reference: (count,), shares or counts of the classes in real data; None for equal ones. If a class is 0 there
             and a sample has it, KL is infinite.
 
     Raises:
-        UserError: for no samples, shapes other than these, a class out of range, or a reference that holds no shares.
+        UserError: for no samples, shapes other than these, a class out of range, or a reference that is not shares.
     """
     if classes.ndim != 1 or classes.is_floating_point() or classes.dtype == torch.bool:
         raise UserError(f"classes: {classes.dtype} {tuple(classes.shape)} was found, whole numbers (n,) are expected")
@@ -118,9 +118,9 @@ def class_coverage(classes: Tensor, count: int, reference: Tensor | None = None)
 def stacked_classes(images: Tensor, classify: Callable[[Tensor], Features]) -> Tensor:
     """The class of each stacked MNIST image, 100 R + 10 G + B, by a classifier of digits on each channel.
 
-    The classifier is called with `lit_gen.core.randomness.BLOCK` digits at a time, one channel of as many images, the
-    last ones padded with black: a network's output is bit-equal only for equal batch shapes, so that an image's class
-    never depends on how many others there are.
+    The classifier is called with `lit_gen.core.randomness.BLOCK` digits at a time, one channel of that number of
+    images, the last ones padded with black: a network's output is bit-equal only for equal batch shapes. So the class
+    of an image never depends on the number of images.
 
     Args:
         images: uint8 (n, 3, 28, 28).
@@ -130,7 +130,7 @@ def stacked_classes(images: Tensor, classify: Callable[[Tensor], Features]) -> T
         int64 (n,) in [0, 1000), on the device of the logits.
 
     Raises:
-        UserError: for no images, a shape or type other than that, or a ``classify`` that gives no ten logits.
+        UserError: for no images, a shape or type other than that, or a ``classify`` that does not give ten logits.
     """
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (3, 28, 28):
         raise UserError(f"images: {images.dtype} {tuple(images.shape)} was found, uint8 (n, 3, 28, 28) is expected")
@@ -144,7 +144,7 @@ def stacked_classes(images: Tensor, classify: Callable[[Tensor], Features]) -> T
 
 
 def _digits(images: Tensor, classify: Callable[[Tensor], Features]) -> Tensor:
-    """The likeliest digit of each image (B, 1, 28, 28), int64 (B,)."""
+    """The most likely digit of each image (B, 1, 28, 28), int64 (B,)."""
     logits = classify(images.contiguous()).logits
     if logits is None or tuple(logits.shape) != (len(images), 10):
         found = "no logits" if logits is None else f"logits of shape {tuple(logits.shape)}"
@@ -153,7 +153,7 @@ def _digits(images: Tensor, classify: Callable[[Tensor], Features]) -> Tensor:
 
 
 def _divergence(counts: Tensor, reference: Tensor | None) -> float:
-    """KL(generated || real) in nats of counts (k,) from the reference's shares (k,), equal ones where it is None."""
+    """KL(generated || real) in nats of counts (k,) from the reference's shares (k,), equal ones if it is None."""
     if reference is None:
         reference = torch.ones(len(counts))
     if tuple(reference.shape) != tuple(counts.shape):

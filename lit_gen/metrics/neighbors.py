@@ -15,7 +15,7 @@ from lit_gen.metrics.frechet import check_sets
 __all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "memorization_ratio", "precision_recall"]
 
 PRECISION_NEIGHBORS, COVERAGE_NEIGHBORS = 3, 5  # the papers'
-WHOLE = 20_000  # up to so many rows torch-fidelity may hold whole matrices of distances, 1.6 GB each
+WHOLE = 20_000  # up to this many rows torch-fidelity may hold whole matrices of distances, 1.6 GB each
 BLOCK = 512  # rows of a matrix of distances at a time: 200 MB for 50,000 columns
 
 
@@ -29,14 +29,14 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Both 1 or nearly so for generated samples of the real law."""
+    """Both are about 1 if generated and real samples have the same distribution."""
 
     density: float
-    """In how many real samples' reach a generated one is on average, divided by k; may exceed 1: fidelity."""
+    """The mean number of real samples whose reach holds a generated one, divided by k; may exceed 1: fidelity."""
     coverage: float
     """Share in [0, 1] of the real samples with a generated one within reach: diversity.
 
-    About 1 - 2^-k for as many samples of the real law.
+    About 1 - 2^-k for the same number of samples of the real distribution.
     """
 
 
@@ -49,7 +49,7 @@ def precision_recall(generated: Tensor, real: Tensor, k: int = PRECISION_NEIGHBO
     Args:
         generated: (n, d) features, n > k.
         real: (m, d) features, m > k.
-        k: which neighbor a ball reaches, among the others of its own side.
+        k: which neighbor a ball reaches, among the others of its side.
 
     Raises:
         UserError: for k < 1 or too large, and as `check_sets`.
@@ -101,14 +101,14 @@ def density_coverage(generated: Tensor, real: Tensor, k: int = COVERAGE_NEIGHBOR
 def memorization_ratio(generated: Tensor, train: Tensor, held_out: Tensor) -> float:
     """Are generated images nearer to the training set than fresh real images are?
 
-    With d(x, S) the distance from x to the nearest of S but itself, the median over generated images g of
+    With d(x, S) the distance from x to the nearest other element of S, the median over generated images g of
     d(g, train) / d(g, held_out), divided by the median over held-out images h of d(h, train) / d(h, held_out). The
     division makes up for sets of different sizes. The three-sample comparison is that of Meehan et al., 2020,
     https://arxiv.org/abs/2004.05675.
 
     About 1: generated images relate to the training set as fresh images do. Towards 0: they are copies of training
-    images. A median says nothing of copies in less than half of the images, and images unlike both sets are as far
-    from one as from the other, which hides a larger training set: look at precision too.
+    images. A median does not show copies in less than half of the images. Images unlike both sets are equally far
+    from both, which hides a larger training set: look at precision too.
 
     Args:
         generated: (n, d) features, n >= 2.
@@ -153,7 +153,7 @@ def _centered(*sets: Tensor) -> list[Tensor]:
 def _squared_distances(rows: Tensor, others: Tensor) -> Tensor:
     """|a - b|^2 = |a|^2 + |b|^2 - 2 a . b, (len(rows), len(others)): many times faster than differences, and inexact.
 
-    The error is some 1e-15 of |a|^2 + |b|^2, whatever the distance: equal rows are not quite 0 apart.
+    The error is about 1e-15 of |a|^2 + |b|^2 for any distance: the distance of equal rows is not exactly 0.
     """
     return torch.addmm(_squared_norms(others), rows, others.T, alpha=-2).add_(_squared_norms(rows)[:, None])
 

@@ -1,1 +1,1 @@
-"""The contracts between rooms: protocols and named tuples, and nothing that computes."""
+"""The contracts between rooms: protocols and named tuples, without computation."""

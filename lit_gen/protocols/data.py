@@ -29,7 +29,7 @@ class DataModule(Protocol):
     def facts(self) -> dict[str, Any]:
         """What a network's constructor may ask for, by parameter name; None where the data have no such thing.
 
-        An argument is filled in where the config leaves it open and the parameter has no default, or None.
+        An argument is filled in if the config leaves it open and the parameter has no default, or the default None.
         """
         ...
 
@@ -53,7 +53,7 @@ class ImageSets(DataModule, Protocol):
     """A data module of images; its `facts` are ``shape`` and ``num_classes``."""
 
     def split(self, split: Split) -> Images:
-        """One split, empty where there is none."""
+        """One split, empty if the set does not have it."""
         ...
 
 
@@ -101,12 +101,12 @@ class TextSets(DataModule, Protocol):
     def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> Iterable[TokenBatch]:
         """This rank's windows over a split, in blocks of ``rows``; over all ranks, each token is scored once.
 
-        The last window is as long as what is left of the text; ``full``: as long as the others, which it overlaps.
+        The last window has the length of the remaining text; ``full``: it is as long as the others and overlaps them.
         """
         ...
 
     def entropy(self, split: Split) -> float | None:
-        """The least bits per byte that any model can reach on a split on average; None where nobody knows."""
+        """The least bits per byte that any model can reach on a split on average; None if that is not known."""
         ...
 
 

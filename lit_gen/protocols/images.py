@@ -1,4 +1,4 @@
-"""The contracts of images: batches, what draws them, and the networks that metrics look through.
+"""The contracts of images: batches, models that draw, and the networks whose features metrics use.
 
 Images are float (B, C, H, W) in [-1, 1] inside the package, uint8 at rest, at the metric boundary and in files.
 Labels are int64 (B,). Points of two-dimensional toy sets are "images" of shape (B, 2, 1, 1), in their own units.
@@ -22,11 +22,11 @@ class ImageBatch(NamedTuple):
     indices: Tensor
     """int64 (B,), each row's index within its split."""
     micro_batches: int = 1
-    """In training: into how many equal parts the rows of an update are divided, one after the other."""
+    """In training: the number of equal parts into which the rows of an update are divided, one after the other."""
 
 
 class Condition(NamedTuple):
-    """What samples are asked for: row i of each entry belongs to sample i; None where it is left open."""
+    """What samples are conditioned on: row i of each entry belongs to sample i; None for an entry that is not given."""
 
     labels: Tensor | None = None
     """int64 (B,), classes."""
@@ -53,7 +53,7 @@ class Drawer(NamedTuple):
     """Noise (64, latent_dim), what is asked for, and further noise, to images (64, C, H, W) in [-1, 1]. Its rows must
     not depend on each other."""
     latent_dim: int
-    """Numbers of noise that a sample begins with; C * H * W where noise has the shape of the image."""
+    """The number of noise values that a sample begins with; C * H * W if noise has the shape of the image."""
     num_classes: int | None = None
     """Classes that can be asked for; None for an unconditional model."""
     settings: Mapping[str, Any] = {}
@@ -99,19 +99,19 @@ class Features(NamedTuple):
     features: Tensor
     """float32 (B, d)."""
     logits: Tensor | None = None
-    """float32 (B, K), one unnormalized log-probability per class; None where the network is no classifier."""
+    """float32 (B, K), one unnormalized log-probability per class; None if the network is not a classifier."""
 
 
 @runtime_checkable
 class FeatureExtractor(Protocol):
-    """A fixed network that metrics look through: uint8 images to features."""
+    """A fixed network whose features metrics use: uint8 images to features."""
 
     name: str
     """What it is called in metric names: ``lenet-mnist``."""
     weights: str
     """SHA-256 of its weights, in hexadecimal."""
     preprocessing: str
-    """What happens to an image before the network, resizing above all, in words."""
+    """What happens to an image before the network, mainly resizing, in words."""
     channels: int | None
     """Channels of the images that it takes; None for any."""
     size: tuple[int, int] | None

@@ -21,7 +21,7 @@ class TokenBatch(NamedTuple):
     indices: Tensor
     """int64 (B,), each row's number within the global step, or its window's number within the split."""
     micro_batches: int = 1
-    """In training: into how many equal parts the rows of an update are divided, one after the other."""
+    """In training: the number of equal parts into which the rows of an update are divided, one after the other."""
 
 
 class Tokenizer(Protocol):
@@ -47,7 +47,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids``; end-of-text is dropped, bytes that are no UTF-8 become U+FFFD."""
+        """The text of ``ids``; end-of-text is dropped, invalid UTF-8 becomes U+FFFD."""
         ...
 
     def to_json(self) -> str:
@@ -90,7 +90,7 @@ class CausalNetwork(Protocol):
             tokens: int64 (B, T).
             cache: what came before; it is extended in place. None: nothing came before, and nothing is kept.
             lengths: int64 (B,), with a cache: how many of the T tokens of each row are real, the first ones; logits
-                of the others mean nothing, and the cache forgets them. None: all.
+                of the others have no meaning, and the cache forgets them. None: all.
 
         Raises:
             ValueError: if a row would grow longer than ``block_size``.
@@ -116,7 +116,7 @@ class TextGenerator(Protocol):
     """A module that continues texts."""
 
     tokenizer: Tokenizer | None
-    """None where it was trained on bare tokens: then it writes nothing."""
+    """None if it was trained on bare tokens: then it cannot write."""
 
     def write(
         self,

@@ -10,20 +10,20 @@ Network = Literal["discriminator", "generator"]
 
 
 class Terms(NamedTuple):
-    """The loss of one micro-batch, with what else is known of it; all but the total are detached scalars."""
+    """The loss of one micro-batch with its terms; all but the total are detached scalars."""
 
     total: Tensor
     """What is minimized."""
     values: dict[str, Tensor]
     """The loss's terms by the names of the log, which shows their means since the last entry."""
     watched: dict[str, Tensor]
-    """Means over the batch that the log shows of its own step only."""
+    """Means over the batch, logged only for the step of the log entry."""
     signals: dict[str, Tensor]
     """What steers a controller, such as ADA's; never logged."""
 
 
 class Exported(NamedTuple):
-    """The network of a model that is of use without it."""
+    """The network of a model that is useful by itself."""
 
     name: str
     """The constructor's argument that describes it: ``generator``."""
@@ -41,10 +41,10 @@ class Exportable(Protocol):
 
 @runtime_checkable
 class Announcing(Protocol):
-    """A callback that says which numbers it logs: what it logs, the module leaves to it."""
+    """A callback that says which numbers it logs; the module then does not log them."""
 
     def announced(self, data: Any) -> list[str]:
-        """Public names of the numbers, without the split, from options alone.
+        """Public names of the numbers, without the split, known from the options only.
 
         Args:
             data: the data module.

@@ -1,1 +1,1 @@
-"""What lies on the disk: the run directory, its record and checkpoints, signals that stop a run, SLURM."""
+"""What is on the disk: the run directory, its record and checkpoints; signals that stop a run; SLURM."""

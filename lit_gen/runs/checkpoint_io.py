@@ -20,11 +20,11 @@ class CheckpointFiles(TorchCheckpointIO):
     """Writes checkpoints into an open partial file, which is flushed to the disk and renamed.
 
     Lightning serializes into memory first and copies from there, which takes the memory of the file and about twice the
-    time (docs/runs.md). `ModelCheckpoint`'s files are written so too.
+    time (docs/runs.md). Files of `ModelCheckpoint` are written in the same way.
 
     Args:
-        asynchronous: copy what is written, and write the copy in a thread of its own while training goes on; one at a
-            time. It takes the memory of the copy.
+        asynchronous: copy the content, and write the copy in a thread while training goes on, one at a time. It takes
+            the memory of the copy.
     """
 
     def __init__(self, asynchronous: bool = False) -> None:
@@ -34,12 +34,12 @@ class CheckpointFiles(TorchCheckpointIO):
         self._afterwards: list[Callable[[], None]] = []
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; an asynchronous one when the last one is written.
+        """Write a checkpoint; an asynchronous one after the last one is written.
 
         Raises:
-            OSError: if it cannot be written; names the file. Of an asynchronous one `wait` says it: the ranks do not
-                all come here, and one that left would leave the others waiting.
-            UserError: if it cannot be written for another reason, an object of a callback's state say.
+            OSError: if it cannot be written; names the file. For an asynchronous one `wait` raises it: not all ranks
+                come here, and one that raised would leave the others waiting.
+            UserError: if it cannot be written for another reason, such as an object in a callback's state.
         """
         if storage_options is not None:
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
@@ -54,10 +54,10 @@ class CheckpointFiles(TorchCheckpointIO):
         self._thread.start()
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint, when the one that replaces it is written.
+        """Remove a checkpoint, after the one that replaces it is written.
 
         Raises:
-            UserError: for what is none: a folder of another name, a URL.
+            UserError: for anything else: a folder of another name, a URL.
         """
         folder = Path(path).is_dir() and Path(path).suffix != ".ckpt"
         if folder or "://" in str(path):
@@ -66,7 +66,7 @@ class CheckpointFiles(TorchCheckpointIO):
         super().remove_checkpoint(path)
 
     def when_written(self, action: Callable[[], None]) -> None:
-        """Do something as soon as what was saved last is in its file: at once, or when it is waited for."""
+        """Call ``action`` when the last checkpoint is in its file: at once, or in `wait`."""
         self._afterwards.append(action)
         if self._thread is None:
             self._join()
@@ -76,7 +76,7 @@ class CheckpointFiles(TorchCheckpointIO):
 
         Raises:
             OSError: if a checkpoint since the last call could not be written.
-            UserError: for another reason than the disk.
+            UserError: if the reason is not the disk.
         """
         self._join()
         error, self._error = self._error, None
@@ -98,14 +98,14 @@ class CheckpointFiles(TorchCheckpointIO):
     def _run(self, checkpoint: dict[str, Any], path: Path) -> None:
         try:
             _write(checkpoint, path)
-        except BaseException as error:  # raised where somebody waits
+        except BaseException as error:  # raised in `wait`
             self._error = self._error or error
 
 
 def snapshot(content: Any) -> Any:
     """A copy of a checkpoint that training cannot change: tensors on the CPU, dictionaries and lists copied.
 
-    Tensors that are one in the checkpoint, tied weights, are one in the copy, so that the file does not grow.
+    A tensor that occurs twice, as tied weights do, is one tensor in the copy too, so the file does not grow.
     """
     return _copied(content, {})
 
@@ -118,7 +118,7 @@ def _copied(content: Any, seen: dict[Any, Tensor]) -> Any:
             seen[memory] = plain.clone() if plain.device.type == "cpu" else plain.cpu()
         return seen[memory]
     if isinstance(content, dict):
-        copied = copy.copy(content)  # an OrderedDict of torch has attributes of its own
+        copied = copy.copy(content)  # an OrderedDict of torch has attributes too
         for key, value in content.items():  # not update: of a Counter it adds
             copied[key] = _copied(value, seen)
         return copied

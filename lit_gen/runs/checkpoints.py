@@ -47,7 +47,7 @@ def newest(run: Path, set_aside: bool = False) -> Path:
 
     Args:
         run: the run directory.
-        set_aside: rename the damaged ones, so that what is written from here on stands beside none of them.
+        set_aside: rename the damaged ones, so that none lies beside what is written from now on.
 
     Raises:
         UserError: if there is none.
@@ -87,7 +87,7 @@ def read(path: Path) -> dict[str, Any]:
     """A checkpoint's content, its tensors on the CPU; no code of the file is ever run.
 
     Raises:
-        UserError: if the file is damaged or is no checkpoint.
+        UserError: if the file is damaged or is not a checkpoint.
     """
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} is damaged ({reason}); an older checkpoint of the run may lie beside it")
@@ -97,7 +97,7 @@ def read(path: Path) -> dict[str, Any]:
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
-    except Exception as error:  # whatever the parts of a file that only looks like a checkpoint make it raise
+    except Exception as error:  # torch raises anything for a file that only looks like a checkpoint
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is no checkpoint ({told[:120]})") from None
     weights, step = (content.get(n) for n in ("state_dict", "global_step")) if isinstance(content, dict) else (0, 0)
@@ -149,18 +149,18 @@ def _are_states(found: object) -> bool:
 
 
 def counts(path: Path) -> bool:
-    """Whether a checkpoint was due by itself; false for one that was only to be there until the next."""
+    """Whether a checkpoint was due; false for one that was only written before something that may fail."""
     content = _glance(path)
     return bool(content.get("boundary", {"counts": True})["counts"])
 
 
 def step_of(path: Path) -> int | None:
-    """The step of a checkpoint; None for a file that is none."""
+    """The step of a checkpoint; None for any other file."""
     return _glance(path).get("global_step")
 
 
 def _glance(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, its tensors left on the disk; empty for a file that is none."""
+    """A checkpoint's content, its tensors left on the disk; empty for any other file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:
@@ -169,7 +169,7 @@ def _glance(path: Path) -> dict[str, Any]:
 
 
 def refuse_old_paths(content: Any, file: Path) -> None:
-    """Refuse what an earlier version wrote, where it names a module of ours that has moved, or an option.
+    """Refuse a file of an earlier version that names a module of ours that has moved, or an old option.
 
     Args:
         content: strings, lists and dictionaries of ``file``.
@@ -214,11 +214,11 @@ def check_fits(path: Path | None, model: LightningModule, resumed: Path | None =
         path: the checkpoint; None for a run from the beginning, at step 0.
         model: the configured one.
         resumed: the run that it continues, if it does.
-        trains: whether training goes on from it, for which weights are not enough.
+        trains: whether training goes on from it, which needs more than weights.
 
     Raises:
-        UserError: if they are of another model; names the first difference. If an earlier version wrote the run. If
-            weights are NaN, or what training needs is missing.
+        UserError: if they are of another model; names the first difference. Also if an earlier version wrote the run,
+            if weights are NaN, or if something is missing that training needs.
     """
     if path is None:
         return 0

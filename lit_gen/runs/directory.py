@@ -2,8 +2,8 @@
 
 config.yaml     the resolved configuration        checkpoints/   step=00001000.ckpt, ...
 run.yaml        command line, versions, commit    samples/       step=00000200.png, ...
-uncommitted.diff  what the commit does not say    metrics.csv    one row per log entry, append-only
-lease           who trains it, meanwhile          eval/          numbers with their protocol, and what was scored
+uncommitted.diff  changes since the commit        metrics.csv    one row per log entry, append-only
+lease           the process that trains it        eval/          numbers with their protocol, and what was scored
 """
 
 import contextlib
@@ -36,10 +36,10 @@ _made: list[Path] = []  # by this process, the innermost first
 
 
 def given_id() -> str | None:
-    """The run id where something decides it: a W&B sweep's trial, or the SLURM job, whose id a requeue keeps.
+    """The run id that a W&B sweep's trial gives, or the SLURM job, whose id a requeue keeps; None without either.
 
     Raises:
-        UserError: if it is no name for a folder, see `component`.
+        UserError: if it is not a name for a folder, see `component`.
     """
     trial = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
     job = slurm.job_name()
@@ -47,10 +47,10 @@ def given_id() -> str | None:
 
 
 def component(option: str, name: str) -> str:
-    """A name as it is, if it is one printable component of a path, so that what bears it stays in its folder.
+    """Return a name if it is one printable component of a path, so that a file of that name stays in its folder.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it is not.
     """
     one = name not in ("", ".", "..") and name.isprintable() and not {"/", "\\"} & set(name)
     expected = "one printable name of a folder, without / and \\"
@@ -59,12 +59,12 @@ def component(option: str, name: str) -> str:
 
 
 def create(root: Path, name: str, identifier: str | None = None, take_over: bool = False) -> Path:
-    """Make ``root/name/id``, take its lease and return it, the id being the time where nothing decides it.
+    """Make ``root/name/id``, take its lease and return it; without any other id, the id is the time.
 
-    A time that is taken gets a counter, so that no two runs share a directory.
+    If that directory exists, the time gets a counter, so that two runs never share a directory.
 
     Raises:
-        UserError: if the folder cannot be written, holds a run, or is another process's, or a name is none of a folder.
+        UserError: if the folder cannot be written, holds a run, or belongs to another process; or for an invalid name.
     """
     component("run_name", name)
     given = component("run_id", identifier) if identifier else given_id()
@@ -92,7 +92,7 @@ def create(root: Path, name: str, identifier: str | None = None, take_over: bool
 
 
 def _refuse_run(path: Path) -> None:
-    """Refuse a directory that was used; the other ranks find what the first has made, a requeued job what it left."""
+    """Refuse a used directory; other ranks may find what the first has made, and a requeued job what it left."""
     if slurm.rank() == 0 and not record.began_before_requeue(path) and ((path / CONFIG).exists() or checkpoints(path)):
         raise UserError(f"run_id: {path} already holds a run; --resume it, or choose another --run_id") from None
 
@@ -140,7 +140,7 @@ def find(path: Path) -> Path:
     """The run directory at ``path``.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no run.
     """
     if not path.is_dir():
         raise UserError(f"{path} is no folder; a run directory, such as runs/gan/20260131-120000, is expected")

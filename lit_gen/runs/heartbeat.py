@@ -1,7 +1,7 @@
-"""A thread of each rank that sees when another failed, ended or hangs, while the main thread waits in a collective.
+"""A thread of each rank that notices when another rank fails, ends or hangs while the main thread is in a collective.
 
-Ranks tell through the store how many collectives they have entered, which torch counts anyway: a rank that stays behind
-the others is the one that they wait for. Training itself does nothing for it.
+Ranks report in the store how many collectives they have entered, which torch counts anyway: the rank that stays behind
+is the one for which the others wait. Training itself does nothing for this.
 """
 
 import json
@@ -22,7 +22,7 @@ from lit_gen.runs.meeting import ENDED, Failure, Meeting, named, orphaned
 from lit_gen.runs.place import PARENT
 
 BEAT = 5.0
-"""Most seconds between two beats."""
+"""The most seconds between two beats."""
 LOOK = 0.5
 """Seconds between two looks for ranks that failed."""
 GRACE = 15.0
@@ -31,11 +31,11 @@ GRACE = 15.0
 
 @dataclass
 class Progress:
-    """What the main thread lets be known of itself: plain attributes, set once a step.
+    """What the main thread reports about itself: plain attributes, set once a step.
 
     Attributes:
         step: the last step.
-        alone: whether rank 0 may be at work alone, for as long as it takes: before, between and after steps.
+        alone: whether rank 0 may work alone, for any time: before, between and after steps.
         run: the run directory, if it can be continued.
     """
 
@@ -56,7 +56,7 @@ progress = Progress()
 
 
 def ended(who: str) -> str:
-    """What a survivor says."""
+    """The sentence of a rank that ends because another one did."""
     return f"another rank ended ({who}); {progress.how_to_continue()}"
 
 
@@ -64,7 +64,7 @@ class Behind:
     """Finds the ranks for which the others wait.
 
     Args:
-        limit: seconds after which one is named.
+        limit: seconds after which a rank counts as hanging.
     """
 
     def __init__(self, limit: float) -> None:
@@ -80,7 +80,7 @@ class Behind:
         """The ranks that hang.
 
         Args:
-            beats: what each rank told last: ``beat``, which grows, ``entered`` collectives, and
+            beats: the last report of each rank: ``beat``, which grows, ``entered`` collectives, and
                 whether it works ``alone``.
             now: the reader's clock; no clocks of two machines are compared.
         """
@@ -101,15 +101,15 @@ class Behind:
 
 
 class Watch(threading.Thread):
-    """The thread.
+    """Reports this rank to the store every few seconds, and ends the process when another rank failed, ended or hangs.
 
     Attributes:
-        found: exit code, sentence, and whether there is no use in waiting for the main thread; None while all is well.
+        found: exit code, sentence, and whether not to wait for the main thread; None while all is well.
 
     Args:
         meeting: where ranks meet.
         world: their number.
-        hang_after: seconds; 0 for ever.
+        hang_after: seconds that ranks wait for one before it counts as hanging; 0 for no limit.
         end: ends this process with an exit code and a sentence, which may be empty.
     """
 
@@ -125,12 +125,12 @@ class Watch(threading.Thread):
         self._every = min(BEAT, hang_after / 4) if hang_after else BEAT
 
     def stop(self) -> None:
-        """End the thread: the main thread knows by itself, or is done."""
+        """End the thread: the main thread has noticed by itself, or is done."""
         self._stopped.set()
         self.join(timeout=2)
 
     def run(self) -> None:
-        """Look until something happened, and give the main thread time to notice."""
+        """Watch until something happens, and give the main thread time to notice."""
         threading.Thread(target=self._talk, name="heartbeat-store", daemon=True).start()
         looked = time.monotonic()
         while not self._stopped.wait(LOOK):
@@ -146,7 +146,7 @@ class Watch(threading.Thread):
                     os.kill(os.getppid(), signals.KILL)  # it is stopped, and started this process
             if self.found is not None:
                 code, sentence, at_once = self.found
-                # the store may go with this process: where it decided, the others look before
+                # the store may end with this process: if it decided, the others look first
                 if not self._stopped.wait(GRACE if not at_once else 3 * LOOK if sentence else 0):
                     self.end(code, sentence)
                 return
@@ -157,7 +157,7 @@ class Watch(threading.Thread):
             self.found = code, sentence, at_once
 
     def _talk(self) -> None:
-        """Ask the store, which may block for ever where rank 0 serves it and is stopped."""
+        """Ask the store, which may block for ever if rank 0 serves it and is stopped."""
         looked = time.monotonic()
         while self.found is None and not self._stopped.wait(LOOK):
             if time.monotonic() - looked > BEAT:
@@ -179,7 +179,7 @@ class Watch(threading.Thread):
                     self._find(*_rank_0_ended(self.speaks))
 
     def _hanging(self) -> str | None:
-        """Tell of this rank, and on rank 0 decide for all which one hangs."""
+        """Report this rank; on rank 0, decide for all ranks which one hangs."""
         self._beat += 1
         mine = {"beat": self._beat, "entered": _entered(), "step": progress.step, "alone": progress.alone}
         self._store.set(f"beat/{self.rank}", json.dumps({**mine, "where": _where(self._main)}))
@@ -208,15 +208,15 @@ class Watch(threading.Thread):
         return f"{named(hanging)} {verb}: {waited}, {', '.join(places)}; {progress.how_to_continue()}"
 
     def _rank_0_hangs(self, waited: float) -> str:
-        """Rank 0 does not even answer."""
+        """The sentence for a rank 0 that does not answer."""
         sentence = f"rank 0 hangs: it has not answered for {waited:.0f} s (stop.hang_after)"
         return f"{sentence}; {progress.how_to_continue()}" if self.speaks else ""
 
 
 def told(failure: Failure, rank: int) -> tuple[int, str]:
-    """The exit code and the sentence of a rank that goes because another one failed.
+    """The exit code and the sentence of a rank that ends because another one failed.
 
-    One that met a mistake has said it, and its code is the job's; one that ended by itself is named.
+    A rank that met a user's mistake has said it, and its code is the job's; any other is named.
     """
     if failure.code:
         return failure.code, ""
@@ -234,12 +234,12 @@ def _entered() -> int:
     try:
         group: Any = distributed_c10d._get_default_group() if is_initialized() else None
         return int(group._get_sequence_number_for_group()) if group is not None else -1
-    except (RuntimeError, ValueError):  # a backend that does not count, or a group that is just being left
+    except (RuntimeError, ValueError):  # a backend that does not count, or a group that is being left
         return -1
 
 
 def _where(thread: int | None) -> str:
-    """Where the main thread is: the innermost line that belongs to no library."""
+    """Where the main thread is: the innermost line outside of libraries."""
     frame: FrameType | None = sys._current_frames().get(thread or 0)
     stack = [(f.f_code.co_filename, line, f.f_code.co_name) for f, line in traceback.walk_stack(frame)] if frame else []
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<frozen")

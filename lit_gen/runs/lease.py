@@ -1,12 +1,12 @@
 """The lease on a run directory: one process at a time writes there; rank 0 holds it for all ranks.
 
 ``lease`` is a small file that says who holds the run. Its owner renews it every ten seconds and reads it before every
-row and every rename. It is created only where there is none. One whose owner has ended may be taken over: it is renamed
-to its nonce, created anew, and read again two seconds later, since another process may have done the same meanwhile.
+row and every rename. It is created only if there is none. To take over the lease of an owner that has ended, a process
+renames it to its nonce, creates it anew and reads it two seconds later, because another may have done the same.
 
-No clocks are compared and no times of files are read: they differ between machines, and network file systems cache
-them. Not promised: exclusion against a process that was frozen, between reading the lease and writing, for as long as
-it takes to take it over, or whose file server does not show it what others wrote.
+Clocks are not compared and file times are not read: they differ between machines, and network file systems cache
+them. Not promised: exclusion of a process that was frozen between reading the lease and writing, for as long as a
+takeover takes, or of one whose file server does not show it what others wrote.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ RENEW = 10.0
 STALE = 90.0
 """Seconds without a renewal after which the owner counts as gone."""
 SETTLE = 2.0
-"""Seconds in which another process that takes the same lease over shows."""
+"""Seconds in which another process that takes over the same lease is noticed."""
 LOOK = 0.5
 """Seconds between two looks at another's lease."""
 
@@ -36,14 +36,14 @@ _held: "Lease | None" = None
 
 
 def take(run: Path, take_over: bool = False) -> None:
-    """Hold the lease of a run until `release`; ranks other than the first leave it to that one.
+    """Hold the lease of a run until `release`, on the first rank.
 
-    Another's is watched until it is renewed, which refuses this process, or was not for 90 s. It is taken over at once
-    if its owner was a process of this host that has ended, or this SLURM job before it was requeued.
+    Another process's lease is watched: if it is renewed, this process is refused; after 90 s without, it is taken over.
+    That happens at once if its owner was a process of this host that has ended, or this SLURM job before a requeue.
 
     Args:
         run: the run directory.
-        take_over: take it from an owner that lives, which ends when it notices.
+        take_over: take it from an owner that is alive, which ends when it notices.
 
     Raises:
         UserError: if another process holds the run; says which; or if ``lease`` is not a regular file.
@@ -91,7 +91,7 @@ def confirm() -> None:
     """Return if this process may still write to its run, or holds none.
 
     Raises:
-        LeaseLostError: if the lease is another's, or gone.
+        LeaseLostError: if the lease belongs to another process, or is gone.
     """
     if _held is not None and not _held.holds():
         raise LeaseLostError(_held.lost())
@@ -126,7 +126,7 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def create(self) -> bool:
-        """Create the file; false if there is one.
+        """Create the file; false if it exists.
 
         Raises:
             UserError: if the run directory is gone.
@@ -164,7 +164,7 @@ class Lease:
                 self.path.unlink()
 
     def lost(self) -> str:
-        """What has become of it, as a sentence."""
+        """What became of the lease, as a sentence."""
         content = _read(self.path)
         if content is None:
             return (
@@ -234,7 +234,7 @@ class _Watch:
 
 
 def _first_rank() -> bool:
-    """Whether this is rank 0; of several nodes without a launcher, each starts a process that knows its node alone."""
+    """Whether this is rank 0; of several nodes without a launcher, each starts a process that knows only its node."""
     step = slurm.step()
     launched = "RANK" in os.environ or (step is not None and step.tasks > 1)
     node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
@@ -242,7 +242,7 @@ def _first_rank() -> bool:
 
 
 def _read(path: Path) -> bytes | None:
-    """A lease's content; None where there is none."""
+    """A lease's content; None without a lease."""
     for last in (False, True):
         try:
             with path.open("rb", buffering=0) as file:
@@ -258,7 +258,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _displace(path: Path, content: bytes) -> None:
-    """Rename a lease to its nonce, if it is still the one that was read, and remove it: one process alone succeeds."""
+    """Rename a lease to its nonce, if it is still the one that was read, and remove it: only one process succeeds."""
     if _read(path) != content:
         return
     with contextlib.suppress(FileNotFoundError):

@@ -1,8 +1,8 @@
-"""What a file that nobody typed may name: classes and losses of a list, compared with it before any import.
+"""What a file may name that was not typed: classes and losses on a list, compared with it before any import.
 
 A checkpoint or a run's ``config.yaml`` names classes and functions by their dotted paths, and an import is code. On the
-list are the classes of the package's rooms that models and runs are made of, its losses, the modules and optimizers of
-torch, and some callbacks and loggers of Lightning; no other function, and nothing that opens a path it is given.
+list are the classes of this package that models and runs consist of, its losses, the modules and optimizers of
+torch, and some callbacks and loggers of Lightning. No other function is, and no class that opens a given path.
 """
 
 import enum
@@ -51,7 +51,7 @@ _PLAIN = re.compile(r"[\w \-+/:,.{}=%~]*")  # no quotes, escapes, tags or aliase
 def unlisted(content: Any, run: bool = False) -> dict[str, str | None]:
     """What ``content`` names beside the list: dotted paths, each with the top-level module that it is of.
 
-    A text that is no name but may hide one is there with None: no trust in a module covers it.
+    A text that is not a name but may hide one is included with None: no trusted module covers it.
 
     Args:
         content: hyper-parameters of a checkpoint, or a run's configuration.
@@ -69,7 +69,7 @@ def unlisted(content: Any, run: bool = False) -> dict[str, str | None]:
 
 
 def listed(path: str, run: bool = False) -> Any:
-    """The class or loss at a dotted path, if it is on the list; None else, and then nothing was imported for it."""
+    """The class or loss at a dotted path, if it is on the list; otherwise None, and nothing was imported for it."""
     module, _, name = path.rpartition(".")
     rooms = _RUNS if run else _MODELS
     lightning = next((allowed for prefix, allowed in _LIGHTNING.items() if path.startswith(prefix)), "").split()
@@ -87,7 +87,7 @@ def listed(path: str, run: bool = False) -> Any:
 
 
 def importable(top: str) -> bool:
-    """Whether a top-level module is found without the working folder; nothing of it is run to find out."""
+    """Whether a top-level module is found without the working folder; none of its code is run to find out."""
     if top in sys.modules or top in sys.stdlib_module_names:
         return True
     return importlib.machinery.PathFinder.find_spec(top, elsewhere()) is not None
@@ -173,7 +173,7 @@ class _Walk:
 
 
 def _may_be_a_config(text: str) -> bool:
-    """Whether a text is the name of a file that the parser would read as YAML; an archive is none."""
+    """Whether a text is the name of a file that the parser would read as YAML, which an archive is not."""
     try:
         if not Path(text).is_file():
             return False
@@ -195,7 +195,7 @@ def _arguments(target: Any) -> dict[str, Any]:
         return {}
     try:
         found = get_signature_parameters(target, None, logger=False)
-    except Exception:  # whatever a constructor's source makes of a library that reads it; then nothing is known
+    except Exception:  # the library that reads a constructor's source may raise anything; then nothing is known
         return {}
     said = {one.name: one.annotation for one in found}
     return {name: Any if hint is inspect.Parameter.empty else hint for name, hint in said.items()}
@@ -218,7 +218,7 @@ def _below(kind: type) -> Iterator[type]:
 
 
 def _element(hint: Any) -> Any:
-    """The type of an element of a list or mapping; `Any` where nothing says it."""
+    """The type of an element of a list or mapping; `Any` if it is not given."""
     kinds = {get_args(one)[-1] for one in (get_args(hint) if _is_union(hint) else (hint,)) if _holds(one)}
     kinds -= {Ellipsis}
     return Union[tuple(kinds)] if kinds else Any  # noqa: UP007
@@ -233,7 +233,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _words(hint: Any) -> bool:
-    """Whether a type holds texts alone, which the parser takes as they are."""
+    """Whether a type holds only texts, which the parser takes as they are."""
     within = [one for one in get_args(hint) if one not in (Ellipsis, NoneType)]
     lists = _is_union(hint) or get_origin(hint) in (list, tuple, Sequence)
     return hint is str or (bool(within) and lists and all(_words(one) for one in within))

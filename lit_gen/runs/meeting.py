@@ -1,6 +1,6 @@
-"""Where the ranks of a run leave word for each other outside of collectives: before there are any, and when one fails.
+"""How the ranks of a run exchange messages outside of collectives: before the first one, and when a rank fails.
 
-It is the store that torch's process group begins with: torchrun's agent serves it, or else rank 0, on the same port.
+They use the store that torch's process group begins with. Torchrun's agent serves it, or else rank 0, on the same port.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from lit_gen.core.errors import RankError, UserError
 from lit_gen.runs.place import PARENT
 
 ENDED = 4
-"""The exit code of a rank that goes because another one is gone."""
+"""The exit code of a rank that ends because another one did."""
 ANNOUNCE = 30.0
 """Seconds of waiting after which a rank says what it waits for; again after six times as many, and so on."""
 ANSWER = timedelta(seconds=30)
@@ -30,11 +30,11 @@ class Place:
 
     Attributes:
         rank: this process's number.
-        world: ranks; 0 where that is not known yet.
+        world: number of ranks; 0 if it is not known yet.
         address: where rank 0, or torchrun's agent, can be reached.
         port: and on which port.
-        served: whether torchrun's agent is there, whatever becomes of rank 0.
-        speaks: whether this rank speaks where rank 0 cannot: one on each node, and rank 1.
+        served: whether torchrun's agent serves the store, which then outlives rank 0.
+        speaks: whether this rank prints errors when rank 0 cannot: one on each node, and rank 1.
         attempt: tells the starts of one torchrun apart.
     """
 
@@ -48,7 +48,7 @@ class Place:
 
 
 class Failure(NamedTuple):
-    """What became of a rank: its exit code and sentence; code 0 and a verb phrase where it ended without one."""
+    """How a rank failed: its exit code and sentence; code 0 and a verb phrase if it ended without a sentence."""
 
     rank: int
     code: int
@@ -60,10 +60,10 @@ class Meeting:
 
     Args:
         place: where.
-        patience: seconds that are waited for other ranks.
+        patience: seconds to wait for other ranks.
 
     Raises:
-        RankError: if rank 0 does not appear within that time, or whoever started this process is gone.
+        RankError: if rank 0 does not appear within that time, or the process that started this one is gone.
         UserError: if this node does not know the address.
     """
 
@@ -74,7 +74,7 @@ class Meeting:
         self.store = self.connect()
 
     def connect(self) -> Any:
-        """Another connection, for a thread of its own; the first one of rank 0 serves."""
+        """Another connection, for another thread; the first one of rank 0 serves the store."""
         from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
         place = self.place
@@ -85,14 +85,14 @@ class Meeting:
     # ---- before the process group exists
 
     def tell(self, name: str, value: str) -> None:
-        """Leave word for every rank."""
+        """Leave a message for every rank."""
         self.store.set(name, value)
 
     def ask(self, name: str) -> str:
-        """What rank 0 told.
+        """Wait for a message of rank 0 and return it.
 
         Raises:
-            RankError: if it never does, or a rank failed meanwhile.
+            RankError: if it does not come, or a rank failed meanwhile.
         """
         self._wait(lambda: self._goes_on() and self.store.check([name]), lambda: f"rank 0, which chooses the {name}")
         return str(self.store.get(name).decode())
@@ -140,7 +140,7 @@ class Meeting:
                 raise RankError(ENDED, f"{whom()} did not appear within {self.patience:.0f} s (stop.wait_for_ranks)")
             if waited > announce and (self.place.speaks or self.place.rank == 0):
                 announce *= 6
-                told = f"waiting for {whom()} since {waited:.0f} s, for {self.patience:.0f} s at most"
+                told = f"has waited {waited:.0f} s for {whom()}, and gives up after {self.patience:.0f} s"
                 print(told, file=sys.stderr, flush=True)
             time.sleep(0.05)
 
@@ -152,18 +152,18 @@ class Meeting:
         return True
 
     def fail(self, failure: Failure, store: Any = None) -> None:
-        """Tell the other ranks that one failed, in the order in which they do."""
+        """Tell the other ranks that one failed; failures are kept in their order."""
         store = store or self.store
         store.set(f"failure/{store.add('failures', 1)}", json.dumps(failure))
 
     def failures(self, store: Any = None) -> list[Failure]:
-        """What ranks told, the first one first."""
+        """The failures that ranks reported, the first one first."""
         store = store or self.store
         names = [f"failure/{number + 1}" for number in range(store.add("failures", 0))]
         return [Failure(*json.loads(store.get(name))) for name in names if store.check([name])]
 
     def leave(self, world: int, seconds: float) -> None:
-        """Wait for the other ranks, for some seconds: the store goes with rank 0; srun and torchrun end all."""
+        """Wait some seconds for the other ranks: the store ends with rank 0; srun and torchrun end all ranks."""
         with contextlib.suppress(Exception):  # one of them may be gone
             self.store.add("left", 1)
             deadline = time.monotonic() + seconds

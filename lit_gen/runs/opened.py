@@ -22,17 +22,17 @@ from lit_gen.runs.rebuilding import rebuild
 
 
 def load(path: str | Path, trust: Collection[str] = ()) -> "Run":
-    """Open a run directory or a checkpoint; the model is rebuilt from the checkpoint alone.
+    """Open a run directory or a checkpoint; the model is rebuilt only from the checkpoint.
 
-    A checkpoint of your own may name any class. One of somebody else's may name what is part of lit_gen or a layer or
-    optimizer of torch; nothing else is imported for it (docs/security.md).
+    Your own checkpoint may name any class. Another person's may name parts of lit_gen and layers and optimizers of
+    torch; nothing else is imported for it (docs/security.md).
 
     Args:
         path: the run directory or checkpoint.
-        trust: top-level modules of its author's that it may name too, such as ``["my_net"]``.
+        trust: other top-level modules that it may name, such as ``["my_net"]``.
 
     Raises:
-        UserError: if there is no usable checkpoint at ``path``, or it names what it may not.
+        UserError: if there is no usable checkpoint at ``path``, or it names something that it may not.
     """
     checkpoint = resolve(Path(path))
     content = read(checkpoint)
@@ -49,7 +49,7 @@ def load(path: str | Path, trust: Collection[str] = ()) -> "Run":
 
 
 class Run:
-    """A trained model with what one does with it.
+    """A trained model: sample, write, export.
 
     Attributes:
         checkpoint: the file it was loaded from.
@@ -68,7 +68,7 @@ class Run:
         weights: Weights = "ema",
         **options: Any,
     ) -> Tensor:
-        """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i is the same whatever n is.
+        """Images ``start`` to ``start + n``: float (n, C, H, W) in [-1, 1]; image i does not depend on n.
 
         Options are those of the model's ``drawer``: steps of a solver, a guidance scale.
         """
@@ -101,18 +101,18 @@ class Run:
     def export(self, path: str | Path, weights: Weights = "ema", overwrite: bool = False) -> None:
         """Write the network that the model exports as safetensors, to load without lightning.
 
-        That is a GAN's generator, a VAE's decoder, a language model's network, with the averaged weights where the run
-        kept an average. The keys are those of its own state_dict. The file's metadata say what to make for them, as
-        JSON under the network's name: ``class_path``, ``init_args``, and where it has layers only after a call of
-        ``build``, as a decoder of ours, the arguments of that call as ``build``.
+        That is a GAN's generator, a VAE's decoder, a language model's network, with the averaged weights if the run
+        kept an average. The keys are those of the network's state_dict. The file's metadata describe the network, as
+        JSON under its name: ``class_path``, ``init_args``, and ``build``, the arguments of a call of ``build``, if it
+        has its layers only after that call, as our decoders do.
 
         Args:
             path: the file.
             weights: averaged or raw ones.
-            overwrite: replace a file that no export wrote.
+            overwrite: replace a file that an export did not write.
 
         Raises:
-            UserError: for such a file, or a model that exports nothing, see `lit_gen.protocols.training.Exportable`.
+            UserError: for such a file, or a model without an export, see `lit_gen.protocols.training.Exportable`.
         """
         if not isinstance(self.model, Exportable):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
@@ -125,4 +125,4 @@ class Run:
         tensors = {key: t.detach().contiguous().cpu() for key, t in network.state_dict().items()}
         metadata = {name: json.dumps(described), "checkpoint": self.checkpoint.name}
         keep_others([Path(path)], "export", overwrite)
-        write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable for its owner alone
+        write_whole(Path(path), save(tensors, metadata))  # save_file would make it readable only for its owner

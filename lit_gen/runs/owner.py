@@ -1,7 +1,7 @@
 """Who holds a lease: a process, named so that others can tell whether it has ended.
 
-On Linux, a process of the same machine, and of the same container, has ended if nothing has its number or what has it
-began at another time. Elsewhere, and of other machines, that is not known.
+On Linux, a process of the same machine and container has ended if no process has its number, or the one that has it
+began at another time. On other systems and machines this is not known.
 """
 
 import json
@@ -17,7 +17,7 @@ Owner = dict[str, Any]
 
 
 def parse(content: bytes) -> Owner:
-    """Who wrote a lease; empty for one that is cut off or was written by something else."""
+    """Who wrote a lease; empty for a lease that is truncated or was written by something else."""
     try:
         found = json.loads(content)
     except ValueError:
@@ -26,7 +26,7 @@ def parse(content: bytes) -> Owner:
 
 
 def nonce(content: bytes) -> str | None:
-    """The name of one holding of a lease; None for one that is cut off."""
+    """The name of one holding of a lease; None for a truncated lease."""
     found = parse(content).get("nonce")
     return found if isinstance(found, str) and re.fullmatch(r"[0-9a-f]{16}", found) else None
 
@@ -61,7 +61,7 @@ def this_process() -> Owner:
 
 
 def ended(content: bytes, mine: Owner) -> str | None:
-    """Why the owner of a lease is known to have ended; None where it is not known."""
+    """Why the owner of a lease is known to have ended; None if it is not known."""
     owner = parse(content)
     restarts = owner.get("restarts")
     if owner.get("job") and owner["job"] == mine["job"] and isinstance(restarts, int) and restarts < mine["restarts"]:
@@ -82,7 +82,7 @@ def ended(content: bytes, mine: Owner) -> str | None:
 
 
 def _started(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; -1 for one that has ended, None if it cannot be said."""
+    """When a process began, in ticks since the machine did; -1 for one that has ended, None if it is not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
@@ -91,7 +91,7 @@ def _started(pid: int) -> int | None:
 
 
 def _boot() -> str | None:
-    """The same for all processes since the machine began; None where the system has no such thing."""
+    """The same for all processes since the machine began; None if the system does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def _boot() -> str | None:
 
 
 def _namespace() -> int | None:
-    """The container, in which a process's number means this process; None where the system has no such thing."""
+    """The container, in which a process's number means this process; None if the system has no containers."""
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:

@@ -1,6 +1,6 @@
 """Where this process stands among the ranks of its run, as its launcher says: torchrun, srun, lightning, or a person.
 
-Imports nothing but the standard library.
+Imports only the standard library.
 """
 
 import os
@@ -55,7 +55,7 @@ def torchrun(environment: Mapping[str, str] = os.environ) -> Torchrun | None:
 
 
 def check_by_hand(nodes: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse what cannot work where neither torchrun nor SLURM says how ranks find each other.
+    """Refuse settings under which ranks cannot find each other without torchrun or SLURM.
 
     Args:
         nodes: ``trainer.num_nodes``.

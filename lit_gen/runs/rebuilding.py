@@ -27,7 +27,7 @@ def rebuild(checkpoint: Path, content: dict[str, Any], here: bool = False) -> Li
         here: whether its code lies in the working folder.
 
     Raises:
-        UserError: if the model cannot be built of what it says, or the weights are of another, or NaN.
+        UserError: if the model cannot be built, or the weights belong to another model, or are NaN.
     """
     with without_working_folder(but=here):
         model = _made(checkpoint, content["hyper_parameters"])
@@ -45,7 +45,7 @@ def compare(checkpoint: Path, found: dict[str, Tensor], model: nn.Module, named:
     Args:
         checkpoint: the file, for messages.
         found: its weights.
-        model: what they should be of.
+        model: the model that they should belong to.
         named: what to call that model.
 
     Raises:
@@ -78,11 +78,11 @@ def _kind(weight: Tensor) -> str:
 
 
 def check_finite(checkpoint: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights from which nothing can be drawn, and statistics that no batch has.
+    """Refuse weights that are not finite, and statistics that no batch can have.
 
     Args:
         checkpoint: the file, for messages.
-        model: the model that they are of.
+        model: the model that they belong to.
         weights: its parameters and buffers by name, as in its ``state_dict``.
 
     Raises:
@@ -93,7 +93,7 @@ def check_finite(checkpoint: Path, model: nn.Module, weights: Mapping[str, Tenso
         if not isinstance(weight, Tensor) or not (weight.is_floating_point() or weight.is_complex()):
             continue
         running = name.endswith(("running_mean", "running_var"))
-        # a buffer may be infinite, as a mask is, but NaN is no number for any
+        # a buffer may be infinite, as a mask is, but never NaN
         bad = weight.isnan() if name in buffers and not running else ~torch.isfinite(weight)
         if bad.any():
             raise UserError(f"{checkpoint}: {name} is NaN or infinite, so that nothing can be drawn or trained from it")
@@ -119,7 +119,7 @@ def _made(checkpoint: Path, hyper_parameters: dict[str, Any]) -> LightningModule
             model: LightningModule = instantiate_module(model_class, copy.deepcopy(given))  # the parser changes lists
     except UserError as error:
         raise UserError(f"{checkpoint} cannot be rebuilt: {error}") from error
-    except Exception as error:  # whatever constructors and the parser make of arguments that nobody checked
+    except Exception as error:  # constructors and the parser may raise anything for unchecked arguments
         missing = re.search(r"No module named '([\w.]+)'", str(error))
         if missing is not None:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What a run was made with: the command line, versions, commit, and what the commit does not say."""
+"""What a run was made with: the command line, versions, the commit and the changes since."""
 
 import contextlib
 import importlib.metadata
@@ -25,9 +25,9 @@ RECORD = "run.yaml"
 
 
 def describe_environment(run: Path, arguments: list[str], config: str) -> None:
-    """Append one document to ``run.yaml`` per start, and write what the commit does not say beside it.
+    """Append one document to ``run.yaml`` per start, and write the changes since the commit beside it.
 
-    Neither holds a secret that `lit_gen.runs.redaction` knows: run directories are passed on.
+    Neither holds a secret that `lit_gen.runs.redaction` recognizes: people share run directories.
 
     Args:
         run: the run directory.
@@ -83,7 +83,7 @@ def own_folders(run: Path, text: str) -> dict[str, str | None] | None:
 
 
 def _starts(run: Path) -> list[dict[str, Any]]:
-    """What ``run.yaml`` says of each start; those that a killed start has cut off are passed over."""
+    """What ``run.yaml`` says of each start; documents that a killed start has truncated are skipped."""
     found: list[Any] = []
     with contextlib.suppress(OSError):
         text = (run / RECORD).read_text(encoding="utf-8", errors="replace")
@@ -96,7 +96,7 @@ def _starts(run: Path) -> list[dict[str, Any]]:
 
 
 def _append(path: Path, document: str) -> None:
-    """Add a document that is on the disk, and begins on a line of its own, whatever the one before it lacks."""
+    """Add a document and flush it to the disk; it begins on a new line even if the one before it was truncated."""
     with path.open("a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -109,7 +109,7 @@ def _append(path: Path, document: str) -> None:
 def _uncommitted(runs: Path) -> str:
     """A patch of the working folder against its commit, new source files included, those of the runs left out.
 
-    Its secrets are redacted; where one stood in the commit too, that part of the patch does not apply.
+    Its secrets are redacted; if the commit has one too, that part of the patch does not apply.
     """
     plain = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
     patch = None if _runs_programs() else _git(*plain, "HEAD")
@@ -125,7 +125,7 @@ def _uncommitted(runs: Path) -> str:
 
 
 def _job() -> dict[str, str] | None:
-    """What a run belongs to: the job, and the trial where it is one of a sweep's; None outside jobs."""
+    """What a run belongs to: the job, and the trial of a sweep if it is one; None outside jobs."""
     names = ("SLURM_JOB_ID", "WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else ("SLURM_JOB_ID",)
     return {name: os.environ[name] for name in names if name in os.environ} or None
 
@@ -141,7 +141,7 @@ def _runs_programs() -> bool:
 
 
 def _git(*arguments: str, accept: tuple[int, ...] = (0,)) -> str | None:
-    """What git answers; a repository that came with a download has its programs not run, and fetches nothing."""
+    """What git answers; programs that a downloaded repository names are not run, and nothing is fetched."""
     settings = ("core.quotepath=off", "core.fsmonitor=false", f"core.hooksPath={os.devnull}")
     command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
     env = {**os.environ, "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}

@@ -1,4 +1,4 @@
-"""Text without secrets: run directories are passed on."""
+"""Text without secrets: people share run directories."""
 
 import re
 
@@ -19,9 +19,9 @@ HIDDEN = "REDACTED"
 def redacted(text: str) -> str:
     """Text without the values of KEY, TOKEN, SECRET and PASSWORD, and without logins in addresses.
 
-    A name that ends so, and ``api_key``, ``access_token``, ``secret``, ``password`` in small letters too, loses what is
-    assigned to it on its line: ``export WANDB_API_KEY=...``, ``api_key: ...``, ``os.environ["HF_TOKEN"] = "..."``. A
-    value on a line of its own, or under another name, is not known for one.
+    For names that end in these, and ``api_key``, ``access_token``, ``secret``, ``password`` in lower case, the value on
+    the same line is replaced: ``export WANDB_API_KEY=...``, ``api_key: ...``, ``os.environ["HF_TOKEN"] = "..."``. A
+    value on another line, or under another name, is not recognized.
     """
 
     def hide(match: re.Match[str]) -> str:
@@ -38,6 +38,6 @@ def without_login(text: str) -> str:
 
 
 def redacted_words(words: list[str]) -> list[str]:
-    """A command line whose secrets are redacted, also those that follow their option as a word of their own."""
+    """A command line whose secrets are redacted, also those that follow their option as a separate word."""
     after = [False, *(_OPTION.fullmatch(word) is not None for word in words)]
     return [HIDDEN if follows else redacted(word) for word, follows in zip(words, after, strict=False)]

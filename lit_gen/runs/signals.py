@@ -1,6 +1,6 @@
-"""Signals that ask a training to stop between two steps; heard from the first line of the program on, acted upon later.
+"""Signals that ask a training to stop between two steps: handled from the first line of the program, acted upon later.
 
-Imports nothing but the standard library: a signal that arrives while torch is being imported must find its handler.
+Imports only the standard library: a signal that arrives while torch is being imported must find its handler.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ REQUEUE = "SIGUSR1"
 """What ``#SBATCH --signal`` sends before the time limit or a preemption: stop, and put the job back into the queue."""
 
 HANDED_ON = "SIGUSR2"
-"""A SIGTERM to the process that waits for ``srun``, as the tasks hear of it; see `lit_gen.runs.srun`."""
+"""What the tasks get when the process that waits for ``srun`` gets a SIGTERM; see `lit_gen.runs.srun`."""
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one way to end a process
 
@@ -31,7 +31,7 @@ _before: dict[int, Handler] = {}
 
 
 def listen(*names: str) -> None:
-    """Take the signals over; looked up by name, since not every system has each."""
+    """Handle these signals; looked up by name, because not every system has all of them."""
     for name in names:
         number = getattr(signal, name, None)
         if number is not None:
@@ -40,7 +40,7 @@ def listen(*names: str) -> None:
 
 
 def give_back(*names: str) -> None:
-    """Give signals back, which only the main thread may, and forget what was asked."""
+    """Restore the handlers, which only the main thread may, and forget what was asked."""
     for name in names if threading.current_thread() is threading.main_thread() else ():
         number = getattr(signal, name, None)
         if number in _before:
@@ -49,7 +49,7 @@ def give_back(*names: str) -> None:
 
 
 def ignore(name: str) -> None:
-    """Nothing that comes from now on matters: the process is about to end by itself."""
+    """Ignore a signal from now on: the process is about to end by itself."""
     signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
@@ -59,17 +59,17 @@ def asked() -> bool:
 
 
 def requeue_asked() -> bool:
-    """Whether SLURM asked, which wants the job back in its queue, rather than a person."""
+    """Whether SLURM asked, and not a person: the job should then be requeued."""
     return _asked == [REQUEUE] * len(_asked) and bool(_asked)
 
 
 class Interrupted(BaseException):
-    """A signal asked to stop while nothing was done that could not be done again."""
+    """A signal asked to stop while only repeatable work was done."""
 
 
 @contextlib.contextmanager
 def saved() -> Iterator[None]:
-    """While the step's checkpoint lies on the disk: what a signal is answered with."""
+    """While the step's checkpoint is on the disk, a signal gets an answer that says so."""
     global _saved
     _saved = True
     try:
@@ -80,10 +80,10 @@ def saved() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupting() -> Iterator[None]:
-    """For what can be done again: a signal that comes meanwhile, or came before, ends the block at once.
+    """For repeatable work: a signal that comes during the block, or came before, ends it at once.
 
     Raises:
-        Interrupted: then, wherever the block is. Whatever it was writing is as if the process had been killed.
+        Interrupted: then, anywhere in the block. What it was writing is as after a kill of the process.
     """
     global _interrupts
     try:
@@ -97,7 +97,7 @@ def interrupting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def holding() -> Iterator[None]:
-    """For what has to be whole within `interrupting`: a signal that comes meanwhile ends the outer block after it.
+    """For what must not be cut within `interrupting`: a signal that comes in this block ends the outer one after it.
 
     Raises:
         Interrupted: then.

@@ -16,7 +16,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.core.variables import number
 
 _SPECIAL = 0xFFFFFFF0
-"""Step ids from here on are no steps of srun: the batch script, and the shell that salloc may open."""
+"""Step ids from here on do not belong to srun: the batch script, and the shell that salloc may open."""
 _SHELL = str(0xFFFFFFFA)
 
 
@@ -63,7 +63,8 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
     layout = environment.get("SLURM_STEP_TASKS_PER_NODE", str(tasks // nodes))
     if "," in layout:  # 2(x3),1: two on each of three nodes, one on the fourth
         raise UserError(
-            f"SLURM starts {layout} tasks on the nodes; as many on each are expected: --nodes N --ntasks-per-node K"
+            f"SLURM starts {layout} tasks on the nodes; the same number on each is expected: --nodes N "
+            f"--ntasks-per-node K"
         )
     return Step(
         tasks,
@@ -78,7 +79,7 @@ def step(environment: Mapping[str, str] = os.environ) -> Step | None:
 def rank(environment: Mapping[str, str] = os.environ) -> int:
     """This process's number among those that SLURM, torchrun or lightning started, before they know each other.
 
-    A variable that is no number counts as 0: `place` and `step` say so, and signals and errors have to be told.
+    A variable that is not a number counts as 0: `place` and `step` report it, and signals and errors need a rank.
     """
     among = _place(environment) == "step" and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1"
     by_slurm = environment.get("SLURM_PROCID") if among else None
@@ -89,7 +90,7 @@ def rank(environment: Mapping[str, str] = os.environ) -> int:
 def job_name(environment: Mapping[str, str] = os.environ) -> str | None:
     """``slurm-12``, ``slurm-12_3`` in an array, ``slurm-12.1`` for the second step of a job; None outside jobs.
 
-    It is the same after a requeue, where the job's steps are the same.
+    It is the same after a requeue if the job's steps are the same.
     """
     if (place := _place(environment)) is None:
         return None
@@ -107,7 +108,7 @@ def restarted(environment: Mapping[str, str] = os.environ) -> bool:
 def port(environment: Mapping[str, str] = os.environ) -> int:
     """The port of rank 0, below those that the system hands out.
 
-    The factors are such that jobs whose numbers differ by at most 60, with up to 40 steps and 3 restarts, never meet.
+    With these factors, jobs whose numbers differ by at most 60, with up to 40 steps and 3 restarts, never share a port.
     """
     job, step = number(environment, "SLURM_JOB_ID"), number(environment, "SLURM_STEP_ID")
     starts = number(environment, "SLURM_RESTART_COUNT", default=0)
@@ -115,7 +116,7 @@ def port(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def needs_srun(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is the batch script's own process: one of tasks that nobody started, deaf to ``--signal``."""
+    """Whether this is a process of the batch script itself: its tasks were not started, and it gets no ``--signal``."""
     return _place(environment) == "batch" and "TORCHELASTIC_RUN_ID" not in environment and bool(shutil.which("srun"))
 
 
@@ -130,9 +131,9 @@ def through_srun(arguments: list[str]) -> list[str]:
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Put this process's job back into the queue, which ends the process soon; why not, if it may not.
+    """Put this process's job back into the queue, which ends the process soon; returns why if that is not allowed.
 
-    One task of an array has the array's own number, by which SLURM understands all of them.
+    One task of an array has the number of the whole array, which SLURM takes for all of its tasks.
     """
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environment["SLURM_JOB_ID"]

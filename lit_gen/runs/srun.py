@@ -1,4 +1,4 @@
-"""A run that starts itself on all tasks of its job, and what becomes of signals to the process that did."""
+"""A run that starts itself on all tasks of its job, and how signals to that process reach the tasks."""
 
 import ctypes
 import signal
@@ -16,8 +16,8 @@ def start(arguments: list[str]) -> int:
     """Run ``lit-gen ARGUMENTS`` on all tasks of the job through ``srun``, and return the exit code.
 
     ``srun`` kills its tasks when it gets a SIGTERM, which is how an agent of a sweep ends a trial. So it never gets
-    one: the tasks get `signals.HANDED_ON`, which ``srun`` passes on, save, and end by themselves. It has a process
-    group of its own, so that a terminal's Ctrl-C comes in the same way. A killed parent takes it along.
+    one: the tasks get `signals.HANDED_ON`, which ``srun`` passes on, save, and end by themselves. ``srun`` has its own
+    process group, so a terminal's Ctrl-C arrives in the same way. It ends if its parent is killed.
     """
     process = subprocess.Popen(
         slurm.through_srun(arguments), process_group=0, preexec_fn=_end_with_parent if sys.platform == "linux" else None

@@ -1,9 +1,9 @@
-"""Whose files may name code of their own: the person's own runs, by a seal, and what ``--trust`` names.
+"""Which files may name code outside the list: the user's own runs, by a seal, and what ``--trust`` names.
 
-`fit` makes a key for each person, ``~/.local/state/lit_gen/key``. A checkpoint carries an HMAC, under that key, of its
-hyper-parameters and of the folders that its own code was imported from; ``run.yaml`` one of ``config.yaml``. What
-carries this person's seal loads without a question, its own names from those folders alone. Everything else is
-compared with a list (`lit_gen.runs.listed`) and may name nothing beside it, unless the person says ``--trust NAME``.
+`fit` makes a key for each user, ``~/.local/state/lit_gen/key``. A checkpoint carries an HMAC with that key over its
+hyper-parameters and over the folders that its own code was imported from; ``run.yaml`` carries one over
+``config.yaml``. A file with this user's seal loads without a question, its own code only from those folders. Any other
+is compared with a list (`lit_gen.runs.listed`) and may name nothing else, unless the user says ``--trust NAME``.
 """
 
 import contextlib
@@ -45,11 +45,11 @@ def key_file() -> Path:
 
 
 def key(make: bool = False, say: bool = False) -> bytes | None:
-    """The person's key; None where there is none, or others may read it.
+    """The user's key; None if there is none, or others may read it.
 
     Args:
-        make: make one where there is none. Processes that do so at the same moment get the same one.
-        say: tell the person where none can be made.
+        make: make one if there is none. Processes that do so at the same moment get the same one.
+        say: tell the user if none can be made.
     """
     try:
         path = key_file()
@@ -102,11 +102,11 @@ def seal_checkpoint(checkpoint: dict[str, Any]) -> None:
 
 
 def folders(found: Any, content: Any, run: bool = False, text: str | None = None) -> dict[str, str | None] | None:
-    """The folders of own code that a seal of this person vouches for; None where it is not this person's.
+    """The folders of own code that a seal of this user vouches for; None if it is not this user's.
 
     Args:
-        found: what stands where a seal should be.
-        content: what it should be of.
+        found: what was found in the seal's place.
+        content: what it should seal.
         run: whether that is a configuration.
         text: what is sealed, where that is not ``content``.
     """
@@ -162,20 +162,20 @@ def admit(
     trust: Collection[str] = (),
     run: bool = False,
 ) -> bool:
-    """Let a file's names pass, or refuse the first that may not; code of its own is put on the path.
+    """Accept the names in a file, or refuse the first that is not allowed; the folders of its own code go on the path.
 
     Args:
         content: hyper-parameters or a configuration.
         source: the file, for messages.
         own: what its seal vouches for, see `folders`.
-        trust: top-level modules that the person trusts, beside those of ``LIT_GEN_TRUST``.
+        trust: top-level modules that the user trusts, in addition to those of ``LIT_GEN_TRUST``.
         run: whether it is a configuration.
 
     Returns:
         Whether code is taken from the working folder.
 
     Raises:
-        UserError: for a name that is not on the list and that nothing vouches for, or that is gone from its folder.
+        UserError: for a name that is neither on the list nor sealed nor trusted, or that is gone from its folder.
     """
     try:
         names = unlisted(content, run)
@@ -208,7 +208,7 @@ def _refusal(source: Path, name: str, top: str | None) -> str:
 def _sealed(source: Path, name: str, top: str, own: dict[str, str | None]) -> list[str]:
     """What to put on the path for a module of a sealed run."""
     folder = own[top]
-    if top in sys.modules or folder is None:  # installed, or not imported at all, as what only looks like a name
+    if top in sys.modules or folder is None:  # installed, or not imported at all: it only looks like a name
         return []
     if importlib.machinery.PathFinder.find_spec(top, [folder]) is not None:
         return [folder]
@@ -221,7 +221,7 @@ def without_working_folder(but: bool = False) -> Iterator[None]:
     """Import nothing from the working folder, where a module may lie beside a file that was downloaded.
 
     Args:
-        but: do so all the same, since what is needed lies there.
+        but: import from it after all, because the code is there.
     """
     before = list(sys.path)
     kept = before if but else elsewhere()

@@ -19,7 +19,7 @@ def read(serialized: str, name: str) -> str:
     """The content of a ``tokenizer.json``, written anew: what was checked is what the library reads.
 
     Raises:
-        UserError: if it is no JSON object, or asks for more memory than a tokenizer needs.
+        UserError: if it is not a JSON object, or asks for more memory than a tokenizer needs.
     """
     try:
         content = json.loads(serialized)
@@ -50,7 +50,7 @@ def check_ids(vocabulary: dict[str, Any], name: str) -> None:
     """Refuse ids that leave most of a network's weights without a token.
 
     Args:
-        vocabulary: ids by token; the library says what is wrong with those that are no numbers.
+        vocabulary: ids by token; the library reports ids that are not numbers.
         name: what the message calls it.
 
     Raises:
@@ -84,7 +84,7 @@ def _growth(content: Any) -> Iterator[float]:
 
 
 def _longest(charsmap: Any) -> int:
-    """The bytes of the longest text that a table of SentencePiece puts in the place of another."""
+    """The bytes of the longest replacement in a table of SentencePiece."""
     try:
         raw = base64.b64decode(charsmap)
         texts = raw[4 + struct.unpack_from("<L", raw)[0] :]

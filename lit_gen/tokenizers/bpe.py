@@ -25,7 +25,7 @@ _LONG = re.compile(  # runs of what the library takes for white space, which \x1
     r"(?<![\S\x1c-\x1f])[\S\x1c-\x1f]{N,}|(?<![^\S\x1c-\x1f])[^\S\x1c-\x1f]{N,}".replace("N", str(LONGEST_WORD + 1))
 )
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
-"""What published tokenizers call the end of a document; the first that is there is taken."""
+"""What published tokenizers call the end of a document; the first that exists is taken."""
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """The vocabulary and the merges, as Hugging Face and as OpenAI name them."""
 
@@ -93,7 +93,7 @@ class BpeTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids``; special tokens are dropped, bytes that are no UTF-8 become U+FFFD."""
+        """The text of ``ids``; special tokens are dropped, invalid UTF-8 becomes U+FFFD."""
         with _told(self.name):
             text: str = self._library.decode(list(ids), skip_special_tokens=True)
         return text
@@ -152,7 +152,7 @@ def read_bpe(path: Path, end_of_text: bool) -> BpeTokenizer:
         end_of_text: whether documents end with a token.
 
     Raises:
-        UserError: if there is none, or it is damaged.
+        UserError: if there is no tokenizer, or it is damaged.
     """
     file = path / "tokenizer.json" if path.is_dir() else path
     if file.is_file():
@@ -192,7 +192,7 @@ def _byte_level(library: Any, model: Any) -> "tokenizers.Tokenizer":
 def _cut(description: dict[str, Any]) -> Cut:
     """Where a text may be cut.
 
-    GPT-2's pattern makes a token of a newline between two characters that are no whitespace, and no alternative of it
+    GPT-2's pattern makes a token of a newline between two characters that are not whitespace, and no alternative of it
     looks further than one character ahead or back: the text before such a newline, and the text after it, are split as
     they would be alone. Any other tokenizer may look anywhere.
     """
@@ -225,7 +225,7 @@ def _parsed(serialized: str, name: str) -> "tokenizers.Tokenizer":
 
 @contextlib.contextmanager
 def _told(name: str, *others: type[Exception]) -> Iterator[None]:
-    """Turn what the library raises into a sentence: Exception itself, or a panic, which is none; ``others`` pass."""
+    """Turn what the library raises into a sentence: Exception itself, or a panic, which is not one; ``others`` pass."""
     try:
         yield
     except BaseException as error:

@@ -19,7 +19,7 @@ from lit_gen.core.errors import UserError
 
 Cut = Literal["character", "line", "document"]
 """Where a text may be cut so that the pieces, encoded one by one, give the tokens of the whole: at any character; after
-a newline between two characters that are no whitespace; nowhere."""
+a newline between two characters that are not whitespace; nowhere."""
 
 
 class CharTokenizer:
@@ -62,13 +62,13 @@ class CharTokenizer:
         if len(ids) and ids.min() < 0:
             position = int(np.argmax(ids < 0))
             raise UserError(
-                f"the text has {text[position]!r} at position {begin + position:,}, which is none of the "
+                f"the text has {text[position]!r} at position {begin + position:,}, which is not one of the "
                 f"{len(self.characters)} characters of the vocabulary"
             )
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids``; ids that are no character are dropped."""
+        """The text of ``ids``; ids without a character are dropped."""
         return "".join(self.characters[i] for i in ids if 0 <= i < len(self.characters))
 
     def to_json(self) -> str:
@@ -104,7 +104,7 @@ class ByteTokenizer:
         return np.frombuffer(_utf8(text, begin), np.uint8)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids``; what is no UTF-8 becomes U+FFFD."""
+        """The text of ``ids``; invalid UTF-8 becomes U+FFFD."""
         return bytes(i for i in ids if 0 <= i < 256).decode("utf-8", "replace")
 
     def to_json(self) -> str:

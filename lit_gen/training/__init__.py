@@ -1,1 +1,1 @@
-"""What the module of every family is made of: rates and schedules, averages, log entries, hyper-parameters."""
+"""What the modules of all families share: learning rates and schedules, averages, log entries, hyper-parameters."""

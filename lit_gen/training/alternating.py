@@ -1,4 +1,4 @@
-"""Steps of several updates in turn, each with an optimizer of its own: the training of adversarial models."""
+"""Steps of several updates in turn, each with its own optimizer: the training of adversarial models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,7 +24,7 @@ class Player(NamedTuple):
     parameters: Sequence[nn.Parameter]
     optimizer: OptimizerCallable
     clip: float | None = None
-    """Greatest norm of its gradient; None for no clipping."""
+    """The largest norm of its gradient; None for no clipping."""
     counts: bool = False
     """Whether its updates are the steps that ``trainer.global_step`` counts: exactly one player's are."""
 
@@ -37,7 +37,7 @@ class Alternating(TrainingModule):
     order of the updates that read them; `lit_gen.core.batches.split` divides it.
 
     Attributes:
-        seed: names what the networks draw for themselves, such as dropout.
+        seed: names the networks' own draws, such as dropout.
     """
 
     seed: int
@@ -53,7 +53,7 @@ class Alternating(TrainingModule):
         raise NotImplementedError
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers, first that of the player whose updates are the steps.
+        """The optimizers; the first one is that of the player whose updates are the steps.
 
         Raises:
             UserError: if one cannot be made; names its option.
@@ -95,11 +95,11 @@ class Alternating(TrainingModule):
         return found
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Note into how many micro-batches the step's batch is divided."""
+        """Note the number of micro-batches into which the step's batch is divided."""
         self._divided = micro_batches_of(batch)
 
     def draws(self, update: int, micro_batch: int = 0, micro_batches: int = 1) -> Draws:
-        """Where the rows of a micro-batch of a player's update ``update`` stand."""
+        """The names of the draws of a micro-batch of a player's update ``update``."""
         world = self.trainer.world_size
         return Draws(self.seed, update, micro_batch * world + self.global_rank, micro_batches * world)
 
@@ -115,10 +115,10 @@ class Alternating(TrainingModule):
     ) -> Terms:
         """One optimizer step on the gradient averaged over micro-batches and ranks.
 
-        The other players' parameters are frozen meanwhile: gradients flow through them, not into them.
+        The other players' parameters are frozen during it: gradients flow through them, not into them.
 
         Args:
-            player: who is updated.
+            player: which one is updated.
             terms: the loss of micro-batch i; it has at least one value for the log.
             update: how many updates this player has had.
             step: which step this is, from 1, for the log.
@@ -126,10 +126,10 @@ class Alternating(TrainingModule):
 
         Returns:
             The last micro-batch's total, and all else as means over micro-batches and ranks; ``watched`` has the
-            gradient's norm where a log entry follows.
+            gradient's norm if a log entry follows.
 
         Raises:
-            UserError: if the data divide a batch into micro-batches, of which the module does not know.
+            UserError: if the data divide a batch into micro-batches, which the module does not support.
         """
         if micro_batches < self._divided:
             refuse_micro_batches(type(self).__name__, self._divided)
@@ -155,9 +155,9 @@ class Alternating(TrainingModule):
         return Terms(found.total, values, watched, signals)
 
     def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict, samples: int | None = None) -> None:
-        """Move the averages, stop a run whose terms went wrong, and write the log entry where one is due.
+        """Update the averages, stop a run whose terms are not finite, and write the log entry if one is due.
 
-        Terms are looked at at once on a CPU; elsewhere at the next log entry, so that no step waits for the device.
+        Terms are checked at once on a CPU; elsewhere at the next log entry, so that no step waits for the device.
 
         Args:
             step: which step this is, from 1.
@@ -172,7 +172,7 @@ class Alternating(TrainingModule):
         if (detailed or self.device.type == "cpu") and (failure := self.monitor.failure()):
             self.stop_non_finite(f"{self.blamed(failure[1])} became NaN or infinite at step {failure[0]}")
         if detailed:
-            values = self.monitor.means(gathered=False)  # each rank was given the same values
+            values = self.monitor.means(gathered=False)  # each rank has the same values
             values |= extra() | self._scheduled
             self.log_scalars({f"train/{name}": value for name, value in values.items()})
 
@@ -186,7 +186,7 @@ class Alternating(TrainingModule):
         return [f"train/{name}" for name in (*self.monitor.names, *norms, *(self.schedules or ()))]
 
     def blamed(self, term: str) -> str:
-        """What the message of a run that is stopped calls a term."""
+        """The name of a term in the message of a run that it stops."""
         return f"the {term}"
 
     @contextmanager
@@ -203,7 +203,7 @@ class Alternating(TrainingModule):
                 parameter.requires_grad_(True)
 
     def _without_gradient_sync(self) -> AbstractContextManager[None]:
-        """Keep DDP from reducing: it would reduce all players in each backward (docs/distributed.md has figures)."""
+        """Prevent DDP's reduction: it would reduce all players in each backward (docs/distributed.md has figures)."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         context: AbstractContextManager[None] = block()
         return context

@@ -1,7 +1,7 @@
 """Steps of one optimizer, which lightning drives: the training of VAEs and language models.
 
-A lightning batch holds all micro-batches of a step, so that batches, steps and updates are one count: the gradients of
-all but the last are made within `Automatic.training_step`, the last one's by lightning, which then steps.
+A lightning batch holds all micro-batches of a step, so batches, steps and updates are one count. The gradients of all
+micro-batches but the last are computed within `Automatic.training_step`, the last one's by lightning, which then steps.
 """
 
 import math
@@ -25,7 +25,7 @@ class Automatic(TrainingModule):
     """Base of the modules with one optimizer under Lightning's automatic optimization; they implement `loss_of`.
 
     A log entry holds the means since the last one, over all micro-batches and ranks, and is written before any callback
-    saves a checkpoint, so that a resumed run writes the entries that the undisturbed one would have written.
+    saves a checkpoint, so a resumed run writes the entries that the undisturbed one would have written.
 
     Attributes:
         schedule: factor of the learning rates as a function of the step, or None.
@@ -39,7 +39,7 @@ class Automatic(TrainingModule):
         super().__init__()
         self._norm = torch.zeros(())
         self._rates: list[float] = []
-        self._divided = 1  # into so many micro-batches the step's batch is divided
+        self._divided = 1  # number of micro-batches of the step's batch
         self._adds = False  # whether this step adds up their gradients
         self._terms: list[Tensor] = []  # of this step's micro-batches so far
 
@@ -49,7 +49,7 @@ class Automatic(TrainingModule):
         """See `TrainingModule`.
 
         Raises:
-            UserError: for two schedules of the learning rate too.
+            UserError: as there, and for two schedules of the learning rate.
         """
         if self.schedule is not None and "optimizer.lr" in (schedules or ()):
             raise UserError("model.schedules: optimizer.lr has a schedule already, model.schedule; one is expected")
@@ -72,7 +72,7 @@ class Automatic(TrainingModule):
         """Add the scalar terms of a micro-batch to the next log entry, in which each step counts once.
 
         Raises:
-            NonFiniteLossError: on one CPU at once; elsewhere the next log entry raises it, on all ranks at once.
+            NonFiniteLossError: on a single CPU process at once; elsewhere at the next log entry, on all ranks.
         """
         step = self.trainer.global_step + 1
         self._terms.append(torch.stack([value.detach() for value in terms.values()]))
@@ -103,20 +103,20 @@ class Automatic(TrainingModule):
 
         Args:
             batch: its rows.
-            draws: where in the run they stand: names all their noise.
+            draws: their place in the run, which names all their noise.
         """
         raise NotImplementedError
 
     # ---- what lightning calls
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Note into how many micro-batches the step's batch is divided."""
+        """Note the number of micro-batches into which the step's batch is divided."""
         self._divided, self._adds = micro_batches_of(batch), False
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Add up the gradients of a step's micro-batches, each divided by their number; the last one's lightning adds.
+        """Add up the gradients of a step's micro-batches, each divided by their number; lightning adds the last one's.
 
-        A subclass that scales the loss does so in `loss_of`: what this returns is of the last micro-batch only.
+        A subclass that scales the loss does so in `loss_of`: this returns only the loss of the last micro-batch.
 
         Returns:
             The last micro-batch's loss, divided likewise.
@@ -144,7 +144,7 @@ class Automatic(TrainingModule):
                 group["lr"] = rate * factor
 
     def _add_gradient(self, loss: Tensor) -> None:
-        """Backward without a reduction over ranks, and outside autocast, as lightning's own is."""
+        """Backward without a reduction over ranks, and outside autocast, as lightning's own."""
         strategy = self.trainer.strategy
         if isinstance(strategy, SHARDING):
             name = type(strategy).__name__
@@ -156,15 +156,15 @@ class Automatic(TrainingModule):
             strategy.backward(loss, None)
 
     def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
-        """Leave the gradients of the micro-batches before the last one: lightning asks after the last one's loss."""
+        """Keep the gradients of the micro-batches before the last: lightning calls this after the last one's loss."""
         if not self._adds:
             super().optimizer_zero_grad(*args, **kwargs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note the gradient's norm, before it is clipped, where a log entry follows.
+        """Note the gradient's norm, before clipping, if a log entry follows.
 
         Raises:
-            UserError: if the data divide a batch into micro-batches, of which a step of a subclass does not know.
+            UserError: if the data divide a batch into micro-batches, which a subclass's step does not support.
         """
         if self._divided > 1 and not self._adds:
             refuse_micro_batches(type(self).__name__, self._divided)

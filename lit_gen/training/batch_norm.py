@@ -13,8 +13,8 @@ SYNCHRONIZED = (nn.BatchNorm1d, nn.BatchNorm2d)
 class SynchronizedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all ranks, (B, C, ...), with gradients of any order and on any device.
 
-    Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167. torch's own synchronized batch norm runs on GPUs only
-    and has no second derivative, which gradient penalties need. Every rank brings the same number of samples.
+    Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167. torch's own synchronized batch norm runs only on GPUs
+    and has no second derivative, which gradient penalties need. Every rank has the same number of samples.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -49,9 +49,9 @@ class SynchronizedBatchNorm(_BatchNorm):
 
 
 def synchronize(network: nn.Module) -> None:
-    """Let every batch norm of torch's inside ``network`` see all ranks: replaced, with its parameters and buffers.
+    """Replace every batch norm of torch's inside ``network`` by one over all ranks, with its parameters and buffers.
 
-    A subclass of them has a ``forward`` of its own and is left as it is.
+    A subclass of them has its own ``forward`` and stays as it is.
     """
     for name, child in list(network.named_children()):
         if not (isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and type(child) in SYNCHRONIZED):

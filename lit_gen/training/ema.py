@@ -1,6 +1,6 @@
 """The exponential moving average of weights: one option of every family, and the arithmetic of one update.
 
-`lit_gen.training.module.TrainingModule` keeps the averaged networks; they are copies of their own, never swapped in.
+`lit_gen.training.module.TrainingModule` keeps the averaged networks; they are separate copies, never swapped in.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class EMA:
 
     Args:
         decay: in [0, 1), with the warm-up of `warmed_up`.
-        half_life: takes the place of ``decay``: samples, over all ranks, after which a weight's influence has halved.
+        half_life: instead of ``decay``: samples, over all ranks, after which a weight's influence has halved.
             Samples are a GAN's generated images; of any other family what its data count: images, or tokens of a text.
-        ramp: while the run is young, the half-life is at most this share of the samples so far; 0 for no ramp.
+        ramp: early in a run, the half-life is at most this share of the samples so far; 0 for no ramp.
 
     Raises:
         UserError: for a number out of range.
@@ -44,7 +44,7 @@ class EMA:
 
         Args:
             update: its number, from 0.
-            samples: of each update, over all ranks; only a half-life counts them.
+            samples: of each update, over all ranks; only used with a half-life.
         """
         if self.half_life is not None:
             return decay_of_half_life(self.half_life, self.ramp, samples, update * samples)
@@ -63,7 +63,7 @@ def warmed_up(decay: float, update: int) -> float:
 def decay_of_half_life(half_life: float, ramp: float, batch: int, samples: int) -> float:
     """The decay of one update by which a weight's influence halves every ``half_life`` samples: 0.5^(batch/half_life).
 
-    Karras et al., 2019, https://arxiv.org/abs/1912.04958 and its code: while the run is young, the half-life is at most
+    Karras et al., 2019, https://arxiv.org/abs/1912.04958 and its code: early in a run, the half-life is at most
     ``ramp`` times the samples so far; 0 samples give decay 0, a plain copy.
 
     Args:
@@ -81,7 +81,7 @@ def decay_of_half_life(half_life: float, ramp: float, batch: int, samples: int) 
 def update(average: nn.Module, source: nn.Module, decay: float) -> None:
     """Move ``average`` towards ``source``: e <- decay * e + (1 - decay) * s; buffers are copied.
 
-    Buffers (batch statistics, counters) are no weights: an average of them would describe no network.
+    Buffers (batch statistics, counters) are not weights: an average of them would describe no network.
     """
     weights = zip(average.parameters(), source.parameters(), strict=True)
     pairs = [(e.data, s.data) for e, s in weights]

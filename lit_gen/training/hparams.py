@@ -1,4 +1,4 @@
-"""Constructor arguments as plain data, so that a checkpoint alone rebuilds the model.
+"""Constructor arguments as plain data, so that a checkpoint is enough to rebuild the model.
 
 The command line stores what it parsed. For a module built in Python, `describe` writes the same form: a network becomes
 ``{class_path, init_args}``, a function its dotted path, an optimizer factory its class and arguments.
@@ -36,7 +36,7 @@ def module_hparams(module: nn.Module) -> dict[str, Any]:
 
 
 def constructor_arguments(of: type) -> dict[str, inspect.Parameter]:
-    """Constructor arguments by name, those of the bases too where the constructor passes ``**kwargs`` on."""
+    """Constructor arguments by name, including those of the bases if the constructor passes ``**kwargs`` on."""
     found: dict[str, inspect.Parameter] = {}
     for base in of.__mro__:
         if "__init__" not in vars(base) or base in (object, nn.Module):
@@ -56,7 +56,7 @@ def describe(value: Any, name: str) -> Any:
     A module is rebuilt from its class and constructor arguments, each of which it keeps as an attribute of that name.
 
     Raises:
-        UserError: where that is not possible; ``name`` says which argument.
+        UserError: if that is not possible; ``name`` says which argument.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

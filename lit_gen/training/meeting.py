@@ -1,4 +1,4 @@
-"""Where the rows of a batch meet: what another split of the batch over ranks and micro-batches changes."""
+"""Where the rows of a batch interact: what another division into ranks and micro-batches changes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -15,18 +15,18 @@ from lit_gen.training.batch_norm import SYNCHRONIZED, SynchronizedBatchNorm
 
 @runtime_checkable
 class Meeting(Protocol):
-    """A part of a model in which rows of a batch meet."""
+    """A part of a model in which rows of a batch interact."""
 
     def meets(self, batches: Batches) -> str | None:
-        """What is not as it were in one undivided batch, in words; None where all is."""
+        """What differs from one undivided batch, in words; None if nothing does."""
         ...
 
 
 def meetings(parts: Iterable[Any], batches: Batches, synchronized: bool) -> list[str]:
-    """What is another number than in one undivided batch, in words; empty where there are but rounding errors.
+    """What differs from one undivided batch, in words; empty if only rounding errors do.
 
     Args:
-        parts: modules of a network, and whatever else may be a `Meeting`.
+        parts: modules of a network, and other objects that may be a `Meeting`.
         batches: how the batch is divided.
         synchronized: whether batch norm runs over all ranks.
     """
@@ -49,11 +49,11 @@ def _found(parts: Iterable[Any], batches: Batches, synchronized: bool) -> Iterat
 
 
 def parts_of(batches: Batches, ranks: bool) -> str:
-    """What the batch is divided into, ``rank and micro-batch``; empty where it is not.
+    """What the batch is divided into, ``rank and micro-batch``; empty if it is not divided.
 
     Args:
         batches: how it is divided.
-        ranks: whether ranks count: what runs over all of them is not divided by them.
+        ranks: whether ranks count: what runs over all ranks is not divided by them.
     """
     named = {"rank": ranks and batches.world > 1, "micro-batch": batches.micro_batches > 1}
     return " and ".join(name for name, there in named.items() if there)

@@ -31,16 +31,16 @@ SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 class TrainingModule(LightningModule):
-    """A module whose checkpoint alone rebuilds it and goes on with its log entries.
+    """A module whose checkpoint is enough to rebuild it and to continue its log entries.
 
     It keeps its constructor's arguments as attributes of the same names.
 
     Attributes:
         monitor: of the loss terms; set by the constructor.
-        described: the arguments of a module built in Python, in the words of the command line.
-        ema: how averaged weights follow the trained ones; None where none are kept.
+        described: the arguments of a module built in Python, as the command line would give them.
+        ema: how averaged weights follow the trained ones; None without an average.
         schedules: numbers that change over the steps, by dotted name.
-        sync_batch_norm: whether batch norm runs over all ranks; None where there are several.
+        sync_batch_norm: whether batch norm runs over all ranks; None: if there are several.
     """
 
     monitor: Monitor
@@ -56,7 +56,7 @@ class TrainingModule(LightningModule):
         self._scheduled: dict[str, float] = {}  # their values at this step
 
     def keep_arguments(self) -> None:
-        """Keep what the command line instantiated this module with; call it in the constructor."""
+        """Keep the arguments of the command line; call it in the constructor."""
         frame = inspect.currentframe()
         with warnings.catch_warnings():
             # Lightning advises to ignore the networks; a checkpoint of the command line could then not be loaded.
@@ -66,7 +66,7 @@ class TrainingModule(LightningModule):
             self.hparams.clear()  # built in Python: objects, which no checkpoint can hold; see on_save_checkpoint
 
     def describe(self) -> None:
-        """Put a module built in Python into words now, at the start of a fit: training may change what they describe.
+        """Describe a module built in Python now, at the start of a fit: training may change the arguments.
 
         Raises:
             UserError: if an argument cannot be described.
@@ -83,7 +83,7 @@ class TrainingModule(LightningModule):
 
         Raises:
             UserError: for an average of weights that the strategy shards, or that are of half precision, an argument
-                that cannot be described, or a trainer that adds up gradients itself.
+                that cannot be described, or a trainer that accumulates gradients itself.
         """
         refuse_accumulation(self.trainer.accumulate_grad_batches)
         if self.synchronizes(self.trainer.world_size):
@@ -115,11 +115,11 @@ class TrainingModule(LightningModule):
         return 1
 
     def synchronizes(self, world: int) -> bool:
-        """Whether batch norm runs over all of so many ranks."""
+        """Whether batch norm runs over all of ``world`` ranks."""
         return world > 1 if self.sync_batch_norm is None else self.sync_batch_norm
 
     def meetings(self, batches: Batches) -> list[str]:
-        """What another split of the batch changes, in words; a family adds parts that are no modules.
+        """What the division of the batch changes, in words; a family adds parts that are not modules.
 
         Args:
             batches: how it is divided now.
@@ -127,7 +127,7 @@ class TrainingModule(LightningModule):
         return meetings(self.meeting_parts(), batches, self.synchronizes(batches.world))
 
     def meeting_parts(self) -> list[Any]:
-        """In what rows of a batch may meet: all modules but averages."""
+        """The parts in which rows of a batch may interact: all modules except averages."""
         averages = tuple(f"ema_{name}" for name in self._averaged)
         return [m for name, m in self.named_modules() if not (averages and name.startswith(averages))]
 
@@ -137,13 +137,13 @@ class TrainingModule(LightningModule):
         """Keep a moving average of each of this module's networks ``names``; call it in the constructor, after them.
 
         The average of ``generator`` is the submodule ``ema_generator``: frozen, always in evaluation mode, and in the
-        checkpoint. It moves once per step.
+        checkpoint. It is updated once per step.
 
         Args:
             ema: how; None for no average, ``ema_generator`` is then None.
-            names: attributes of this module: all that draws or is evaluated.
+            names: attributes of this module: everything that draws or is evaluated.
         """
-        self.ema = copy.copy(ema)  # of its own: its numbers may be scheduled
+        self.ema = copy.copy(ema)  # a copy: its numbers may be scheduled
         self._averaged = names if ema is not None else ()
         copies = copy.deepcopy({name: getattr(self, name) for name in self._averaged})  # shared parts stay shared
         for name in names:
@@ -156,21 +156,21 @@ class TrainingModule(LightningModule):
         return bool(self._averaged)
 
     def weighted(self, name: str, weights: Weights) -> nn.Module:
-        """The network ``name`` with averaged or raw weights; raw ones too where no average is kept."""
+        """The network ``name`` with averaged or raw weights; raw without an average."""
         network: nn.Module = getattr(self, f"ema_{name}" if weights == "ema" and name in self._averaged else name)
         return network
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """All parameters but those of the averages."""
+        """All parameters except those of the averages."""
         averages = tuple(f"ema_{name}." for name in self._averaged)
         return [p for name, p in self.named_parameters() if not (averages and name.startswith(averages))]
 
     def move_average(self, step: int, samples: int | None = None) -> None:
-        """Move the averages after step ``step`` (from 0).
+        """Update the averages after step ``step`` (from 0).
 
         Args:
-            step: which, as the decay's warm-up counts.
-            samples: of a step, over all ranks, as a half-life counts; None for what the data count.
+            step: its number, for the decay's warm-up.
+            samples: of a step, over all ranks, for a half-life; None for what the data count.
         """
         if self.ema is None:
             return
@@ -182,12 +182,12 @@ class TrainingModule(LightningModule):
                 f"model.ema.half_life: {kind} does not say how many samples a step has; set model.ema.decay"
             )
         moved, followed = ([self.weighted(name, weights) for name in self._averaged] for weights in ("ema", "raw"))
-        # several as one module, so that a weight that two of them share moves once
+        # several as one module, so that a weight that two of them share is updated once
         average, source = (each[0] if len(each) == 1 else nn.ModuleList(each) for each in (moved, followed))
         averages.update(average, source, self.ema.decay_of(step, samples))
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the mode of everything but the averages."""
+        """Switch the mode of everything except the averages."""
         super().train(mode)
         for name in self._averaged:
             self.weighted(name, "ema").eval()
@@ -199,7 +199,7 @@ class TrainingModule(LightningModule):
         """Keep the schedules; call it at the end of the constructor.
 
         Raises:
-            UserError: for a name of no number, as far as optimizers need not be known, or a decay out of range.
+            UserError: for a name without a number, as far as that is known without optimizers, or a decay out of range.
         """
         self.schedules = schedules
         for name, schedule in (schedules or {}).items():
@@ -210,7 +210,7 @@ class TrainingModule(LightningModule):
                 within("[0, 1]", f"model.schedules.{name}.", start=schedule.start, end=schedule.end)
 
     def schedulable(self) -> dict[str, Any]:
-        """What the name of a scheduled number may begin with, beside optimizers; a family adds its own parts."""
+        """What the name of a scheduled number may begin with, except optimizers; a family adds its own parts."""
         return {"ema": self.ema}
 
     def optimizer_names(self) -> list[str]:
@@ -221,7 +221,7 @@ class TrainingModule(LightningModule):
         """Set the scheduled numbers for step ``step`` (from 0).
 
         Raises:
-            UserError: for a name of no number.
+            UserError: for a name without a number.
         """
         if not self.schedules:
             return
@@ -247,10 +247,10 @@ class TrainingModule(LightningModule):
         publish.log_scalars(self, scalars, step)
 
     def stop_non_finite(self, what: str) -> NoReturn:
-        """Stop a run whose numbers went wrong.
+        """Stop a run with a number that is not finite.
 
         Args:
-            what: which became NaN or infinite, and when.
+            what: which number became NaN or infinite, and when.
 
         Raises:
             NonFiniteLossError: with the last good checkpoint.

@@ -1,4 +1,4 @@
-"""What is watched during training: means of the loss terms, the first one not finite, the norm of the gradients."""
+"""What training watches: means of the loss terms, the first term that is not finite, the norm of the gradients."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from lit_gen.core import distributed
 
-WAITING = 256  # updates, at most, whose terms lie on the device
+WAITING = 256  # the most updates whose terms lie on the device
 
 
 class Monitor:
     """Sums of each loss term since the last log entry, in float64 on the host.
 
-    Terms wait on the device until somebody asks, so that no step waits for it. They are added in the order of the
-    updates, so that a resumed run has the sums of an undisturbed one.
+    Terms wait on the device until they are needed, so that no step waits for it. They are added in the order of the
+    updates, so a resumed run has the sums of an undisturbed one.
 
     Args:
         names: of the terms, in the order of the log.
@@ -57,7 +57,7 @@ class Monitor:
         """The means since the last call; of names that were evaluated.
 
         Args:
-            gathered: whether to take them over all ranks; not needed where each rank was given the same values.
+            gathered: whether to take them over all ranks; not needed if each rank has the same values.
         """
         self.settle()
         sums, ranks = self.sums, 1

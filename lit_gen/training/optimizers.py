@@ -19,7 +19,7 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
         network: has ``vocab_size``, by which the layer that makes the logits is known.
 
     Returns:
-        Groups as optimizers take them, with the keys ``params`` and ``name``, of vectors ``weight_decay: 0`` too.
+        Groups as optimizers take them, with the keys ``params`` and ``name``, for vectors also ``weight_decay: 0``.
     """
     tables = {
         id(module.weight)
@@ -28,7 +28,7 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
         or (isinstance(module, nn.Linear) and module.out_features == getattr(network, "vocab_size", None))
     }
     groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
-    for parameter in network.parameters():  # a tied weight comes once
+    for parameter in network.parameters():  # a tied weight occurs once
         if parameter.requires_grad:
             kind = "vectors" if parameter.ndim < 2 else "embeddings" if id(parameter) in tables else "matrices"
             groups[kind].append(parameter)
@@ -51,7 +51,7 @@ class MuonAdamW(torch.optim.Optimizer):
         params: groups as of `parameter_groups`; Muon takes those named ``matrices``.
         lr: learning rate.
         matrix_lr: of the matrices; None for ``lr``.
-        weight_decay: decoupled, of all groups that do not say their own.
+        weight_decay: decoupled, of all groups without their own.
         betas: AdamW's.
         eps: AdamW's.
         momentum: Muon's.

@@ -1,4 +1,4 @@
-"""Schedules: numbers that change over a run, as functions of the step alone, so that a resumed run needs no state.
+"""Schedules: numbers that change over a run, as functions of the step only, so that a resumed run needs no state.
 
 In a config, by the dotted name of what they set::
 
@@ -32,7 +32,7 @@ class Schedule:
         start: first value.
         end: last value.
         steps: how many steps the change takes, not counting the warm-up.
-        warmup: steps in which the value first rises from 0 to ``start``, in a straight line; step 0 has the first rung.
+        warmup: steps in which the value first rises from 0 to ``start``, in a straight line, beginning at step 0.
 
     Raises:
         UserError: for ``steps`` below 1, a negative ``warmup``, or an end that is negative or not finite.
@@ -81,9 +81,9 @@ class Cosine(Schedule):
 
 
 class Cyclical(Schedule):
-    """Cycles of a straight line from ``start`` to ``end``, each followed by a rest at ``end``.
+    """Cycles of a straight line from ``start`` to ``end``, each followed by a constant part at ``end``.
 
-    Fu et al., 2019, https://arxiv.org/abs/1903.10145: there beta goes from 0 to 1 in 4 cycles, half of each a rise.
+    Fu et al., 2019, https://arxiv.org/abs/1903.10145: there beta goes from 0 to 1 in 4 cycles, half of each rising.
 
     Args:
         start: value at the beginning of each cycle.
@@ -144,7 +144,7 @@ class WarmupStableDecay(Schedule):
 
 
 def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:
-    """A function that sets what ``name`` says to a value.
+    """A function that sets the number ``name`` to a value.
 
     Args:
         name: ``generator_optimizer.lr``, ``discriminator_optimizer.beta2``, ``regularizers.R1.gamma``, ``augment.p``,
@@ -153,7 +153,7 @@ def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:
         targets: what may be named first.
 
     Raises:
-        UserError: if there is no such number, where the nearest name is told, or if it has a schedule already.
+        UserError: if there is no such number, with the nearest name, or if it has a schedule already.
     """
     first, *inner, last = name.split(".") if "." in name else ["", name]
     owner = _child(targets, first, name) if first else targets[""]
@@ -173,7 +173,7 @@ def setter(name: str, targets: dict[str, Any]) -> Callable[[float], None]:
         return lambda value: setattr(owner, last, value)
 
     def fill(value: float) -> None:
-        owner._buffers[last].fill_(value)  # asked for anew: a move to another device replaces it
+        owner._buffers[last].fill_(value)  # looked up each time: a move to another device replaces it
 
     return fill
 

@@ -161,7 +161,7 @@ def test_the_best_are_those_of_one_run_and_of_one_number(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"monitor": "val/x"}, "checkpoint.mode: None was found, min or max is expected, for val/x"),
+        ({"monitor": "val/x"}, "checkpoint.mode: null was found, min or max is expected to rank by val/x"),
         ({"mode": "min"}, "checkpoint.mode: 'min' was found, null is expected: there is no checkpoint.monitor"),
         ({"monitor": "val/x", "mode": "min", "keep_best": 0}, "checkpoint.keep_best: 0 was found, a whole number of"),
         ({"every": 4, "keep_every": 6}, r"checkpoint.keep_every: 6 was found, 0 or a multiple of checkpoint.every \(4"),

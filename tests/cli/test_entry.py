@@ -37,6 +37,15 @@ def test_help_of_a_command(arguments, capfd):
     assert "--" in capfd.readouterr().out
 
 
+def test_the_help_of_fit_says_what_an_option_takes(capfd):
+    with pytest.raises(SystemExit):
+        entry.run(["fit", "--help"])
+    out = capfd.readouterr().out
+    assert "Train a model: fit --config gan.yaml." in out
+    assert "--trainer MAPPING" in out
+    assert "Path to a configuration file." not in out  # no section reads one
+
+
 class nothing:
     def __enter__(self):
         return None

@@ -17,7 +17,7 @@ def sentence(check, *arguments, **options):
 def test_a_value_that_is_good_passes_and_another_is_shown_as_python_writes_it():
     expect(True, "data.x", 3, "nothing")
     assert sentence(expect, False, "data.x", "3", "a number") == "data.x: '3' was found, a number is expected"
-    assert sentence(expect, False, "x", None, "a name", "; help") == "x: None was found, a name is expected; help"
+    assert sentence(expect, False, "x", None, "a name", "; help") == "x: null was found, a name is expected; help"
 
 
 @pytest.mark.parametrize("least", [0, 1, 256])
@@ -75,4 +75,4 @@ def test_one_of_some_names():
     told = "model.activation: 'relux' was found, one of relu, tanh is expected; did you mean 'relu'?"
     assert sentence(one_of, ("relu", "tanh"), "model.", activation="relux") == told
     assert sentence(one_of, {"sum": 1, "mean": 2}, x="zzz") == "x: 'zzz' was found, one of sum, mean is expected"
-    assert sentence(one_of, ["none"], x=None) == "x: None was found, one of none is expected; did you mean 'none'?"
+    assert sentence(one_of, ["none"], x=None) == "x: null was found, one of none is expected; did you mean 'none'?"

@@ -64,7 +64,7 @@ def test_an_entry_is_enough_for_the_command(entry, lit_gen):
     assert record["protocol"]["metrics"]["gap"] == {"smaller": 100}
     code, _, err = lit_gen("evaluate", "a.npz", "--metrics=gapp", *options)
     assert code == 2
-    assert "--metrics: 'gapp' is none; did you mean 'gap'" in err
+    assert "--metrics: 'gapp' is not a metric; did you mean 'gap'" in err
 
 
 def test_of_several_sets_a_distance_has_its_minimum_too(entry):
@@ -76,7 +76,9 @@ def test_an_unknown_metric_of_the_callback_is_named_with_the_nearest(lit_gen):
     fid = "{class_path: FID, init_args: {extractor: lenet-mnist, metrics: [fidd]}}"
     code, _, err = lit_gen("fit", *TINY, f"--trainer.callbacks={fid}", "--trainer.accelerator=cpu")
     assert code == 2
-    assert "callbacks.FID.metrics: 'fidd' is none; did you mean 'fid'? (expected fid, kid, is, prc, dc, mem" in err
+    assert (
+        "callbacks.FID.metrics: 'fidd' is not a metric; did you mean 'fid'? (expected fid, kid, is, prc, dc, mem" in err
+    )
 
 
 def test_every_need_gets_its_inputs(monkeypatch):
@@ -107,7 +109,7 @@ def test_every_need_gets_its_inputs(monkeypatch):
 def test_what_cannot_be_had_is_refused(entry):
     statistics = Reference(Gaussian.of(extracted(5).features))
     for metrics, streaming, reference, message in (
-        (["gap", "is"], True, None, "metrics: gap, is need all features at once; streaming mode has fid alone"),
+        (["gap", "is"], True, None, "metrics: gap, is need all features at once; streaming mode has only fid"),
         (["fid", "is", "gap"], False, statistics, "metrics: gap need the features of real images, but the reference"),
         ([], False, None, "metrics: none was given, some of fid, kid, is, prc, dc, memorization, gap are expected"),
     ):

@@ -56,7 +56,7 @@ def test_two_ranks_of_two_micro_batches_equal_one_of_the_whole(name):
         done = fit(loss, *sgd(name), *more, f"--run_id={world}", world=world)
         assert done.returncode == 0, done.stderr
         assert "unused" not in done.stderr
-        assert "not as on one device" not in done.stdout
+        assert "not as in one undivided batch" not in done.stdout
     assert f"= 2 ranks x {2 if divided else '1 micro-batch x 32'}" in done.stdout
     one, two = weights(1)["state_dict"], weights(2)["state_dict"]
     for key in one:

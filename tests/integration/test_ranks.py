@@ -110,7 +110,7 @@ def test_real_programs(launcher):
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(said) == 1, done.stderr
     assert re.match(rf"error: another rank ended \({WHO[launcher]}.*\); {CONTINUE}", said[0])
-    others = [line for line in done.stderr.splitlines() if line not in said and not line.startswith("waiting for ")]
+    others = [line for line in done.stderr.splitlines() if line not in said and not line.startswith("has waited ")]
     assert torchrun or not others
 
 
@@ -189,7 +189,7 @@ def test_a_rank_that_never_comes_is_waited_for_aloud_and_not_for_ever(monkeypatc
     ends = run("srun", [*FIT, "--stop.wait_for_ranks=3"], started=[0])
     assert ends[0].code == 4
     announced, error = ends[0].said.splitlines()
-    assert announced == "waiting for rank 1 of 2 ranks since 1 s, for 3 s at most"
+    assert announced == "has waited 1 s for rank 1 of 2 ranks, and gives up after 3 s"
     assert error == "error: rank 1 of 2 ranks did not appear within 3 s (stop.wait_for_ranks)"
     ends = run("srun", [*FIT, "--stop.wait_for_ranks=3"], started=[1])
     assert ends[1].code == 4

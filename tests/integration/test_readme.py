@@ -1,4 +1,4 @@
-"""The README's commands, run as written, in a folder that holds the files it shows."""
+"""The commands of the README and of docs/extending.md, run as written, in a folder that holds the files they show."""
 
 import os
 import re
@@ -13,19 +13,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = shutil.which("lit-gen", path=str(Path(sys.executable).parent)) or "lit-gen"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+EXTENDING = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+FENCES = re.findall(r"```(\w+)\n(.*?)```", README + EXTENDING, re.DOTALL)
 COMMANDS = [line.split("   #")[0].strip() for kind, text in FENCES if kind == "bash" for line in text.splitlines()]
 FILES = {
     text.splitlines()[0].removeprefix("# ").strip(): text
     for kind, text in FENCES
     if kind == "python" and re.match(r"# \w+\.py$", text.splitlines()[0])
 }
+CLONE, INSTALL, MAIN = "git clone ", 'pip install -e ".[dev]"', "lit-gen fit --config gan.yaml"
 NOTEBOOK = [text for kind, text in FENCES if kind == "python" and "lit_gen.load" in text]
 
 
 def test_the_readme_is_read():
-    assert COMMANDS[:2] == ['pip install -e ".[dev]"', "lit-gen fit --config gan.yaml"]
-    assert 'pip install -e ".[dev]" && pytest' in COMMANDS
+    assert COMMANDS[0].startswith(CLONE)
+    assert COMMANDS[1:3] == [INSTALL, MAIN]
+    assert f"{INSTALL} && pytest" in COMMANDS
     assert set(FILES) == {"my_loss.py", "my_terms.py", "my_net.py", "my_data.py"}
     assert all(len(text.splitlines()) <= 14 for text in FILES.values())
     assert len(NOTEBOOK) == 1
@@ -35,8 +38,20 @@ def test_the_readme_is_read():
 
 
 def test_every_link_leads_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+    """Files, and the headings in them, of the README and of every page."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            path, _, anchor = target.partition("#")
+            if not target.startswith("http"):
+                there = page.parent / path if path else page
+                assert there.exists(), (page.name, target)
+                assert not anchor or anchor in anchors(there), (page.name, target)
+
+
+def anchors(page):
+    """What links call the headings of a page, as GitHub does."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def run(command, tmp_path, timeout=120):
@@ -69,12 +84,12 @@ def test_the_commands_run_as_written(tmp_path, installed):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     for line in COMMANDS:
-        if line.startswith("pip install"):
+        if line.startswith((CLONE, INSTALL)):
             continue  # .ci/run does it
         program, *arguments = shlex.split(line)
         assert program == "lit-gen"
         out = run([SCRIPT, *arguments], tmp_path, timeout=600)
-        if line == COMMANDS[1]:
+        if line == MAIN:
             check_main_job(out, tmp_path)
     run([sys.executable, "-c", NOTEBOOK[0]], tmp_path)
     assert (tmp_path / "generator.safetensors").is_file()

@@ -56,7 +56,7 @@ def test_two_ranks_with_half_the_batch_equal_one(case):
     divided = ["--data.device_batch_size=4"] if case == "importance weights" else []  # rows of the others meet
     said = fit(*FIT, *CASES[case], "--data.batch_size=16", *divided, "--run_id=2", world=2)
     assert f"16 images per update = 2 ranks x {2 if divided else 1} micro-batch" in said
-    assert "not as on one device" not in said
+    assert "not as in one undivided batch" not in said
     one, two = (torch.load(f"runs/r/{i}/checkpoints/step=00000008.ckpt")["state_dict"] for i in (1, 2))
     assert one.keys() == two.keys()
     assert any(name.startswith("ema_decoder.") for name in one)

@@ -60,7 +60,7 @@ def test_what_a_terminals_shell_starts_is_no_shell(monkeypatch):
 
 
 def test_unequal_nodes_are_refused():
-    with pytest.raises(UserError, match=r"SLURM starts 2,1 tasks on the nodes; as many on each are expected"):
+    with pytest.raises(UserError, match=r"SLURM starts 2,1 tasks on the nodes; the same number on each is expected"):
         slurm.step({**STEP, "SLURM_STEP_TASKS_PER_NODE": "2,1"})
     with pytest.raises(UserError, match=r"SLURM_HET_SIZE: a job of 2 kinds of nodes was found, one is expected"):
         slurm.step({**STEP, "SLURM_HET_SIZE": "2"})

@@ -109,9 +109,9 @@ def test_the_text_of_a_special_token_is_ordinary_text(bpe):
 
 
 def test_refusals():
-    with pytest.raises(UserError, match=r"'x' at position 2, which is none of the 2 characters"):
+    with pytest.raises(UserError, match=r"'x' at position 2, which is not one of the 2 characters"):
         CharTokenizer("ab").encode("abxx")
-    with pytest.raises(UserError, match="none of the 0"):
+    with pytest.raises(UserError, match="not one of the 0"):
         CharTokenizer("").encode("a")
     for beyond in ("😀", *map(chr, range(99, 400))):
         with pytest.raises(UserError, match="at position 0"):

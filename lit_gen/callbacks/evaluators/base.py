@@ -1,4 +1,4 @@
-"""What every evaluation shares: when it is due, and where results go."""
+"""What all evaluations share: when they are due, and where results go."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from lit_gen.protocols.data import Split
 
 
 class Evaluator(Derived):
-    """Base of the callbacks that measure a model: a subclass says what, in `prepare` and `evaluate`.
+    """Base of the callbacks that measure a model: a subclass implements `prepare` and `evaluate`.
 
     Args:
         every: steps between two evaluations; 0 for none by steps.
@@ -37,7 +37,7 @@ class Evaluator(Derived):
     """
 
     perfect = "real images"
-    """What the floors are measured on."""
+    """What the floors were measured on."""
 
     def __init__(self, every: int, every_epochs: int, at_end: bool) -> None:
         self.option = f"trainer.callbacks.{type(self).__name__}"
@@ -56,7 +56,7 @@ class Evaluator(Derived):
         raise NotImplementedError
 
     def announced(self, data: Any) -> list[str]:
-        """Public names of the numbers, without the split, from options alone: nothing is loaded or computed.
+        """Public names of the numbers, without the split, known from the options: nothing is loaded or computed.
 
         Floors are left out: they are constants of the data.
 
@@ -68,7 +68,7 @@ class Evaluator(Derived):
     # ---- when
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find what cannot work before the first step."""
+        """Find out before the first step what cannot work."""
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
             return
@@ -79,11 +79,11 @@ class Evaluator(Derived):
             raise UserError(f"{self.option}: two evaluations are called {self.title}; their numbers would be mixed up")
 
     def record_of(self, run: Path, step: int) -> Path:
-        """The record of an evaluation while training."""
+        """The record of an evaluation during training."""
         return self._record(run, "val", step)
 
     def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        """Evaluate while training."""
+        """Evaluate during training."""
         self._evaluate(trainer, module, "val", step)
 
     def replay(self, trainer: Trainer, module: LightningModule, record: Path) -> None:
@@ -94,7 +94,7 @@ class Evaluator(Derived):
             send_record(trainer, record.name.removesuffix(".json").partition("-")[2], found)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate in ``validate``; while training, the steps decide."""
+        """Evaluate in ``validate``; during training, the steps decide."""
         if trainer.state.fn == "validate":
             self._evaluate(trainer, pl_module, "val", _step_of_checkpoint(trainer))
 

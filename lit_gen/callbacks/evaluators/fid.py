@@ -1,4 +1,4 @@
-"""The Frechet inception distance and its relatives while training: exact at any world size.
+"""The Frechet inception distance and related metrics during training: exact at any world size.
 
 Every number is computed from the same features: images drawn by global index, made uint8, passed through one feature
 extractor in blocks of 64, gathered in the order of their indices. docs/metrics.md has the protocol.
@@ -44,12 +44,12 @@ class FID(ImageEvaluator):
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
         reference: the real images: the data set's train, val or test split, or an ``.npz`` with mu and sigma.
-        floor: measure as many real images of another split too: what a perfect model would score.
+        floor: also measure the same number of real images of another split: what a perfect model would score.
         weights: the moving average, or the raw weights.
-        repeats: sets of images, each of other latents; mean and minimum are then reported, each by its name.
-        per_class: of a conditional model, also compare so many images of each class with the real ones of that class.
-        batch_size: images that are drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
-        streaming: keep sums of features instead of features; null for beyond 100,000 images. It has fid alone.
+        repeats: number of sets of images, each from other latents; mean and minimum are then reported, by their names.
+        per_class: for a conditional model, also compare this many images of each class with the real ones of the class.
+        batch_size: images drawn at once, a multiple of 64; it changes memory and speed, but no bit of a result.
+        streaming: keep sums of features instead of features, which gives only fid; null: beyond 100,000 images.
         extractor_weights: file with the weights of ``inception-v3-compat``; null downloads them.
         extractor_hash: SHA-256 that the extractor's weights must have, or its first digits; null for any.
 
@@ -58,9 +58,9 @@ class FID(ImageEvaluator):
     """
 
     suffix = ""
-    """Put after the names of the numbers by a subclass whose images come from elsewhere."""
+    """A subclass with another source of images puts this after the names of the numbers."""
     floor_draws = FLOOR_DRAWS
-    """Sets of real images that the floor is the mean of, at most."""
+    """The floor is the mean over at most this many sets of real images."""
 
     def __init__(
         self,

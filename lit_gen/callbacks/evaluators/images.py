@@ -1,4 +1,4 @@
-"""What evaluations of generated images share: drawing in fixed blocks, and the grid of what was drawn."""
+"""What evaluations of generated images share: drawing in fixed blocks, and the grid of the drawn images."""
 
 from lightning import LightningModule, Trainer
 
@@ -14,7 +14,7 @@ from lit_gen.protocols.images import ImageGenerator, Weights
 
 
 class ImageEvaluator(Evaluator):
-    """Base of the callbacks that measure generated images: a subclass says what, in `prepare` and `measure`.
+    """Base of the callbacks that measure generated images: a subclass implements `prepare` and `measure`.
 
     Args:
         every: steps between two evaluations; 0 for none by steps.
@@ -22,7 +22,7 @@ class ImageEvaluator(Evaluator):
         at_end: evaluate after the last step too.
         weights: the moving average, or the raw weights.
         count: generated images.
-        batch_size: images that are drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
+        batch_size: images drawn at once, a multiple of 64; it changes memory and speed, but no bit of a result.
 
     Raises:
         UserError: for a number out of range.
@@ -42,15 +42,15 @@ class ImageEvaluator(Evaluator):
         raise NotImplementedError
 
     def generator(self, trainer: Trainer, module: LightningModule) -> ImageGenerator:
-        """What draws: the module itself, or in a subclass another source of images; called on every rank."""
+        """The source of images: the module itself, or another one in a subclass; called on every rank."""
         assert isinstance(module, ImageGenerator)
         return module
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find what cannot work before the first step.
+        """Find out before the first step what cannot work.
 
         Raises:
-            UserError: if the model draws no images.
+            UserError: if the model does not draw images.
         """
         if stage != "predict" and not isinstance(pl_module, ImageGenerator):
             raise UserError(f"{self.option}: {type(pl_module).__name__} does not draw images")

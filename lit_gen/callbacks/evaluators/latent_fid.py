@@ -1,8 +1,7 @@
 """The Frechet distance of images that are not draws of the prior: of a mixture of latents, and of reconstructions.
 
-With `lit_gen.callbacks.evaluators.fid.FID` itself they tell where a model with latents loses: what it cannot
-reconstruct it cannot draw, and what a mixture draws better than the prior is what the prior misses of the latents in
-use.
+Together with `lit_gen.callbacks.evaluators.fid.FID` they show where a model with latents loses quality: it cannot draw
+what it cannot reconstruct, and if a mixture draws better than the prior, the prior does not fit the used latents.
 """
 
 from typing import Any
@@ -23,7 +22,7 @@ from lit_gen.protocols.latents import LatentVariableModel
 
 
 class _LatentFID(FID):
-    """Base of the two: a model that encodes, images of a data module, and what is said of them beside the numbers."""
+    """Base of the two: a model that encodes, images of a data module, and their entries in the record."""
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
         """Check model and data.
@@ -40,7 +39,7 @@ class _LatentFID(FID):
         raise NotImplementedError
 
     def encoded(self, trainer: Trainer, module: LightningModule, purpose: str) -> Encoded:
-        """Them, through the encoder."""
+        """These images, through the encoder."""
         assert isinstance(module, LatentVariableModel)
         return Encoded(module, self.encoded_split(trainer), seed_of(module), purpose, module.device, self.weights)
 
@@ -53,7 +52,7 @@ class MixtureFID(_LatentFID):
 
     Args:
         components: Gaussians of the mixture.
-        fit_images: training images whose latents it is fitted to, always the same ones; all where there are fewer.
+        fit_images: training images whose latents it is fitted to, always the same ones; all if there are fewer.
         **fid: see `FID`.
 
     Raises:
@@ -96,7 +95,7 @@ class MixtureFID(_LatentFID):
         return self._sampler
 
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
-        """As `FID`, and what the mixture is."""
+        """As `FID`, with a record of the mixture."""
         result = super().measure(trainer, module, drawing)
         assert self._sampler is not None
         images = min(self.fit_images, len(self.encoded_split(trainer)))
@@ -105,10 +104,10 @@ class MixtureFID(_LatentFID):
 
 
 class ReconstructionFID(_LatentFID):
-    """`FID` of reconstructions of held-out images: of the validation split, or of the test split where there is none.
+    """`FID` of reconstructions of held-out images: of the validation split, or of the test split if there is none.
 
     Named ``val/fd1k_lenet-mnist_reconstructions``. They are compared with the training images by default; the floor
-    beside it is then the distance of the very images that are reconstructed (with both splits). ``reference: val``
+    is then the distance of the images that are reconstructed (with both splits). ``reference: val``
     compares reconstructions with their originals.
 
     Args:
@@ -147,12 +146,12 @@ class ReconstructionFID(_LatentFID):
         return held_out(datasets.images_of(trainer))[1]
 
     def generator(self, trainer: Trainer, module: LightningModule) -> ImageGenerator:
-        """What reconstructs."""
+        """The reconstructing model."""
         encoded = self.encoded(trainer, module, "reconstructions")
         return Reconstructions(encoded, chosen_rows(encoded.data, self.count))
 
     def measure(self, trainer: Trainer, module: LightningModule, drawing: Drawing) -> Result:
-        """As `FID`, and which images are reconstructed."""
+        """As `FID`, with a record of the reconstructed images."""
         result = super().measure(trainer, module, drawing)
         split, _ = held_out(datasets.images_of(trainer))
         result.protocol["reconstructions"] = {"split": split, "z": "a sample of q(z|x)", "images": self.count}

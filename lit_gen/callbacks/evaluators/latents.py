@@ -1,4 +1,4 @@
-"""What the latents carry, while training: active units, mutual information, KL by dimension."""
+"""What the latents carry, during training: active units, mutual information, KL by dimension."""
 
 import math
 from typing import Any
@@ -28,19 +28,19 @@ class LatentDiagnostics(LatentEvaluator):
 
     Active units have a posterior mean that moves with the image. A rate without active units or mutual information has
     collapsed; mutual information is at most the logarithm of the number of images. See `lit_gen.metrics.latents`. The
-    record has KL and variance of every dimension, and a bar chart of KL. What a posterior does not know of itself (its
-    KL by dimension, its mean, its variance) leaves out the numbers that need it.
+    record has KL and variance of every dimension, and a bar chart of KL. If a posterior does not give its KL by
+    dimension, its mean or its variance, the numbers that need it are left out.
 
-    All posteriors are gathered on one process in the order of the images, so that the numbers are the same bits on any
-    number of ranks; mutual information takes time with the square of their number, some 5 s for 10,000 images.
+    All posteriors are gathered on one process in the order of the images, so that the numbers have the same bits on any
+    number of ranks. The time for mutual information grows with the square of their number: 5 s for 10,000 images.
 
     Args:
         every: steps between two evaluations; 0 for none by steps.
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
-        count: the first so many images of the split; null for all.
+        count: number of images, the first ones of the split; null for all.
         weights: the moving average, or the raw weights: ``val/active_units_raw``.
-        threshold: variance above which a unit is active; another than 0.01 is part of the name.
+        threshold: variance above which a unit is active; a value other than 0.01 is part of the name.
 
     Raises:
         UserError: for a number out of range.
@@ -61,7 +61,7 @@ class LatentDiagnostics(LatentEvaluator):
         self.threshold, self._active = threshold, f"active_units{other}"
 
     def announced(self, data: Any) -> list[str]:
-        """See `Evaluator`; what the posterior does not know leaves out the numbers that need it."""
+        """See `Evaluator`; numbers that need what the posterior does not give are left out."""
         suffix = self.count_suffix + suffix_of(self.weights)
         return [f"{name}{suffix}" for name in (self._active, "mutual_information", "kl_sum", "kl_max")]
 
@@ -89,7 +89,7 @@ class LatentDiagnostics(LatentEvaluator):
         gathered: dict[str, Tensor] = {}
         for name in names:
             mine = [block[name] for block in blocks]
-            mine += [empty] * (each - len(mine))  # every rank gives as many
+            mine += [empty] * (each - len(mine))  # every rank gives the same number
             whole = distributed.gather_blocks(torch.stack(mine), module.device)
             if whole is not None:
                 gathered[name] = whole.flatten(0, 1)[:count]

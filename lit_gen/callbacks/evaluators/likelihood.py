@@ -26,23 +26,23 @@ class ImportanceNLL(LatentEvaluator):
 
     ``val/nll_iw100_se`` is the standard error of the mean over the images, ``val/ess_iw100`` the mean effective sample
     size, from 1 to k: see `lit_gen.metrics.importance`. The number of samples is part of the name, and so is the number
-    of images where it is not the whole split: ``val/nll_iw100_count1k``. Papers take 5,000 samples of the whole test
-    set. Bits per dimension are of 8-bit images alone.
+    of images if it is not the whole split: ``val/nll_iw100_count1k``. Papers take 5,000 samples of the whole test
+    set. Bits per dimension exist only for 8-bit images.
 
     Sample s of image i has noise that depends on ``(seed, i, s)``, and every forward pass has 64 images and ``chunk``
-    samples of each (what exceeds ``samples`` in the last one is dropped). So the numbers are the same bits on any
+    samples of each (what exceeds ``samples`` in the last one is dropped). So the numbers have the same bits on any
     number of ranks. With another ``chunk``, which the record names, the noise is the same, but sums are rounded
-    otherwise, and networks may be: float32 convolutions on a CPU gave the same bits with chunks of 1, 7, 10 and 50,
-    and numbers that agreed to 1e-13, relative.
+    differently, and networks may round differently too. Float32 convolutions on a CPU gave the same bits with chunks of
+    1, 7, 10 and 50, and numbers that agreed to 1e-13, relative.
 
     Args:
         samples: k, of each image.
         every: steps between two evaluations; 0 for none by steps.
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
-        count: the first so many images of the split; null for all.
+        count: number of images, the first ones of the split; null for all.
         weights: the moving average, or the raw weights: ``val/nll_iw100_raw``.
-        chunk: samples of an image that are decoded at once: 64 times as many images pass through the decoder.
+        chunk: samples of an image that are decoded at once; the decoder then gets 64 times this number of images.
 
     Raises:
         UserError: for a number out of range.
@@ -63,7 +63,7 @@ class ImportanceNLL(LatentEvaluator):
         self.samples, self.chunk = samples, min(chunk, samples)
 
     def announced(self, data: Any) -> list[str]:
-        """See `Evaluator`; bits per dimension are of 8-bit images alone."""
+        """See `Evaluator`; bits per dimension exist only for 8-bit images."""
         name, raw = f"iw{self.samples}{self.count_suffix}", suffix_of(self.weights)
         return [f"{n}{raw}" for n in (f"nll_{name}", f"bits_per_dim_{name}", f"nll_{name}_se", f"ess_{name}")]
 
@@ -80,7 +80,7 @@ class ImportanceNLL(LatentEvaluator):
         return weights.bound[: block.rows].tolist(), weights.effective_samples[: block.rows].tolist()
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
-        """Weigh this rank's blocks, and add up those of all ranks."""
+        """Compute this rank's blocks, and add up those of all ranks."""
         assert isinstance(module, LatentVariableModel)
         blocks = self.measure_blocks(trainer, module, split)
         bounds, sizes = (distributed.gather([x for block in blocks for x in block[i]]) for i in (0, 1))
@@ -113,7 +113,7 @@ def importance_noise(seed: int, indices: Tensor, dim: int, first: int, samples: 
         samples: how many.
 
     Returns:
-        float32 (B, samples, dim) on the CPU; row (i, s) depends on ``(seed, indices[i], first + s)`` alone.
+        float32 (B, samples, dim) on the CPU; row (i, s) depends only on ``(seed, indices[i], first + s)``.
     """
     drawn = [latents(seed, indices, dim, f"importance {s}") for s in range(first, first + samples)]
     return torch.stack(drawn, dim=1)

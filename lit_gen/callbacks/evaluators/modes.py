@@ -1,4 +1,4 @@
-"""Mode coverage while training: how many modes of the data the samples hit, and how evenly."""
+"""Mode coverage during training: how many modes of the data the samples hit, and how evenly."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Modes(ImageEvaluator):
 
     For a mixture ``val/modes2500``, ``val/high_quality2500`` (the share of samples within 3 sigma of a mode) and
     ``val/reverse_kl2500``; for stacked MNIST ``val/modes26k_lenet-mnist`` of 1,000 and ``val/kl26k_lenet-mnist``. See
-    `lit_gen.metrics.modes`. The floors are the numbers of as many real held-out samples.
+    `lit_gen.metrics.modes`. The floors are the numbers of the same count of real held-out samples.
 
     Args:
         count: generated samples.
@@ -35,8 +35,8 @@ class Modes(ImageEvaluator):
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
         weights: the moving average, or the raw weights.
-        classifier: what tells digits apart, for stacked MNIST.
-        batch_size: samples drawn at once, a multiple of 64; it changes memory and speed, no bit of a result.
+        classifier: recognizes the digits of stacked MNIST.
+        batch_size: samples drawn at once, a multiple of 64; it changes memory and speed, but no bit of a result.
 
     Raises:
         UserError: for an option out of range.
@@ -68,7 +68,7 @@ class Modes(ImageEvaluator):
         return [f"{key}{n}_{name}{suffix}" for key in ("modes", "kl")]
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
-        """Load the classifier where one is needed.
+        """Load the classifier if one is needed.
 
         Raises:
             UserError: for data without modes that can be counted.

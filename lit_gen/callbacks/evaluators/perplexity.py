@@ -25,14 +25,14 @@ class Perplexity(Evaluator):
     """The cost of the held-out text: ``val/loss``, ``val/perplexity``, ``val/bits_per_byte``.
 
     ``loss`` is the mean nats per token, ``perplexity`` its exponential; both count ends of documents. ``bits_per_byte``
-    is the bits of the text's own tokens over the UTF-8 bytes of the original text: the one number that compares models
-    with different tokenizers; it is left out where the tokenizer loses text. Sums are kept in float64 and added
-    exactly, so that there is one division and one exp.
+    is the bits of the text's own tokens over the UTF-8 bytes of the original text: the only number that compares models
+    with different tokenizers; it is left out if the tokenizer loses text. Sums are kept in float64 and added exactly;
+    there is one division and one exp.
 
     The text is covered by windows of ``context`` tokens, ``stride`` apart, in which every token is scored once: with
     the default, disjoint windows of the data's block size; a smaller stride gives each token more context, a lower
-    number, and another name: ``val/perplexity_context256_stride64``. The last window is as long as what is left, so
-    that its tokens have less context than in a longer text; ``last_window: full`` lets it begin earlier, as
+    number, and another name: ``val/perplexity_context256_stride64``. The last window has the length of the remaining
+    text, so its tokens have less context than in a longer text; ``last_window: full`` starts it earlier, as
     lm-evaluation-harness does (``val/perplexity_full``). A first token that nothing precedes costs ln V.
 
     Args:
@@ -43,7 +43,7 @@ class Perplexity(Evaluator):
         stride: tokens from one window to the next; null for disjoint windows.
         last_window: ragged or full, see above.
         batch_size: windows in one forward pass; null for 8,192 tokens.
-        weights: the moving average, or the raw weights, which is said in the names: ``val/perplexity_raw``.
+        weights: the moving average, or the raw weights, which changes the names: ``val/perplexity_raw``.
 
     Raises:
         UserError: for an option out of range.
@@ -63,7 +63,7 @@ class Perplexity(Evaluator):
         weights: Weights = "ema",
     ) -> None:
         super().__init__(every, every_epochs, at_end)
-        # with lightning's validation too, for callbacks that monitor what it logs
+        # in lightning's validation too, for callbacks that monitor these numbers
         self.cadence = self.cadence._replace(validation=True)
         at_least(1, f"{self.option}.", context=context, stride=stride, batch_size=batch_size)
         self.context, self.stride, self.batch_size, self.weights = context, stride, batch_size, weights
@@ -88,10 +88,10 @@ class Perplexity(Evaluator):
         return (context, stride), suffix + ("_full" if self.full else "") + suffix_of(self.weights)
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
-        """Settle context and stride, and the names that they give.
+        """Determine context and stride, and the resulting names.
 
         Raises:
-            UserError: for a model or data that have no tokens, or a context that the network does not take.
+            UserError: for a model or data without tokens, or a context that the network does not take.
         """
         data = datasets.data_of(trainer)
         if not isinstance(module, TokenScorer) or not datasets.has_text(data):
@@ -106,7 +106,7 @@ class Perplexity(Evaluator):
             raise UserError(
                 f"{self.option}.context: {context} was found, but the network takes at most {longest} tokens"
             )
-        if trainer.state.fn in ("fit", "validate", "test"):  # else found when the first evaluation is due
+        if trainer.state.fn in ("fit", "validate", "test"):  # otherwise found at the first evaluation
             data.stream("test" if trainer.state.fn == "test" else "val")
         self._window, self._suffix = (context, stride), suffix
         self.title = f"perplexity{self._suffix.replace('_', '-')}"
@@ -163,7 +163,7 @@ def score(
     Args:
         module: says each token's nats.
         windows: this rank's, in blocks.
-        end_of_text: the id that is no text.
+        end_of_text: the id that does not count as text.
         weights: of the module.
 
     Returns:

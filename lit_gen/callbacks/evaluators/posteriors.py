@@ -1,4 +1,4 @@
-"""What evaluations of a model with latents share: held-out images in fixed blocks, and the record of which."""
+"""What evaluations of a model with latents share: held-out images in fixed blocks, and their record."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from lit_gen.protocols.latents import LatentVariableModel
 
 
 class Block(NamedTuple):
-    """64 images of a split, on the model's device; beyond the split's end the last one again, which counts nowhere."""
+    """64 images of a split, on the model's device; beyond the split's end the last one repeats, and does not count."""
 
     images: Tensor
     """(64, C, H, W) in [-1, 1]."""
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 
 class LatentEvaluator(Evaluator):
-    """Base of the callbacks that measure posteriors: a subclass says what, in `measure_block` and `evaluate`.
+    """Base of the callbacks that measure posteriors: a subclass implements `measure_block` and `evaluate`.
 
     Images are encoded in the fixed blocks of 64 of `lit_gen.data.images.loaders.EvalLoader`, each on one rank: a
     network's output is bit-equal only for equal batch shapes.
@@ -46,8 +46,8 @@ class LatentEvaluator(Evaluator):
         every: steps between two evaluations; 0 for none by steps.
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
-        count: the first so many images of the split; null for all. Less than all is said in the names.
-        weights: the moving average, or the raw weights, which is said in the names.
+        count: number of images, the first ones of the split; null for all. A smaller number is part of the names.
+        weights: the moving average, or the raw weights, which changes the names.
 
     Raises:
         UserError: for a number out of range.
@@ -62,7 +62,7 @@ class LatentEvaluator(Evaluator):
         self.suffix = ""
 
     def measure_block(self, module: LatentVariableModel, block: Block) -> Any:
-        """What is wanted of one block; tried on the first one before the first step."""
+        """Measure one block; tried on the first one before the first step."""
         raise NotImplementedError
 
     @property
@@ -73,7 +73,7 @@ class LatentEvaluator(Evaluator):
     # ---- before the first step
 
     def prepare(self, trainer: Trainer, module: LightningModule) -> None:
-        """Check model and data, and settle the names.
+        """Check model and data, and determine the names.
 
         Raises:
             UserError: for a model without latents, data without the split or without labels that the model needs.
@@ -94,7 +94,7 @@ class LatentEvaluator(Evaluator):
         self.title = (self.name + self.suffix + suffix_of(self.weights)).replace("_", "-")
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Try the first block: what the model cannot do, and memory that does not suffice, shows now."""
+        """Try the first block: this shows what the model cannot do, or too little memory."""
         with exact_math(module.device), evaluation_mode(module):
             self.measure_blocks(trainer, module, "val", at_most=1)
 
@@ -131,7 +131,7 @@ class LatentEvaluator(Evaluator):
             distributed.look()
 
     def record(self, trainer: Trainer, module: LightningModule, split: Split) -> dict[str, Any]:
-        """Which images, and what else the numbers depend on."""
+        """The images, and what else the numbers depend on."""
         data = datasets.images_of(trainer)
         where = module.device
         reference = {"name": data.name, "split": split, "images": len(data.split(split))}

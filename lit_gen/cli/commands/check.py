@@ -1,4 +1,4 @@
-"""``check``: a user's own loss, regularizer or network through the laws that those of the package keep."""
+"""``check``: a user's own loss, regularizer or network against the laws that those of the package keep."""
 
 import functools
 import importlib
@@ -25,10 +25,10 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 def run(arguments: list[str]) -> int:
-    """Print one line for each law and return the exit code: 2 where one is broken."""
-    parser = ArgumentParser("check", "Put a loss, regularizer or network through the laws.")
+    """Print one line for each law and return the exit code: 2 if one is broken."""
+    parser = ArgumentParser("check", "Test your own loss, regularizer or network against the laws that ours keep.")
     parser.add_argument("name", metavar="my_file.MyPenalty", help="a function or class by its dotted path")
-    parser.add_argument("--kind", choices=get_args(Kind), help="what it is, where that cannot be seen from it")
+    parser.add_argument("--kind", choices=get_args(Kind), help="what it is, if the code does not show it")
     parser.add_argument("--shape", default="1,28,28", metavar="C,H,W", help="of an image (default 1,28,28)")
     parser.add_argument("--num_classes", type=int, metavar="K", help="classes of the labels, for a conditional network")
     parser.add_argument("--init_args", default="{}", metavar="'{width: 8}'", help="constructor arguments, as YAML")
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     for verdict in examine(make, Setting(kind, shape)):
         counts[verdict.outcome] += 1
         print(f"{verdict.outcome:4}  {verdict.law}" + (f": {verdict.found}" if verdict.found else ""))
-    kept = counts["ok"] + counts["note"]  # what is noted is allowed
+    kept = counts["ok"] + counts["note"]  # a note is allowed
     print(f"{kept} {'law' if kept == 1 else 'laws'} kept, {counts['FAIL']} broken")
     return USER if counts["FAIL"] else 0
 
@@ -71,7 +71,7 @@ def _find(name: str) -> Any:
     """What a dotted path leads to, in a file of the working folder first.
 
     Raises:
-        UserError: if it leads nowhere, or the file fails; then with file and line.
+        UserError: if it does not exist, or the file fails; then with file and line.
     """
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
@@ -138,10 +138,10 @@ def _built(value: Any) -> Any:
 
 
 def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
-    """What it is: as asked for, else as its class or the number of its arguments says.
+    """The kind of the subject: the given one, else by its class or the number of its arguments.
 
     Raises:
-        UserError: if it is nothing that there are laws for.
+        UserError: if there are no laws for it.
     """
     is_network = isinstance(made, nn.Module) and not isinstance(made, Regularizer | Augmentation)
     if asked in ("generator", "discriminator") and not is_network:

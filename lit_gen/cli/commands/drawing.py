@@ -16,7 +16,7 @@ PATHS = ("out", "reference", "extractor", "extractor_weights")
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """Parse a command line of which some options are known only with the model.
+    """Parse a command line, some options of which are known only with the model.
 
     Returns:
         The options of the command, and by name the values of the others; see `of_model`.
@@ -47,14 +47,14 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[argparse.Namesp
 
 
 def of_model(model: object, given: dict[str, str], parser: ArgumentParser) -> dict[str, Any]:
-    """The values of a model's own options: the keyword parameters of its ``drawer``, but for the weights.
+    """The values of a model's own options: the keyword parameters of its ``drawer``.
 
-    Options of the command cannot be named anew.
+    Not the weights, and no option that the command has itself.
 
     Args:
         model: any; one without ``drawer`` has no options.
         given: values by name, as on the command line.
-        parser: of the command, whose options are near names too.
+        parser: the command's; its options are suggested too.
 
     Raises:
         UserError: for a name that the model does not know, or a value of another type.

@@ -1,4 +1,4 @@
-"""``evaluate``: score anyone's images, or a run's, with the metrics and the protocol record of a training run."""
+"""``evaluate``: score any images, or a run's, with the metrics and the protocol record of a training run."""
 
 import argparse
 import re
@@ -45,7 +45,7 @@ SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
     "fashion-mnist": (lambda root: FashionMNIST(root=root, val_size=0), "lenet-fashion-mnist"),
     "cifar10": (lambda root: CIFAR10(root=root, val_size=0), INCEPTION),
 }
-"""References by name, all of their training images, and the extractor that is taken where none is named."""
+"""References by name (all of their training images), and the default extractor for each."""
 
 
 def run(arguments: list[str]) -> int:
@@ -96,8 +96,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--reference",
         required=True,
-        help=f"the real images: {', '.join(SETS)} (training images; mnist:test for a split), a folder, an .npz of "
-        f"images or of mu and sigma",
+        help=f"the real images: {', '.join(SETS)} (training images; mnist:test for a split), a folder, an .npz "
+        f"or .npy of images, or an .npz of mu and sigma",
     )
     parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid)")
     parser.add_argument("--extractor", help="a name, a .pt2 or TorchScript file (default: what suits the reference)")
@@ -106,8 +106,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--count", type=int, help="how many images (default: all of a folder, which come by path; 10,000 of a run)"
     )
-    parser.add_argument("--repeats", type=int, default=1, help="of a run: sets of images; their mean and minimum")
-    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="of a run (default ema)")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="of a run: sets of images to draw, for their mean and minimum"
+    )
+    parser.add_argument(
+        "--weights", choices=["ema", "raw"], default="ema", help="of a run: averaged or raw weights (default ema)"
+    )
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument("--out", help="the record, a .json file (default: of a run, in its eval folder)")

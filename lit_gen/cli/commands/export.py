@@ -1,4 +1,4 @@
-"""``export``: the network of a model that is of use without it, as safetensors."""
+"""``export``: the network of a model that is useful by itself, as safetensors."""
 
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.core.terminal import printable
@@ -7,10 +7,19 @@ from lit_gen.runs.opened import load
 
 def run(arguments: list[str]) -> int:
     """Run ``export`` and return the exit code."""
-    parser = ArgumentParser("export", "Write the network that draws or writes as safetensors.")
-    parser.add_argument("path", metavar="RUN_OR_CHECKPOINT")
-    parser.add_argument("file", metavar="FILE.safetensors")
-    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="which weights (default ema)")
+    parser = ArgumentParser("export", "Write the network that makes images or texts to a safetensors file.")
+    parser.add_argument(
+        "path",
+        metavar="RUN_OR_CHECKPOINT",
+        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest run)",
+    )
+    parser.add_argument("file", metavar="FILE.safetensors", help="the file to write")
+    parser.add_argument(
+        "--weights",
+        choices=["ema", "raw"],
+        default="ema",
+        help="averaged or raw weights (default ema; raw where no average is kept)",
+    )
     parser.add_trust()
     parser.add_overwrite()
     options = parser.parse_args(arguments[1:])

@@ -22,7 +22,8 @@ def run(arguments: list[str]) -> int:
     """Run ``fetch --config X`` (with any ``--data`` option of fit) and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
         print(
-            "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\nFetch a config's files; print a manifest."
+            "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\n"
+            "Fetch a config's files, and print them with their hashes."
         )
         return 0
     files, rest = take(arguments[1:], "--config")
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _needs_inception(callback: object) -> bool:
-    """Whether a callback of a config looks through Inception's published weights, as FID does by default."""
+    """Whether a callback of a config uses Inception's published weights, as FID does by default."""
     options: Any = callback if isinstance(callback, dict) else {"class_path": callback}
     if str(options.get("class_path")).rsplit(".", 1)[-1] != "FID":
         return False

@@ -32,7 +32,9 @@ def _parser() -> ArgumentParser:
         help="images at a time, in whole blocks of 64, or prompts at a time (default 64); nothing depends on it",
     )
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
-    parser.add_argument("--weights", choices=["ema", "raw"], help="which weights (default ema)")
+    parser.add_argument(
+        "--weights", choices=["ema", "raw"], help="averaged or raw weights (default ema; raw where no average is kept)"
+    )
     parser.add_trust()
     parser.add_overwrite()
     images = parser.add_argument_group("images: numbered PNGs, and a grid beside their folder")
@@ -42,16 +44,18 @@ def _parser() -> ArgumentParser:
         metavar="0,1,2",
         help="classes to draw, by number or name, in turn, of a conditional model (default: as in the training set)",
     )
-    images.add_argument("--interpolate", type=int, metavar="STEPS", help="n paths of so many steps between samples")
+    images.add_argument(
+        "--interpolate", type=int, metavar="STEPS", help="n paths between samples, of STEPS images each"
+    )
     texts = parser.add_argument_group("texts")
     texts.add_argument("--prompt", action="append", help="what to continue; may be given again (default: nothing)")
     texts.add_argument(
         "--prompts", metavar="FILE", help="a prompt on each line, or .jsonl with a prompt in each object"
     )
     texts.add_argument("--max_new_tokens", type=int, help="most tokens of a text (default 200)")
-    texts.add_argument("--temperature", type=float, help="0 takes the likeliest token (default 1)")
-    texts.add_argument("--top_k", type=int, help="draw from so many likeliest tokens (default: all)")
-    texts.add_argument("--top_p", type=float, help="draw from the fewest tokens with this much probability")
+    texts.add_argument("--temperature", type=float, help="0 takes the most likely token (default 1)")
+    texts.add_argument("--top_k", type=int, help="draw from the TOP_K most likely tokens (default: all)")
+    texts.add_argument("--top_p", type=float, help="draw from the fewest tokens whose probabilities add up to TOP_P")
     texts.add_argument("--stop", action="append", help="end a text before this string; may be given again")
     texts.add_argument("--seed", type=int, help="names the draws (default: the run's seed)")
     texts.add_argument("--format", choices=["text", "jsonl"], help="plain, or a JSON object for each (default text)")

@@ -48,7 +48,7 @@ def draw(opened: Run, options: argparse.Namespace) -> None:
 
 
 def class_names(checkpoint: Mapping[str, Any]) -> list[str]:
-    """The names of the classes that a checkpoint's data module has stored; none where it has stored none."""
+    """The class names that a checkpoint's data module has stored; empty if it has stored none."""
     stored = (state for state in checkpoint.values() if isinstance(state, dict) and "images_per_step" in state)
     return next((state["classes"] for state in stored if "classes" in state), [])
 
@@ -89,7 +89,7 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     older = {p.name for p in out.glob("[0-9]" * 6 + ".png")} - {f"{options.start + i:06d}.png" for i in range(count)}
     if older:
         raise UserError(f"--out {out}: it holds images of an earlier call ({min(older)}); empty it or choose another")
-    grid = out.resolve().with_name(f"{out.resolve().name}-grid.png")  # beside: metrics read every PNG of the folder
+    grid = out.resolve().with_name(f"{out.resolve().name}-grid.png")  # beside the folder: metrics read every PNG in it
     targets = list(out.glob("[0-9]" * 6 + ".png"))
     keep_others([*targets, grid, out / "scatter.png"], "--out", options.overwrite)
     shown: list[Tensor] = []
@@ -98,7 +98,7 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
         if images.shape[1] in (1, 3):
             levels = pictures.quantize(images).cpu()
             for i, image in enumerate(levels):
-                # not flushed one by one: 3 ms each instead of 0.3 for what can be 50,000 images, easily drawn anew
+                # not flushed one by one: 3 ms each instead of 0.3, for up to 50,000 images that are easily drawn anew
                 pictures.save_png(image, out / f"{options.start + written + i:06d}.png", flush=False)
             shown += [levels] if written < MOST_SHOWN else []
         else:

@@ -1,4 +1,4 @@
-"""``sample`` of a language model: texts on the terminal as they come, in a file, or as JSON lines."""
+"""``sample`` of a language model: texts on the terminal while they are written, in a file, or as JSON lines."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def read_prompts(path: Path) -> list[str]:
-    """A prompt on each line; of ``.jsonl`` the ``prompt`` of each object, or each string.
+    """One prompt per line; in ``.jsonl`` the ``prompt`` of each object, or each string.
 
     Raises:
         UserError: if the file cannot be read, or holds none; names the line.
@@ -63,7 +63,7 @@ def _prompt(line: str, number: int, path: Path) -> str:
 
 
 def write(opened: Run, options: argparse.Namespace) -> None:
-    """Write all texts, a batch of prompts after the other."""
+    """Write all texts, one batch of prompts after the other."""
     print(f"from {printable(opened.checkpoint)}", file=sys.stderr)
     prompts: list[str] = options.prompts or options.prompt or [""]
     if options.out is None:
@@ -82,7 +82,7 @@ def write(opened: Run, options: argparse.Namespace) -> None:
 
 
 def _print_all(opened: Run, options: argparse.Namespace, prompts: list[str]) -> None:
-    """Print the first text as it comes, the others when they are there."""
+    """Print the first text while it is written, the others when they are complete."""
     live = options.format != "jsonl"
     for i, (prompt, index, text) in enumerate(_texts(opened, options, prompts, live)):
         if i or not live:
@@ -106,7 +106,7 @@ def _texts(
         opened: the run.
         options: of the command line.
         prompts: all prompts.
-        live: print the very first text as it comes.
+        live: print the first text while it is written.
     """
     model: Any = opened.model
     assert isinstance(model, TextGenerator)
@@ -126,7 +126,7 @@ def _texts(
         some = prompts[start : start + size]
         on_text = show if live and start == 0 else None
         texts = model.write(some, n=count, on_text=on_text, **given)
-        if live and not begun:  # not a single token
+        if live and not begun:  # without any token
             print(for_terminal(prompts[0]), end="")
             begun = True
         for prompt, written in zip(some, texts, strict=True):

@@ -51,7 +51,7 @@ class Assembled:
         options: what is left for the parser.
         stem: the default of ``--run_name``.
         resumed: the run directory to continue, or None.
-        requeued: SLURM started the same command line again; what it says was decided at the first start.
+        requeued: SLURM started the same command line again; the first start has decided everything.
     """
 
     config: Config
@@ -79,7 +79,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     saved = None
     config = DEFAULTS
     if (resume or command != "fit") and not files and not own_names(None, rest):
-        trust.leave_working_folder()  # nothing that was typed is there
+        trust.leave_working_folder()  # nothing was typed that could be there
     if resume:
         if command != "fit":
             raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
@@ -95,7 +95,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
                 raise UserError(f"{name}: it was found in a config, --{name} on the command line is expected")
         config = merge(config, part)
     config, rest = take_nulls(config, rest)
-    import_own(typed, rest)  # not of what the run keeps, which nobody typed
+    import_own(typed, rest)  # not what the run keeps: that was not typed
     if repeats:
         expect(repeats[-1].isdecimal() and int(repeats[-1]) > 0, "--repeats", repeats[-1], whole_number(1))
         config = merge(config, {"trainer": {"callbacks": {"FID": {"repeats": int(repeats[-1])}}}})
@@ -103,6 +103,6 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     if command == "fit" and saved is None and cluster.restarted():
         left = slurm.left_by_requeue(config, rest, stem)
         if left is not None and directory.checkpoints(left):
-            # a config file may have been edited since: the run goes on with what it began with
+            # a config file may have been edited since: the run keeps the configuration that it began with
             return Assembled(run_dir.read_config(left / directory.CONFIG, trusted), [], stem, left, requeued=True)
     return Assembled(config, rest, stem, saved)

@@ -1,4 +1,4 @@
-"""What may change when a run is resumed: the trainer's options and where the data lie. All else is refused by name."""
+"""Which options may change when a run is resumed: the trainer's, where the data are, and the like (`FREE`)."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
 """From config files and a command line to one configuration: finding, reading, merging left to right.
 
-Merging never loses a list: an overlay that names callbacks, loggers or regularizers adds to those that are there. An
-element is known by its class's name, so that `--trainer.logger.TensorBoardLogger false` removes one and
+Merging never loses a list: an overlay that names callbacks, loggers or regularizers adds to the existing ones. An
+element is identified by its class's name, so that `--trainer.logger.TensorBoardLogger false` removes one and
 `--trainer.callbacks.EarlyStopping.patience 5` changes one.
 """
 
@@ -70,7 +70,7 @@ def read(path: Path) -> Config:
     """One YAML file as a dict; dotted keys (``trainer.max_steps: 5``) are allowed.
 
     Raises:
-        UserError: if it is no YAML mapping, or a key stands twice or is left empty; says the line.
+        UserError: if it is not a YAML mapping, or a key occurs twice or has no value; gives the line.
     """
     try:
         with under(f"{path}: "):
@@ -136,7 +136,7 @@ def _name(element: Any) -> str:
 
 
 def _as_class(element: Any) -> Any:
-    """An element as a class with options; a function, whose name begins with a small letter, stays as it is."""
+    """An element as a class with options; a function, whose name begins with a lower-case letter, stays as it is."""
     function = isinstance(element, str) and _name(element)[:1].islower()
     return element if isinstance(element, dict) or function else {"class_path": element}
 
@@ -151,7 +151,7 @@ def as_list(value: Any) -> list[Any]:
 def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
     """Elements by class name: known ones are changed, new ones appended; a dict by name changes or removes (false).
 
-    A name with ``?`` at its end changes what is there, and nothing where it is not: an overlay need not know.
+    A name that ends in ``?`` changes an existing element, and adds nothing if there is none.
     """
     merged = [_as_class(e) for e in copy.deepcopy(before)]
     names = [_name(e) for e in merged]
@@ -176,7 +176,7 @@ def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
                 option = f"{path.replace('.init_args', '')}.{name}"
                 raise UserError(f"{option}: {change!r} was found, false or options by name are expected")
         return merged
-    # one list may name a class twice: the first changes what was there, the next is new
+    # one list may name a class twice: the first changes the existing element, the next is new
     for element in as_list(value):
         element = _as_class(element)
         if _name(element) in names:
@@ -212,7 +212,7 @@ def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
 def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
     """Split options of the named lists out of the arguments, by list or by name: (their configs in order, the rest).
 
-    Of two values for one name the last counts: what was removed by ``false`` comes back when it is named again.
+    Of two values for one name the last counts: naming an element again restores it after ``false``.
 
     Raises:
         UserError: if a value is missing or is broken YAML.

@@ -1,4 +1,4 @@
-"""YAML as it looks: no key stands twice, no section is empty, 010 is ten, and 1:30:00 and 2026-01-02 are text."""
+"""YAML as it looks: no key occurs twice, no section is empty, 010 is ten, and 1:30:00 and 2026-01-02 are text."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ _INT, _FLOAT, _TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", 
 
 
 def as_it_looks(loader: Any) -> None:
-    """Take octal numbers, numbers of base 60 and dates out of a loader of YAML 1.1."""
+    """Remove octal numbers, numbers of base 60 and dates from a loader of YAML 1.1."""
     resolvers = {}
     for first, rules in loader.yaml_implicit_resolvers.items():
         resolvers[first] = [(tag, rule) for tag, rule in rules if tag not in (_INT, _TIME)]
@@ -55,7 +55,7 @@ def load(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: if it is broken.
-        UserError: if a key stands twice or is left empty, by name and line; if there is too much of it.
+        UserError: if a key occurs twice or has no value, by name and line; if the text is too large.
     """
     check_length(text)
     loader = Loader(text)
@@ -71,7 +71,7 @@ def load(text: str) -> Any:
 
 
 def _check(node: yaml.Node | None, prefix: str, leaves: dict[str, int]) -> None:
-    """Refuse a key that stands twice, also once dotted and once in sections, and a key with nothing after it."""
+    """Refuse a key that occurs twice, also once dotted and once in sections, and a key without a value."""
     if isinstance(node, yaml.SequenceNode):
         for i, element in enumerate(node.value):
             _check(element, f"{prefix.removesuffix('.')}[{i}].", leaves)

@@ -1,4 +1,4 @@
-"""A user's own files beside the config: imported early, so that an error in one is told by file and line."""
+"""A user's own files beside the config: imported early, so that an error in one is reported by file and line."""
 
 import ast
 import contextlib
@@ -20,13 +20,13 @@ from lit_gen.core.blame import fault, place, words
 from lit_gen.core.errors import LeaseLostError, UserError
 
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
-"""A dotted name in JSON that is no key."""
+"""A dotted name in JSON that is not a key."""
 
 _FILES = (
     *(".txt", ".json", ".jsonl", ".gz", ".parquet", ".csv", ".tsv", ".npz", ".npy"),
     *(".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".yaml", ".yml", ".bin"),
 )
-"""How names of files end, beside which a module of the name may lie."""
+"""Suffixes of files that may have a module of the same name beside them."""
 
 _CLASS = re.compile(r'"class_path": "([\w.]+)"')
 
@@ -41,12 +41,12 @@ _CODE = ("--model", "--data", "--trainer")
 def import_own(config: Any, options: list[str]) -> None:
     """Import every module of the working folder that the config or an option names.
 
-    What only looks like a name is not imported: ``book.txt`` is none where ``book.py`` defines no ``txt``. The working
-    folder comes first on the path while its modules are imported, so that they find each other. Afterwards it is the
-    last, and only where something that was typed lies there: what a library imports later is the library's.
+    What only looks like a name is not imported: ``book.txt``, if ``book.py`` defines no ``txt``. The working folder
+    comes first on the path while its modules are imported, so that they find each other. Afterwards it comes last, and
+    only if something that was typed is there: so libraries never import from it.
 
     Args:
-        config: what was typed, files among it; nothing that a run or a checkpoint kept.
+        config: what was typed, config files included, but nothing from a run or a checkpoint.
         options: of the command line.
 
     Raises:
@@ -69,7 +69,7 @@ def own_names(config: Any, options: list[str]) -> list[str]:
 
 
 def _names(config: Any, options: list[str]) -> tuple[set[str], set[str]]:
-    """What looks like a dotted path, and what of it is one wherever it leads."""
+    """What looks like a dotted path, and which of these certainly are."""
     words = [part for option in options for part in option.split("=", 1)]
     given = [(option, value) for option, value in pairwise([*words, ""]) if option.startswith(_CODE)]
     text = json.dumps([config, [_parsed(value) for _, value in given]], default=str, ensure_ascii=False)
@@ -80,7 +80,7 @@ def _names(config: Any, options: list[str]) -> tuple[set[str], set[str]]:
 
 
 def _parsed(value: str) -> Any:
-    """An option's value, ``{class_path: my_file.Mine}`` say, as the parser reads it."""
+    """An option's value, such as ``{class_path: my_file.Mine}``, as the parser reads it."""
     try:
         return load(value)
     except (yaml.YAMLError, UserError):  # the parser says what is wrong with it
@@ -88,7 +88,7 @@ def _parsed(value: str) -> Any:
 
 
 def refuse_files(options: list[str]) -> None:
-    """Refuse a file where a class is expected: Python would import the module that the file's name begins with.
+    """Refuse a file in place of a class: Python would import the module that the file's name begins with.
 
     Raises:
         UserError: names the option.
@@ -113,11 +113,11 @@ def _first_on_the_path(folder: str) -> Iterator[None]:
 
 
 def is_own(name: str, certain: bool = False) -> bool:
-    """Whether a module of the working folder defines what a dotted path names; nothing is run to find out.
+    """Whether a module of the working folder defines what a dotted path names; no code is run to find out.
 
     Args:
         name: the dotted path, or what looks like one.
-        certain: it is a dotted path, so that a module of its name is enough.
+        certain: it is known to be a dotted path, so a module of its name is enough.
     """
     if Path(name).exists() and not certain:
         return False
@@ -134,7 +134,7 @@ def is_own(name: str, certain: bool = False) -> bool:
 
 
 def _defines(file: Path, name: str) -> bool:
-    """Whether a source file binds a name anywhere; one that cannot be read so is looked through by line."""
+    """Whether a source file binds a name anywhere; one that cannot be parsed is searched line by line."""
     text = file.read_text(encoding="utf-8", errors="replace")
     try:
         nodes = list(ast.walk(ast.parse(text)))

@@ -1,8 +1,8 @@
-"""The argument parser, and what it leaves open to the data: ``shape``, ``num_classes``, ``vocab_size``.
+"""The argument parser, and the arguments that the data fill in: ``shape``, ``num_classes``, ``vocab_size``.
 
-A network may leave open, in the config, what the data module's `facts` can answer: a constructor's parameter without a
-default, or with the default None, is filled by its name, whatever the network is called and wherever in the model it
-stands. So no config says the shape of an image, and a network of another set is the same line.
+A config may leave arguments of a network open that the data module's `facts` know: a constructor's parameter without a
+default, or with the default None, is filled in by its name, for any network anywhere in the model. So no config states
+the shape of an image, and the config of a network is the same for another data set.
 """
 
 import importlib
@@ -46,7 +46,7 @@ class Parser(LightningArgumentParser):
         raise UserError(message) from ex
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a class's arguments; a network may leave open what the data answer, and a trainer adds up nothing."""
+        """Add a class's arguments; the data may fill in a network's, and a trainer has no gradient accumulation."""
         if theclass is Trainer:  # see `lit_gen.core.batches`
             kwargs["skip"] = {*(kwargs.get("skip") or ()), "accumulate_grad_batches"}
         added: list[str] = super().add_class_arguments(theclass, *args, **kwargs)
@@ -57,21 +57,27 @@ class Parser(LightningArgumentParser):
         return added
 
     def _add_signature_parameter(self, *args: Any, **kwargs: Any) -> None:
-        """Let no option but ``--config`` read a file as YAML: a data file that is named there cannot name classes."""
+        """Let only ``--config`` read a file as YAML: a data file that an option names cannot name classes."""
         super()._add_signature_parameter(*args, **{**kwargs, "sub_configs": False})
 
     def _create_group_if_requested(self, *args: Any, **kwargs: Any) -> Any:
-        """Let no section read a file either: ``--trainer x.yaml``."""
+        """Let no section read a file either, as in ``--trainer x.yaml``."""
         group = super()._create_group_if_requested(*args, **kwargs)
         for action in group._group_actions if group is not self else []:
             if type(action) is _ActionConfigLoad:
-                action.__class__ = _Section
+                action.__class__, action.metavar = _Section, "MAPPING"
+                action.help = "the options of this section as one YAML mapping"
         return group
 
+    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        """Say in the help what such an option takes; it reads no file either."""
+        kwargs.setdefault("metavar", "CLASS_PATH_OR_NAME | MAPPING | .INIT_ARG_NAME VALUE")
+        return super().add_subclass_arguments(*args, **kwargs)
+
     def add_instantiator(self, *args: Any, **kwargs: Any) -> None:
-        """Add an instantiator; classes that none is for are made by `_make`, which remembers mistakes."""
+        """Add an instantiator; classes without one are made by `_make`, which remembers mistakes."""
         super().add_instantiator(*args, **kwargs)
-        super().add_instantiator(self._make, object)  # added anew it is the last, which is asked last
+        super().add_instantiator(self._make, object)  # added again, it is asked last
 
     def _make(self, class_type: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -85,10 +91,10 @@ class Parser(LightningArgumentParser):
             raise told from error
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
-        """Make what the configuration says.
+        """Instantiate a configuration.
 
         Where an option may be of several types (``float | Schedule``), jsonargparse tries one after the other and keeps
-        of their errors a long text alone: the mistake in it is raised in its place.
+        only a long text of their errors: the mistake in it is raised instead.
 
         Raises:
             UserError: for a mistake that a constructor found.
@@ -104,7 +110,7 @@ class Parser(LightningArgumentParser):
 
 
 class _Section(_ActionConfigLoad):
-    """An option such as ``--trainer``, which takes a YAML mapping and no file."""
+    """An option such as ``--trainer``, which takes a YAML mapping, not a file."""
 
     def _load_config(self, value: Any, parser: Any) -> Any:
         if isinstance(value, str):
@@ -122,13 +128,13 @@ class _Section(_ActionConfigLoad):
 def instantiate_data(
     parser: ArgumentParser, config: Namespace, command: str, checkpoint: Path | None
 ) -> LightningDataModule:
-    """Instantiate the data module, which takes over what a checkpoint says of its data.
+    """Instantiate the data module, which adopts what a checkpoint says of its data.
 
     Args:
         parser: LightningCLI's.
         config: of the data module.
         command: the subcommand whose configuration it is.
-        checkpoint: of the model that will meet these data, or None.
+        checkpoint: of the model that will be used with these data, or None.
     """
     chosen = Namespace(subcommand=command, **{command: Namespace(data=config)})
     data: LightningDataModule = parser.instantiate(chosen, instantiate_groups=False)[command].data
@@ -143,7 +149,7 @@ def instantiate_data(
 
 
 def instantiate_others(parser: ArgumentParser, config: Namespace, command: str, data: LightningDataModule) -> Namespace:
-    """Instantiate everything but the data module; ``config`` is changed to hold what the data answered.
+    """Instantiate everything except the data module; what the data answered is filled into ``config``.
 
     Raises:
         UserError: as `fill`.
@@ -160,11 +166,11 @@ def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
 
     Args:
         model: class path and arguments, changed in place.
-        facts: what the data answer, by parameter name; None where they have no such thing.
+        facts: what the data answer, by parameter name; None for what they do not have.
         data: the name of the data module's class, for the messages.
 
     Raises:
-        UserError: if a network needs what is neither configured nor known to the data.
+        UserError: if a network needs an argument that neither the config nor the data give.
     """
     for where, chosen in _classes(model, "model"):
         if not _is_network(network := _class(chosen.class_path)):
@@ -192,7 +198,7 @@ def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data
 
 
 def _at(mistake: str, class_type: type, given: dict[str, Any], config: Namespace) -> str:
-    """A mistake with the option where it is: a schedule cannot say what it is the schedule of."""
+    """A mistake with its option: a schedule does not know what it schedules."""
     path = f"{class_type.__module__}.{class_type.__qualname__}"
     for where, chosen in _classes(config.clone(with_meta=False), ""):
         arguments = chosen.get("init_args") or Namespace()

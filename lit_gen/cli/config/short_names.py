@@ -22,8 +22,8 @@ from lit_gen.models.vae import names as _vae  # noqa: F401
 def known_classes() -> Iterator[type]:
     """Every imported class that has a short name.
 
-    Those are the subclasses of what an option of a model or callback may be: where ``regularizers`` may be a list of
-    `Regularizer`, each subclass of it. A network counts where no other is called as it is, in torch neither.
+    Those are the subclasses of what an option of a model or callback may be: if ``regularizers`` may be a list of
+    `Regularizer`, all subclasses of that. A network counts if no other network has its name, in torch included.
     """
     networks = list(_below(nn.Module))
     times = Counter(network.__name__ for network in networks)
@@ -46,10 +46,10 @@ def _below(base: type) -> Iterator[type]:
 
 
 def _expected(found: type) -> Iterator[type]:
-    """The classes that the constructor's arguments may be of, those of torch, lightning and Python left out."""
+    """The classes that the constructor's arguments may be of, without those of torch, lightning and Python."""
     try:
         hints = get_type_hints(vars(found).get("__init__")) if _told_by_name(found) else {}
-    except (NameError, TypeError, AttributeError):  # a person's own annotations, which only a type checker understands
+    except (NameError, TypeError, AttributeError):  # annotations that only a type checker understands
         hints = {}
     for hint in hints.values():
         yield from (one for one in _within(hint) if inspect.isclass(one) and _told_by_name(one))

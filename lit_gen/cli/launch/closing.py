@@ -29,7 +29,9 @@ def callback(trainer: Trainer, kind: type[C]) -> C:
 
 
 class WriteConfig(Callback):
-    """Write a resumed run's configuration once it was accepted.
+    """Writes a resumed run's ``config.yaml`` when training starts.
+
+    Until then loading the data or the checkpoint may still refuse the options, and the file must stay as it was.
 
     Args:
         run: the run directory.
@@ -40,7 +42,7 @@ class WriteConfig(Callback):
         self.run, self.text = run, text
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checkpoint and data fit together."""
+        """Write it: checkpoint and data were accepted."""
         directory.write_config(self.run, self.text)
 
 
@@ -64,7 +66,7 @@ def log_again(trainer: Trainer, step: int | None) -> None:
 
     Args:
         trainer: before the fit.
-        step: of the checkpoint, which itself says how many rows the log had; None where there is none.
+        step: of the checkpoint, which itself says how many rows the log had; None without a checkpoint.
     """
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV) and step is None:
@@ -74,7 +76,7 @@ def log_again(trainer: Trainer, step: int | None) -> None:
 
 
 def what_is_trained(trainer: Trainer, module: LightningModule, data: Any) -> None:
-    """The text, how the items of an update are divided, and what is therefore not as it were on one device.
+    """The text, how the items of an update are divided, and what differs from one undivided batch because of that.
 
     Raises:
         UserError: on every rank, if the ranks do not divide a batch.
@@ -94,7 +96,7 @@ def what_is_trained(trainer: Trainer, module: LightningModule, data: Any) -> Non
         f"batch     {batches.told(data.items, updates, '' if unit == data.items else f'{count:,} {unit}')}", flush=True
     )
     if isinstance(module, TrainingModule) and (differs := module.meetings(batches)):
-        print(f"          not as on one device: {', '.join(differs)}", flush=True)
+        print(f"          not as in one undivided batch: {', '.join(differs)}", flush=True)
 
 
 def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
@@ -120,7 +122,7 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
 
 
 def best(run: Path, checkpoint: Checkpoint) -> list[str]:
-    """The best checkpoints and their numbers, where some number ranks them."""
+    """The best checkpoints and their numbers, if a number ranks them."""
     name, scores = checkpoint.ranking.monitor, checkpoint.ranking.scores
     if name is None or not checkpoint.enabled:
         return []

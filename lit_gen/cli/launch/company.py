@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def here(nodes: int = 1) -> Place | None:
-    """Where this process meets the others; None where it is alone, or has not started them yet.
+    """Where this process meets the other ranks; None if there are none, or it has not started them yet.
 
     Args:
-        nodes: ``trainer.num_nodes``, where a person started one process on each.
+        nodes: ``trainer.num_nodes``, if a user started one process on each.
 
     Raises:
         UserError: if variables of the launcher are nonsense.
@@ -58,13 +58,13 @@ def here(nodes: int = 1) -> Place | None:
 
 
 class Company:
-    """This process and the other ranks of its command.
+    """The ranks of one command: where they meet, what rank 0 chooses for all, and the thread that watches them.
 
     Attributes:
-        meeting: None as long as there are no others.
-        world: ranks, 1 as long as that is not known.
-        watch: while a fit runs.
-        launcher: of the processes that this one started.
+        meeting: None where there is one rank, or none was started yet.
+        world: number of ranks; 1 as long as that is not known.
+        watch: the thread that notices ranks that fail or hang; None unless a fit runs on several ranks.
+        launcher: of the ranks that this process started; None if it started none.
     """
 
     def __init__(self) -> None:
@@ -75,19 +75,19 @@ class Company:
         self._told: dict[str, str] = {}
 
     def meet(self, patience: float, nodes: int = 1) -> None:
-        """Meet the ranks that something else started beside this one, if there are any."""
+        """Meet the ranks that a launcher started beside this one, if there are any."""
         if self.meeting is None and (where := here(nodes)) is not None:
             self.meeting = Meeting(where, patience)
 
     def first(self, name: str, make: Callable[[], str]) -> str:
-        """What rank 0 makes, on every rank.
+        """The value that rank 0 makes, on every rank.
 
         Args:
             name: words for it.
             make: called on rank 0 only.
 
         Raises:
-            RankError: where rank 0 met a mistake; it says so.
+            RankError: if rank 0 met a mistake, which it reports.
         """
         if self.meeting is not None and self.meeting.place.rank > 0:
             return self.meeting.ask(name)
@@ -100,7 +100,7 @@ class Company:
         """Rank 0's choice: another rank may see other files, on a file system that lags behind.
 
         Raises:
-            UserError: if this rank does not see that file at all.
+            UserError: if this rank does not see that file.
         """
         chosen = self.first("checkpoint", lambda: str(choose() or ""))
         if chosen and not Path(chosen).exists():
@@ -111,7 +111,7 @@ class Company:
         return Path(chosen) if chosen else None
 
     def gather(self, trainer: Trainer, patience: float) -> None:
-        """Meet, for those that this process has just started too, and wait until all are there."""
+        """Meet the other ranks, including those that this process has just started, and wait until all are there."""
         if self.meeting is None:
             environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of every parallel one
             address, port = environment.main_address, environment.main_port
@@ -119,9 +119,9 @@ class Company:
             for name, value in self._told.items():
                 self.meeting.tell(name, value)
         self.world, place = trainer.world_size, self.meeting.place
-        self.meeting.place = replace(place, rank=trainer.global_rank, world=self.world)  # a person says only the node
+        self.meeting.place = replace(place, rank=trainer.global_rank, world=self.world)  # a user sets only the node
         self.meeting.gather(self.world)
 
 
 company = Company()
-"""That of the command that runs."""
+"""The company of the running command."""

@@ -1,4 +1,4 @@
-"""Which device: stop where a GPU is there that torch cannot use, instead of training on the CPU without a word."""
+"""Which device: stop if torch cannot use an existing GPU, instead of silently training on the CPU."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from lit_gen.core.errors import UserError
 
 
 def refuse_unusable_gpu(accelerator: str) -> None:
-    """Raise UserError if ``accelerator`` leaves the choice open and an NVIDIA GPU is there but unusable."""
+    """Raise UserError if ``accelerator`` leaves the choice open and there is an NVIDIA GPU that torch cannot use."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if accelerator not in ("auto", "gpu", "cuda") or hidden or torch.cuda.is_available():
         return
@@ -23,15 +23,15 @@ def refuse_unusable_gpu(accelerator: str) -> None:
 
 
 PER_CORE = 4
-"""Most processes for each core of a CPU."""
+"""The most processes for each core of a CPU."""
 
 
 def refuse_too_many(accelerator: str, devices: object) -> None:
-    """Raise UserError if ``devices`` would start more processes on a CPU than it could ever run."""
+    """Raise UserError if ``devices`` would start more processes than a CPU can sensibly run."""
     if accelerator not in ("auto", "cpu") or not str(devices).isdecimal():
         return
     if accelerator == "auto" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        return  # there are as many as there are
+        return  # as many processes as devices
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if int(str(devices)) > PER_CORE * cores:
         raise UserError(
@@ -41,7 +41,7 @@ def refuse_too_many(accelerator: str, devices: object) -> None:
 
 
 def check_for_gpus_cheaply(where: torch.device) -> None:
-    """Undo what importing lightning does to ``torch.cuda.is_available`` where the run is on a CPU.
+    """Undo what importing lightning does to ``torch.cuda.is_available``, if the run is on a CPU.
 
     With that variable set, each call opens NVML again, and every optimizer step makes one: 264 us instead of 137 for
     a small Adam. On a GPU it stays, so that data workers can still be forked.
@@ -66,7 +66,7 @@ def usable_device(name: str) -> torch.device:
     """The device of the option ``--device``.
 
     Raises:
-        UserError: if there is none of that name, or nothing can be put there.
+        UserError: if there is no device of that name, or it cannot be used.
     """
     try:
         where = torch.device(name)

@@ -22,7 +22,7 @@ from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.config.words import name_losses
 from lit_gen.cli.errors import STOPPED
-from lit_gen.cli.launch import closing, monitors, ranks, restoring, run_dir, slurm, trainer_options
+from lit_gen.cli.launch import closing, monitors, ranks, restoring, run_dir, run_options, slurm, trainer_options
 from lit_gen.cli.launch.company import company
 from lit_gen.cli.launch.hardware import check_for_gpus_cheaply, refuse_unusable_gpu
 from lit_gen.cli.launch.resolved import dump, name_classes, resolved
@@ -60,7 +60,7 @@ class LitGenCLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
             parser_kwargs={
-                command: {"usage": f"lit-gen {command} --config FILE [--config OVERLAY ...] [--option VALUE ...]"}
+                command: {"usage": run_options.usage(command), "description": run_options.DESCRIPTIONS[command]}
             },
             parser_class=Parser,
             subclass_mode_model=True,
@@ -87,18 +87,10 @@ class LitGenCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's own options."""
-        parser.add_argument("--seed_everything", type=int, default=0, help="names every random draw of the run")
-        parser.add_argument("--run_root", type=str, default="runs", help="folder of all runs")
-        parser.add_argument("--run_name", type=str | None, default=None, help="default: the first config's name")
-        parser.add_argument("--run_id", type=str | None, default=None, help="default: the SLURM job's id or the time")
-        parser.add_argument("--resume", type=str | None, default=None, help="fit: the run directory to continue")
-        parser.add_argument("--repeats", type=int | None, default=None, help="sets of images that FID measures")
-        parser.add_argument("--allow_changes", type=bool, default=False, help="with --resume: accept changed options")
-        parser.add_argument("--take_over", type=bool, nargs="?", const=True, help="fit: also from a process at work")
-        parser.add_argument("--trust", type=str | None, default=None, help="modules that a foreign run may import")
+        run_options.add_to(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What every run has, by name; the seed is said once for model and data."""
+        """What every run has, by name; one seed for model and data."""
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(ProgressLine, "progress")
@@ -117,7 +109,7 @@ class LitGenCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Check what can be checked early, decide the run directory, and fill it in."""
+        """Check early what can be checked, choose the run directory, and fill it in."""
         assert self.subcommand is not None
         trainer_options.check_values(self.chosen.trainer, self.subcommand == "fit" and self.resumed is None)
         trainer_options.check_interval(self.chosen.trainer, self.options)
@@ -139,7 +131,7 @@ class LitGenCLI(LightningCLI):
         run_dir.fill_in(self.chosen.trainer, self.run_dir, keep_loggers=self.subcommand == "fit")
 
     def instantiate_classes(self) -> None:
-        """Instantiate the data, then what the model leaves open to them, then the trainer."""
+        """Instantiate the data, then the model, whose open arguments they fill in, then the trainer."""
         self.instantiate_parts()
         name_classes(self.kept, self.datamodule)
         self.dump = dump(self._parser(self.subcommand), self.kept)
@@ -147,13 +139,13 @@ class LitGenCLI(LightningCLI):
         self.trainer = self.instantiate_trainer()
 
     def instantiate_parts(self) -> None:
-        """Instantiate the data module; then the model, for which it answers what the config leaves open."""
+        """Instantiate the data module; then the model, whose open arguments it fills in."""
         self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
         self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:
-        """Dump anew for each part: the data's answers belong to what a checkpoint rebuilds the model from.
+        """Dump anew for each part: a checkpoint rebuilds the model with what the data filled in.
 
         It is LightningCLI's but for one thing: what was parsed is not checked again, which takes as long as parsing.
         """
@@ -189,7 +181,7 @@ class LitGenCLI(LightningCLI):
     # ---- running
 
     def before_fit(self) -> None:
-        """Write the run's record; on resume hide what is logged again."""
+        """Write the run's record; on resume hide the rows that are logged again."""
         closing.what_is_trained(self.trainer, self.model, self.datamodule)
         if self.trainer.is_global_zero:
             record.describe_environment(self.run_dir, self.command_line, self.dump)
@@ -237,7 +229,7 @@ class LitGenCLI(LightningCLI):
     after_validate = after_test = _print_metrics
 
     def before_predict(self) -> None:
-        """Refuse models that draw no images.
+        """Refuse models that do not draw images.
 
         Raises:
             UserError: with the command for texts.

@@ -1,4 +1,4 @@
-"""Which numbers a run will log, and whether those are among them that its callbacks monitor."""
+"""Which numbers a run will log, and whether its callbacks monitor only these."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ ALWAYS = (None, "epoch", "step")  # ModelCheckpoint may monitor nothing, and kno
 
 
 def announced(model: Any, data: Any, callbacks: Sequence[Any], limit_val_batches: Any) -> tuple[list[str], list[str]]:
-    """The names that will be logged, and what else may log but does not say under which names.
+    """The names that will be logged, and what else may log under names that it does not announce.
 
     Args:
         model: the module.
@@ -42,7 +42,7 @@ def announced(model: Any, data: Any, callbacks: Sequence[Any], limit_val_batches
 
 
 def check(model: Any, data: Any, fit: Any) -> None:
-    """Refuse a callback that monitors what nothing logs, where that can be known before training.
+    """Refuse a callback that monitors a number that is not logged, if that can be known before training.
 
     Args:
         model: the module.
@@ -52,7 +52,7 @@ def check(model: Any, data: Any, fit: Any) -> None:
     Raises:
         UserError: for the first such callback.
     """
-    if fit is None or not type(model).__module__.startswith("lit_gen."):  # a subclass may log what it likes
+    if fit is None or not type(model).__module__.startswith("lit_gen."):  # a subclass may log anything
         return
     callbacks = as_list(fit.trainer.callbacks)
     monitoring = [c for c in callbacks if isinstance(c, EarlyStopping | ModelCheckpoint) and c.monitor not in ALWAYS]

@@ -1,4 +1,4 @@
-"""How a rank leaves after a failure: one sentence for all, one exit code, and no rank that waits for it."""
+"""How a rank ends after a failure: one sentence for all ranks, one exit code, and no rank keeps waiting."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from lit_gen.runs.heartbeat import LOOK, ended, told
 from lit_gen.runs.meeting import ENDED, Failure, Meeting
 
 PATIENCE = 10.0
-"""Seconds that a rank that failed before it met the others looks for rank 0."""
+"""Seconds for which a rank looks for rank 0 if it failed before they met."""
 FAREWELL = 10.0
-"""Seconds that a rank that failed before the first step waits until the others have heard of it."""
+"""Seconds for which a rank that failed before the first step waits until the others have heard of it."""
 
 
 def end_at_once(code: int, sentence: str) -> None:
-    """End this process from a thread, whatever the main thread waits for."""
+    """End this process from a thread, even if the main thread waits."""
     if sentence:
         _say(sentence, slurm.rank())
     if company.launcher is not None:
@@ -34,24 +34,24 @@ def end_at_once(code: int, sentence: str) -> None:
 
 
 def depart(code: int, sentence: str) -> int:
-    """Leave after a failure: say it, once for all ranks that met it, and let the others know.
+    """Leave after a failure: report it, once for all ranks that met it, and let the others know.
 
     Args:
         code: the exit code.
-        sentence: what this rank met; begins with `LOST` if it only lost another; empty if another one says it.
+        sentence: what this rank met; begins with `LOST` if it only lost another rank; empty if another rank reports it.
 
     Returns:
         The exit code: that of the rank that failed first.
     """
     if company.watch is not None:
         company.watch.stop()
-    with contextlib.suppress(UserError, RankError, RuntimeError, OSError):  # else each speaks for itself
+    with contextlib.suppress(UserError, RankError, RuntimeError, OSError):  # otherwise each rank reports for itself
         company.meet(PATIENCE)
     meeting = company.meeting
     if meeting is None:
         _say(sentence, slurm.rank())
         return code
-    signals.ignore("SIGTERM")  # by which torchrun ends the others as soon as one has left
+    signals.ignore("SIGTERM")  # torchrun ends the others with it as soon as one has left
     try:
         code = _tell(meeting, code, sentence)
         # In a collective the others learn of it only when this process is gone; by then their threads have read it.
@@ -102,7 +102,7 @@ def _lost(meeting: Meeting, error: str) -> tuple[int, str]:
 
 
 def depart_with_traceback(error: BaseException) -> None:
-    """Let the other ranks know that an error of ours ends this one, which Python shows."""
+    """Let the other ranks know that a bug ends this one; Python shows the traceback."""
     if company.watch is not None:
         company.watch.stop()
     if company.meeting is not None:

@@ -1,4 +1,4 @@
-"""The launch of ranks: they hear of each other before and beside the process group."""
+"""The launch of ranks: they exchange messages before the process group exists, and outside of it."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ POLL = 0.2
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Lightning's launcher, whose ranks hear of each other before and beside the process group.
+    """Lightning's launcher, whose ranks exchange messages before the process group exists, and outside of it.
 
     Args:
         launcher: lightning's own.
@@ -40,7 +40,7 @@ class Launcher(_SubprocessScriptLauncher):
         self.patience, self.hang_after = patience, hang_after
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Trainer | None = None, **kwargs: Any) -> Any:
-        """Start the other processes of this node where nobody did, wait for all ranks, then run."""
+        """Start the other processes of this node if no launcher did, wait for all ranks, then run."""
         assert trainer is not None
         try:
             self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
@@ -67,21 +67,21 @@ class Launcher(_SubprocessScriptLauncher):
             self._part()
             raise
         except Exception:
-            signals.ignore("SIGTERM")  # by which torchrun and srun end those that are about to say what happened
-            trainer._signal_connector._original_handlers.clear()  # which lightning would put back
+            signals.ignore("SIGTERM")  # torchrun and srun send it to ranks that are about to report
+            trainer._signal_connector._original_handlers.clear()  # which lightning would restore
             raise
         self._part()
         return result
 
     def _part(self) -> None:
-        """End the watch, and the store only when the last one has left."""
+        """End the watch, and the store only when the last rank has left."""
         assert company.watch is not None
         assert company.meeting is not None
         company.watch.stop()
         company.meeting.leave(company.world, 60)
 
     def _observe(self, store: Any) -> None:
-        """Tell of processes that ended and could not tell themselves."""
+        """Report processes that ended and could not report themselves."""
         assert company.meeting is not None
         first = company.meeting.place.rank
         running = dict(enumerate(self.procs, start=first + 1))

@@ -13,7 +13,7 @@ from lit_gen.runs import checkpoints, directory, lease, record, slurm, trust
 
 
 def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoint: Path | None) -> Path:
-    """The run directory: as the rank that started this one says, the resumed one, the checkpoint's, or a new one.
+    """The run directory: the one that the starting rank names, the resumed run's, the checkpoint's, or a new one.
 
     Args:
         chosen: the parsed options.
@@ -37,12 +37,12 @@ def choose(chosen: Any, command: str, stem: str, resumed: Path | None, checkpoin
 
 
 def takes_over(chosen: Any) -> bool:
-    """Whether a person wants the run from the process that has it; not where SLURM repeats the command of earlier."""
+    """Whether the user wants to take the run from its process; not if SLURM repeats an earlier command."""
     return bool(chosen.take_over) and not slurm.restarted()
 
 
 def note_trial(path: Path) -> None:
-    """Add the run directory to the file that ``LIT_GEN_TRIALS`` names, where a job of many trials keeps account."""
+    """Add the run directory to the file that ``LIT_GEN_TRIALS`` names, in which a job of many trials lists them."""
     if account := os.environ.get("LIT_GEN_TRIALS"):
         with Path(account).open("a", encoding="utf-8") as file:
             file.write(f"{path}\n")
@@ -59,7 +59,7 @@ def checkpoint_of(chosen: Any, command: str, resumed: Path | None) -> Path | Non
         resumed: the run to continue, or None.
 
     Raises:
-        UserError: if it is missing, or said twice; if another process holds the run that is resumed.
+        UserError: if it is missing, or given twice; if another process holds the run that is resumed.
     """
     path = chosen.get("ckpt_path")
     if chosen.take_over and command != "fit":
@@ -67,7 +67,7 @@ def checkpoint_of(chosen: Any, command: str, resumed: Path | None) -> Path | Non
     if resumed is not None:
         if path:
             raise UserError("--ckpt_path and --resume were both given; --resume takes the run's newest checkpoint")
-        lease.take(resumed, takes_over(chosen))  # from here on nobody else writes checkpoints
+        lease.take(resumed, takes_over(chosen))  # from here on no other process writes checkpoints
         begun = directory.checkpoints(resumed) or not slurm.restarted()
         # a job that was ended before its first checkpoint has none
         return checkpoints.newest(resumed, set_aside=True) if begun else None
@@ -82,15 +82,15 @@ def of_checkpoint(checkpoint: Path) -> Path:
 
 
 def read_config(path: Path, trusted: Collection[str] = ()) -> Config:
-    """The configuration that a run kept, which nobody typed: what it names is a person's own, or on a list.
+    """The configuration that a run kept, which was not typed: it may name only the user's own code and what is listed.
 
     Args:
         path: the ``config.yaml``.
         trusted: top-level modules that it may name too.
 
     Raises:
-        UserError: if it cannot be read, an earlier version wrote it, or it names what it may not; if something in
-            another person's run is a link to outside.
+        UserError: if it cannot be read, an earlier version wrote it, or it names something that it may not; if
+            another person's run has a link that leads outside.
     """
     config = configs.read(path)
     checkpoints.refuse_old_paths(config, path)
@@ -102,7 +102,7 @@ def read_config(path: Path, trusted: Collection[str] = ()) -> Config:
 
 
 def _refuse_links(run: Path) -> None:
-    """Refuse another person's run that would have something of this person's written to or deleted."""
+    """Refuse another person's run whose links would let it write to or delete files of this user."""
     inside = run.resolve()
     for folder, folders, files in os.walk(run):
         for link in (Path(folder, name) for name in (*folders, *files)):
@@ -115,7 +115,7 @@ def _refuse_links(run: Path) -> None:
 
 
 def config_beside(arguments: list[str], trusted: Collection[str] = ()) -> Config:
-    """For commands that evaluate: without a config, that of the checkpoint's run."""
+    """The configuration of the checkpoint's run, for commands that evaluate without a config."""
     path, _ = take(arguments, "--ckpt_path")
     if not path:
         return {}

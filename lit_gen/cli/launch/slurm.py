@@ -20,9 +20,9 @@ from lit_gen.runs import directory, place, record, signals, slurm
 
 
 class Srun(ClusterEnvironment):
-    """What lightning must know of the other ranks, which ``srun`` started. Unlike lightning's own, it takes no signal.
+    """What lightning must know of the ranks that ``srun`` started. Unlike lightning's own, it handles no signal.
 
-    ``MASTER_ADDR`` and ``MASTER_PORT`` win where they are set.
+    ``MASTER_ADDR`` and ``MASTER_PORT`` take precedence if they are set.
 
     Args:
         step: what SLURM says.
@@ -42,7 +42,7 @@ class Srun(ClusterEnvironment):
         """Where rank 0 runs.
 
         Raises:
-            UserError: if this node does not know the name; torch would try for half an hour, without a word.
+            UserError: if this node does not know the name; torch would silently try for half an hour.
         """
         first = SLURMEnvironment.resolve_root_node_address(self.step.node_list) if self.step.nodes > 1 else "127.0.0.1"
         address = os.environ.get("MASTER_ADDR") or first
@@ -58,7 +58,7 @@ class Srun(ClusterEnvironment):
 
     @property
     def main_port(self) -> int:
-        """The port of rank 0: another for each job and step, so that those on a shared node do not meet."""
+        """The port of rank 0, different for each job and step, so that they can share a node."""
         os.environ["MASTER_PORT"] = str(number(os.environ, "MASTER_PORT", 1, 65536, default=slurm.port()))
         return int(os.environ["MASTER_PORT"])
 
@@ -94,7 +94,7 @@ class Srun(ClusterEnvironment):
 def take_place(trainer: Any) -> list[ClusterEnvironment]:
     """Fill in devices and nodes as torchrun or SLURM gives them, and choose how ranks find each other.
 
-    A step of one task is no matter of SLURM's: devices are then the trainer's, which starts a process for each.
+    In a step of one task SLURM decides nothing: the trainer then has the devices, and starts a process for each.
 
     Args:
         trainer: the parsed trainer options, changed in place.
@@ -103,7 +103,7 @@ def take_place(trainer: Any) -> list[ClusterEnvironment]:
         Lightning's plugins; none outside a job, and under torchrun.
 
     Raises:
-        UserError: if the options say otherwise than torchrun or SLURM, or neither says enough.
+        UserError: if the options contradict torchrun or SLURM, or neither gives enough.
     """
     agent = place.torchrun()
     if agent is not None:
@@ -151,7 +151,7 @@ def _see_devices(accelerator: str, step: slurm.Step) -> None:
 
 
 def left_by_requeue(config: Config, options: list[str], stem: str) -> Path | None:
-    """The directory of the same job's run from before SLURM put it back into the queue; None where there is none.
+    """The directory of the same job's run from before SLURM requeued it; None if there is none.
 
     Args:
         config: the merged config files.
@@ -171,7 +171,7 @@ def left_by_requeue(config: Config, options: list[str], stem: str) -> Path | Non
 
 
 def end(code: int, requeue: bool, run: Path, step: int) -> None:
-    """Wait until every rank has done its last, and put the job back into its queue where SLURM asked for it.
+    """Wait until every rank is done, and put the job back into its queue if SLURM asked for it.
 
     Args:
         code: the exit code.
@@ -180,14 +180,14 @@ def end(code: int, requeue: bool, run: Path, step: int) -> None:
         step: where the run stands.
     """
     if slurm.job_name() is not None:
-        for name in (signals.REQUEUE, signals.HANDED_ON):  # Python gives them back when it ends, and they would kill
+        for name in (signals.REQUEUE, signals.HANDED_ON):  # Python restores them when it ends, and they would kill
             signals.ignore(name)
     if requeue or (code and distributed.world_size() > 1):
         # srun ends all tasks when one leaves with an error: by now there is nothing to cut off
         distributed.together(lambda: signals.ignore("SIGTERM"))
     if not requeue:
         return
-    if slurm.rank() == 0:  # scontrol ends the job: what is said, is said before
+    if slurm.rank() == 0:  # scontrol ends the job: report before that
         told = f"stopped at step {step}; asking SLURM to put the job back into its queue, to continue {run}"
         print(told, file=sys.stderr, flush=True)
     problem = distributed.from_first(slurm.requeue)

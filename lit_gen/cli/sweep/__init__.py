@@ -1,1 +1,1 @@
-"""Sweep files for Weights & Biases: read and checked, with the trials that they stand for."""
+"""Sweep files for Weights & Biases: read and checked, with their trials."""

@@ -20,7 +20,7 @@ KEYS = (
 METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
 HYPERBAND_KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 ARGS = ("args", "args_no_equals")
-"""The macros that stand for a trial's options, in ways that our command line reads."""
+"""The macros for a trial's options, in the forms that our command line reads."""
 MACROS = (
     *("env", "interpreter", "program", *ARGS, "args_no_hyphens", "args_no_boolean_flags"),
     *("args_json", "args_json_file", "args_dict", "args_append_hydra", "args_override_hydra"),
@@ -39,11 +39,11 @@ class Sweep:
     Attributes:
         path: where it lies.
         method: grid, random or bayes.
-        metric: name and goal; None where there is none.
+        metric: name and goal; None without a metric.
         parameters: in the file's order.
         command: the words that an agent runs, with macros.
         program: what ``${program}`` stands for.
-        run_cap: at most so many trials; None for any number.
+        run_cap: the most trials; None for any number.
     """
 
     path: Path
@@ -59,7 +59,7 @@ def read(path: Path) -> Sweep:
     """Read and check a sweep file.
 
     Raises:
-        UserError: for the first thing that W&B or this program would not take.
+        UserError: for the first thing that W&B or this program would not accept.
     """
     content: dict[str, Any] = load(_text(path)) or {}
     for key in content:
@@ -93,7 +93,7 @@ def _text(path: Path) -> str:
     """The file's text, which is a YAML mapping.
 
     Raises:
-        UserError: if it is none; says the line, not the file, whose name the caller puts before it.
+        UserError: if it is not; gives the line; the caller adds the file's name.
     """
     try:
         configs.read(path)

@@ -54,7 +54,7 @@ class Parameter:
     fields: dict[str, Any]
 
     def grid(self) -> list[Any] | None:
-        """Its values in a grid; None where it has too many."""
+        """Its values in a grid; None if it has too many."""
         match self.distribution:
             case "constant":
                 return [self.fields["value"]]
@@ -68,7 +68,7 @@ class Parameter:
         return None
 
     def ends(self) -> list[Any]:
-        """Each value of a list; the two ends of a range, or two values far out where it has no ends."""
+        """Each value of a list; the two ends of a range, or two extreme values if it has no ends."""
         if "values" in self.fields:
             return list(self.fields["values"])
         if "value" in self.fields:
@@ -90,7 +90,7 @@ class Parameter:
         return self._quantile(float(generator.uniform(1e-9, 1)))
 
     def _quantile(self, share: float) -> Any:
-        """The value below which a share of the draws lies; of beta, which has two ends, something near them."""
+        """The value below which a share of the draws lies; for beta, which has two ends, a value near them."""
         kind, at = self.distribution.removeprefix("q_"), self.fields
         if kind.endswith("normal"):
             value = NormalDist(at["mu"], at["sigma"]).inv_cdf(share) if at["sigma"] else at["mu"]
@@ -114,7 +114,7 @@ def parameter(name: str, spec: Any, method: str) -> Parameter:
 
     Args:
         name: its key.
-        spec: what stands there.
+        spec: its value.
         method: of the sweep.
 
     Raises:
@@ -142,7 +142,7 @@ def parameter(name: str, spec: Any, method: str) -> Parameter:
         raise UserError(f"{at}: {' and '.join(missing)} must be given for the distribution {distribution}")
     if superfluous := [field for field in fields if field not in (*needed, *others)]:
         accepted = ", ".join((*needed, *others))
-        raise UserError(f"{at}.{superfluous[0]} was found, but the distribution {distribution} takes {accepted} alone")
+        raise UserError(f"{at}.{superfluous[0]} was found, but the distribution {distribution} takes only {accepted}")
     fields = {field: _DEFAULTS[field] for field in others} | fields
     _check_list(at, fields)
     _check_numbers(at, distribution, fields)
@@ -173,7 +173,7 @@ def _exponents(distribution: str, spec: dict[str, Any]) -> str:
 
 
 def _implied(spec: dict[str, Any]) -> str:
-    """The distribution that W&B takes where none is named."""
+    """The distribution that W&B takes if none is named."""
     if "value" in spec:
         return "constant"
     if "values" in spec:
@@ -182,7 +182,7 @@ def _implied(spec: dict[str, Any]) -> str:
 
 
 def _check_list(at: str, fields: dict[str, Any]) -> None:
-    """Values, and the probabilities beside them."""
+    """Values and their probabilities."""
     if "value" in fields and fields["value"] is None:
         raise UserError(f"{at}.value: null was found, {_NO_NULL}")
     if "values" not in fields:

@@ -18,7 +18,7 @@ from lit_gen.core import randomness
 from lit_gen.core.errors import UserError, nearest, note
 
 GRID_LIMIT = 32
-"""A grid of more combinations than this is checked value by value; each takes some half a second."""
+"""A grid of more combinations than this is checked value by value; each takes about half a second."""
 LOGGERS = ("WeightsAndBiases", "WandbLogger")
 
 Values = dict[str, Any]
@@ -46,7 +46,7 @@ def examples(sweep: Sweep) -> Iterator[Values]:
 
 
 def to_check(sweep: Sweep) -> list[Values]:
-    """Every combination of a small grid; else each value or end of a range, the other parameters at their first."""
+    """Every combination of a small grid; else each value or end of a range, with the first value of the others."""
     if sweep.method == "grid" and grid_size(sweep) <= GRID_LIMIT:
         return list(grid(sweep))
     values = {p.name: p.grid() if sweep.method == "grid" else p.ends() for p in sweep.parameters}
@@ -92,7 +92,7 @@ def options(command: list[str]) -> list[str]:
 
 
 def _check_files(arguments: list[str]) -> None:
-    """Sweep files are called like the configs that they vary: in their own folder, one would be read for the other."""
+    """Sweep files have the names of the configs that they vary: in their folder, one would be read for the other."""
     for name in take(arguments, "--config")[0]:
         if Path(name).is_file() and {"method", "parameters"} <= set(configs.read(Path(name))):
             raise UserError(f"command: --config {name} is a sweep file in this folder; run sweeps from another folder")
@@ -121,10 +121,10 @@ class Built(LitGenCLI):
         super().__init__("fit", assemble("fit", arguments), ["fit", *arguments])
 
     def _set_seed(self) -> None:
-        """Nothing is drawn that anybody sees."""
+        """Nothing visible is drawn."""
 
     def before_instantiate_classes(self) -> None:
-        """As `LitGenCLI`, without what writes."""
+        """As `LitGenCLI`, without writing."""
         trainer_options.check_values(self.chosen.trainer, trains_anew=True)
         trainer_options.check_rates(self.chosen)
         self.checkpoint = None
@@ -144,12 +144,12 @@ class Built(LitGenCLI):
         """Nothing is run."""
 
     def announced(self) -> tuple[list[str], list[str]]:
-        """The names that will be logged, and what else may log but does not say under which names."""
+        """The names that will be logged, and what else may log under names that it does not announce."""
         return monitors.announced(self.model, self.datamodule, self.callbacks, self.chosen.trainer.limit_val_batches)
 
 
 def check(sweep: Sweep) -> int:
-    """Build the configurations of `to_check`, and see that each logs the metric; returns how many they were.
+    """Build the configurations of `to_check`, check that each logs the metric, and return their number.
 
     Raises:
         UserError: for the first that is refused.

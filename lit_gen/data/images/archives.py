@@ -23,7 +23,7 @@ def md5(path: Path) -> str:
 
 @functools.lru_cache
 def _md5(path: Path, size: int, modified: int) -> str:
-    """The MD5, in hexadecimal, of a file's content: of what is inside for a ``.gz`` of one file, however it was packed.
+    """The MD5, in hexadecimal, of a file's content: for a ``.gz``, of the file inside, however it was packed.
 
     Raises:
         UserError: if a ``.gz`` is damaged.
@@ -50,7 +50,7 @@ def ensure(root: Path, folders: tuple[str, ...], name: str, urls: list[str], che
     """The official file ``name``: found and verified, else downloaded into the first of ``folders`` and verified.
 
     Args:
-        root: where data sets lie; the cache folder is looked through as well.
+        root: where data sets are; the cache folder is searched as well.
         folders: subfolders to look in.
         name: the file's name, as it is published.
         urls: where to download it from, tried in order.

@@ -1,4 +1,4 @@
-"""Grey images made black and white, in ways that give different data sets: a likelihood must say which it is of.
+"""Grey images made black and white, in ways that give different data sets: a likelihood belongs to one of them.
 
 Bernoulli likelihoods need pixels that are 0 or 1. The published numbers of binary MNIST are of one fixed file, drawn
 once with the grey values as probabilities (Salakhutdinov and Murray, 2008, https://doi.org/10.1145/1390156.1390266;
@@ -34,7 +34,7 @@ def parse(name: str) -> Binarization:
     """The binarization called ``name``.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if there is no binarization of that name.
     """
     if re.fullmatch(r"static-seed(0|[1-9]\d*)", name):
         return Binarization("static-seed", int(name.removeprefix("static-seed")))
@@ -60,11 +60,11 @@ def draw(images: Tensor, generator: np.random.Generator) -> Tensor:
 
 def white(images: Tensor, drawn: Tensor) -> Tensor:
     """Levels uint8 (N, C, H, W) against draws from 0..254 of the same shape, on the same device, to 0 and 255."""
-    return levels(drawn < images)  # of 255 equally likely draws, as many as the level are below it
+    return levels(drawn < images)  # of 255 equally likely draws, the level is the number of draws below it
 
 
 def draw_once(images: Tensor, seed: int, part: str, rows: Tensor) -> Tensor:
-    """As `draw`, image i by ``(seed, part, rows[i])`` alone: the same bits whichever images stand beside it.
+    """As `draw`, but image i depends only on ``(seed, part, rows[i])``, not on the other images.
 
     Args:
         images: uint8 (N, C, H, W).

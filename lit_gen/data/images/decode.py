@@ -10,7 +10,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.data.images.pixels import Levels
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"]
-"""What is read, whatever a file is called: Pillow would start Ghostscript for an EPS file."""
+"""The formats that are read, by content, not by name: Pillow would start Ghostscript for an EPS file."""
 MOST_PIXELS = 100_000_000
 
 
@@ -27,7 +27,7 @@ def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Ima
             return levels.of_picture(opened, channels, str(path))
     except UserError:
         raise
-    except Exception as error:  # whatever the decoders raise at damaged files; a picture that is too large is one
+    except Exception as error:  # decoders raise anything for damaged files, and for a picture that is too large
         raise UserError(f"{path} is no readable image ({str(error)[:200]}); mend it or move it away") from None
 
 

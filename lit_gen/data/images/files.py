@@ -60,7 +60,7 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
 
 
 def shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:
-    """Images as they come, with a line of progress where there is a terminal."""
+    """Images as they come, with a progress line on a terminal."""
     if not sys.stderr.isatty():
         return decoded
     return track(decoded, "decoding", total=total, transient=True, console=Console(stderr=True))

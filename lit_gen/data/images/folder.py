@@ -43,9 +43,9 @@ class ImageFolder(ImageData):
             classes.
         channels: 3 for RGB, 1 for grey.
         resize: length of the shorter side after resizing (Lanczos); null to leave sizes as they are.
-        bits: how many bits a level has in files of 16 or 32 bits per pixel: 12 where those hold 0 to 4095; null: 16.
+        bits: bits of a level in files of 16 or 32 bits per pixel: 12 if they hold 0 to 4095; null: 16.
         crop: side of the square cut from the centre after resizing; null for none.
-        val_size: how many images are held out, per class where there are classes, else the last ones by name.
+        val_size: how many images are held out: the last ones of each class, or without classes the last ones by name.
         test_size: how many further images are held out for the test split.
         workers: decoding threads.
         classes: the names that the classes must have, in the order of their numbers; null: any. A run's config.yaml
@@ -126,12 +126,12 @@ class ImageFolder(ImageData):
                 kept, held = stratified(labels[train], size, f"data.{name}_size", self.classes)
                 parts["train"], parts[name] = train[kept], train[held]
         chosen = parts[split]
-        whole = len(chosen) == len(images)  # keep the memory map where nothing is held out
+        whole = len(chosen) == len(images)  # keep the memory map if nothing is held out
         return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
 
     @functools.cached_property
     def _cache(self) -> Path:
-        """The decoded images of the files as they were when this was asked first."""
+        """The decoded images of the files as they were at the first call."""
         assert self.folder is not None
         settings = [self.channels, self.resize, self.crop, self.bits, 3]  # the last is the version
         digest = hashlib.sha256(json.dumps(settings).encode())
@@ -143,10 +143,10 @@ class ImageFolder(ImageData):
 
         def write(path: Path) -> None:
             found = json.dumps(dict(zip(("content", "said"), self._write(path), strict=True)))
-            write_whole(facts, found)  # is there before the images
+            write_whole(facts, found)  # exists before the images
 
         with writing():
-            if not facts.is_file():  # somebody has cleaned up
+            if not facts.is_file():  # it was deleted
                 images.unlink(missing_ok=True)
         return cached(images.name, write)
 
@@ -168,7 +168,7 @@ class ImageFolder(ImageData):
             return {name: found[name] for name in ("content", "said")}
 
     def _write(self, path: Path) -> tuple[str, list[str]]:
-        """Decode all images into an array file; the SHA-256 of them, and what is to be said of them."""
+        """Decode all images into an array file; returns their SHA-256, and sentences about them."""
         content = hashlib.sha256(json.dumps([len(self._paths), *self.shape]).encode())
         shape = (len(self._paths), *self.shape)
         table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
@@ -208,7 +208,7 @@ class ImageFolder(ImageData):
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Name a file of the cache that is cut off, or gone since."""
+    """Name a file of the cache that is truncated, or gone since."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Items of a torch ``Dataset``: which part is the image, which the label, and the arrays of all of them."""
+"""Items of a torch ``Dataset``: which part is the image and which the label, and arrays of all items."""
 
 from collections.abc import Mapping, Sized
 from typing import Any
@@ -13,14 +13,14 @@ from lit_gen.data.images.pixels import Levels
 
 IMAGES = ("image", "images", "img", "pixel_values", "x")
 LABELS = ("label", "labels", "target", "class", "y")
-"""Keys under which an item that is a mapping holds the two; the first that is there is taken."""
+"""Keys of the two in an item that is a mapping; the first existing one is taken."""
 
 
 def read_dataset(dataset: Dataset[Any], levels: Levels) -> dict[str, np.ndarray]:
     """All items: ``images``, uint8 (N, C, H, W), and, where items have labels, ``labels`` (N,), numbers or names.
 
     Raises:
-        UserError: if items are no images, or differ in shape, or some have labels and some none.
+        UserError: if items are not images, or differ in shape, or only some have labels.
     """
     if not isinstance(dataset, Sized):
         raise UserError(f"data.source: {type(dataset).__name__} has no length, a data set with an index is expected")

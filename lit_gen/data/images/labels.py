@@ -29,7 +29,7 @@ def numbered(labels: np.ndarray, where: str) -> tuple[np.ndarray, list[str], str
         where: what holds them.
 
     Returns:
-        int64 (N,), the classes' names, and a sentence where the numbers are others than they were.
+        int64 (N,), the classes' names, and a sentence if the numbers have changed.
 
     Raises:
         UserError: if they are anything else.

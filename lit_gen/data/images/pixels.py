@@ -1,6 +1,6 @@
-"""Pixels of any mode and range as levels 0..255: taken as they are, scaled and said, or refused with what was found.
+"""Pixels of any mode and range as levels 0..255: unchanged, scaled, which the run says, or refused.
 
-The scale is that of the mode, never of one picture, so that all pictures of a set are scaled alike.
+The scale depends on the mode, never on one picture, so all pictures of a set are scaled alike.
 """
 
 import threading
@@ -18,11 +18,11 @@ _ROUNDING = 1e-3  # of floats, outside their range: less than half a level
 
 
 class Levels:
-    """Converts the pictures and arrays of one set, and keeps what was not of 8 bits; threads may share it.
+    """Converts the pictures and arrays of one set, and remembers what was not of 8 bits; threads may share it.
 
     Args:
         source: what sentences about the whole set call it.
-        bits: how many bits a level has where the mode has more than 8; None: all that the mode has.
+        bits: bits of a level if the mode has more than 8; None: all bits of the mode.
     """
 
     def __init__(self, source: str, bits: int | None = None) -> None:
@@ -31,11 +31,11 @@ class Levels:
         self._lock = threading.Lock()
 
     def of_picture(self, image: Image.Image, channels: Literal[1, 3] | None, where: str) -> Image.Image:
-        """A picture, upright (EXIF), on white where it is transparent, in grey or RGB.
+        """A picture, turned upright (EXIF), laid on white where it is transparent, in grey or RGB.
 
         Args:
             image: of any mode.
-            channels: 1 for grey, 3 for RGB; None for grey where the picture is.
+            channels: 1 for grey, 3 for RGB; None for grey if the picture is.
             where: what the picture is called.
 
         Raises:
@@ -62,7 +62,7 @@ class Levels:
         Levels are uint8, or other integers from 0 to 255; floats are in [-1, 1]; uint16 is scaled.
 
         Raises:
-            UserError: if they are of another range.
+            UserError: if they have another range.
         """
         kind = array.dtype.kind
         if array.dtype == np.uint8 or not array.size:
@@ -91,10 +91,10 @@ class Levels:
         return array.astype(np.uint8)
 
     def said(self) -> list[str]:
-        """What a person should know of the set's pixels, a sentence each; to be asked when all are converted.
+        """Sentences about the set's pixels for the user; called when all are converted.
 
         Raises:
-            UserError: if all of them together are of no accepted range.
+            UserError: if all of them together have a range that is not accepted.
         """
         if self.bits is not None and GREY not in self._met:
             raise UserError(f"data.bits: {self.bits} was found, but {self.source} has no levels of more than 8 bits")

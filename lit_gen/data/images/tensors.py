@@ -1,4 +1,4 @@
-"""Any torch data set of images, or an ``.npz`` file, through one uint8 cache."""
+"""Any torch data set of images, or an ``.npz`` or ``.npy`` file, through one uint8 cache."""
 
 import functools
 from pathlib import Path
@@ -25,17 +25,17 @@ from lit_gen.protocols.data import Split
 class TensorSet(ImageData):
     """Images from a torch ``Dataset``, or an ``.npz`` or ``.npy`` file.
 
-    An ``.npz`` holds ``images``, (N, H, W), (N, H, W, C) or (N, C, H, W), and perhaps ``labels`` (N,), a ``.npy`` the
-    images alone. A dataset yields an image, (image, label) or a mapping of both, where an image is a tensor (C, H, W),
+    An ``.npz`` holds ``images``, (N, H, W), (N, H, W, C) or (N, C, H, W), and perhaps ``labels`` (N,); a ``.npy`` holds
+    only images. A dataset yields an image, (image, label) or a mapping of both, where an image is a tensor (C, H, W),
     an array (H, W, C) or a PIL image. Levels are 0 to 255 or floats in [-1, 1], see `lit_gen.data.images.pixels`.
     Labels are whole numbers or names; the classes are those that occur, and are numbered from 0.
 
     Args:
         source: path of the file, or a dataset.
-        bits: how many bits a level has that is an integer of more than 8; null: 16 of uint16, else 8.
-        cache: a name under which a dataset is kept after it was read once; null to read it at each start. The name
-            stands for the content: choose another one when the dataset changes.
-        val_size: how many items are held out, per class where there are labels, else the last ones.
+        bits: bits of a level in integers of more than 8 bits; null: 16 for uint16, else 8.
+        cache: a name under which a dataset's content is kept once it was read; null to read it at each start. The
+            name stands for the content: choose another one when the dataset changes.
+        val_size: how many items are held out: the last ones of each class, or without labels the last ones.
         test_size: how many further items are held out for the test split.
         classes: the names that the classes must have, in the order of their numbers; null: any. A run's config.yaml
             says those that it was trained on.

@@ -37,7 +37,7 @@ class Toy2D(ImageData):
 
     Args:
         kind: ring, or grid.
-        size: training points; a tenth as many more for validation and for test each.
+        size: training points; validation and test get another tenth of that number each.
         **images: see `ImageData`; flip and pad do not apply.
     """
 

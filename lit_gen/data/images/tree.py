@@ -1,4 +1,4 @@
-"""What the subfolders of a folder of images say: splits, and classes."""
+"""Splits and classes from the subfolders of a folder of images."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +13,8 @@ class Arranged(NamedTuple):
     """Images by their folders.
 
     Attributes:
-        splits: of each image; train for all where no folder says.
-        classes: names in natural order, those of the training images; none where images lie in no subfolders.
+        splits: of each image; train for all if no folder is named so.
+        classes: names in natural order, those of the training images; empty if images are not in subfolders.
         labels: of each image, by number; None without classes.
     """
 
@@ -27,7 +27,7 @@ def arrange(paths: list[Path], folder: Path) -> Arranged:
     """Arrange the images below a folder.
 
     Raises:
-        UserError: if images lie beside folders of classes, or a class has images for validation or test alone.
+        UserError: if images lie beside folders of classes, or a class has images only for validation or test.
     """
     parts = [path.relative_to(folder).parts for path in paths]
     tree = splits_by_folder({part[0] for part in parts if len(part) > 1}, folder)

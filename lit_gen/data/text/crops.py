@@ -17,13 +17,13 @@ class TrainCrops:
 
     Row i of step s starts at a place that depends on ``(seed, s, i)`` and the total batch only: one process with 16
     rows, two ranks with 8, and two micro-batches of 8 see the same. A crop starts at each of the N - block_size places
-    where a whole one fits, with equal probability; an "epoch" is as many steps as read N tokens, and at least one.
+    where a whole one fits, with equal probability; an "epoch" is the number of steps that read N tokens, at least one.
 
     Args:
         stream: the training tokens.
         block_size: tokens that the network reads.
-        batches: how the crops of a step fall on ranks and micro-batches; a rank's come joined, (micro_batches * rows,
-            block_size + 1).
+        batches: how the crops of a step are divided among ranks and micro-batches; a rank's come in one batch,
+            (micro_batches * rows, block_size + 1).
         seed: names the crops.
         rank: this process's number.
         device: where batches are put.
@@ -62,7 +62,7 @@ class TrainCrops:
         return max(1, len(self.stream) // self.tokens_per_step)
 
     def state_dict(self) -> dict[str, int]:
-        """The next step; the same on every rank, and however a step's crops fall on ranks and micro-batches."""
+        """The next step; the same on every rank, and for every division of a step's crops."""
         return {"step": self.step, "tokens_per_step": self.tokens_per_step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

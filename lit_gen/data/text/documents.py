@@ -1,7 +1,7 @@
-"""What a corpus is made of: one text without end, or documents; read in pieces, and named by its content.
+"""A corpus: one continuous text, or documents; read in pieces, and named by its content.
 
 A fingerprint covers every byte of the text, and a short digest each document. They are kept with the files' paths,
-sizes, times of change and inodes, so that a large corpus is read for them once, and again only when one differs.
+sizes, times of change and inodes, so a large corpus is read for them once, and again only if one of these differs.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ class Source:
 
     Attributes:
         name: what records call it.
-        documents: whether it falls into documents, which have an end; else it is one text without end.
+        documents: whether it consists of documents, which have an end; else it is one continuous text.
         files: what it is read from.
-        column: where the text stands in files of records.
-        entropy_bits_per_byte: the floor of every model's bits per byte, where it is known.
+        column: the text's column in files of records.
+        entropy_bits_per_byte: the floor of every model's bits per byte, if it is known.
         embedded: whether it is the text that comes with Python.
-        found: what was found and passed over in folders and patterns, in words.
+        found: what was found and skipped in folders and patterns, in words.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Source:
             yield from ((path.name, text) for text in found if text)
 
     def label(self, number: int) -> str:
-        """What a person can tell document ``number`` by: its file or topic, and how it begins."""
+        """How to recognize document ``number``: its file or topic, and its beginning."""
         where, text = next(islice(self._named(), number, None))
         return f"{where}, {text[:40]!r}" if self.documents else repr(text[:40])
 

@@ -1,9 +1,9 @@
 """Encoding a text once, in parallel, so that a killed run continues where it was.
 
 The text is cut into shards of about a million characters. Each is encoded in a thread (the library `tokenizers`
-leaves the interpreter free meanwhile) and kept in a folder beside the result until that is whole. What a shard holds
-depends on the text and the tokenizer alone, so a run that finds some of them makes the file that it would have made.
-Any number of processes may do this at once: every file is written under a name of its own, then renamed.
+leaves the interpreter free meanwhile) and kept in a folder beside the result until that is whole. A shard depends only
+on the text and the tokenizer, so a run that finds some of them makes the same file. Any number of processes may do this
+at once: every file is written under a separate name, then renamed.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from lit_gen.tokenizers.plain import Cut
 from lit_gen.tokenizers.stored import TextTokenizer
 
 SHARD = 1 << 20
-"""Characters of a shard, at least, except for the last one."""
+"""The fewest characters of a shard, except for the last one."""
 PATIENCE = 1.0
 """Seconds before progress is shown."""
 
 Piece = tuple[str, bool]
 """Some text, and whether a document ends with it."""
 Encoded = tuple[np.ndarray, int, int, int, str]
-"""Ids (n,), the bytes, characters and document ends that they stand for, and an example of what they lose of them."""
+"""Ids (n,), the bytes, characters and document ends that they stand for, and an example of what they lose."""
 
 _LINE_END = re.compile(r"(?<=\S)\n(?=\S)")
 
@@ -61,10 +61,10 @@ def encode(
         tokenizer: from text to ids.
         target: the token file; shards lie in a folder beside it meanwhile, named after it.
         header: what the file says of itself; `token_file.write` fills in the counts.
-        characters: how many there should be; 0 where that is not known.
+        characters: the expected number; 0 if that is not known.
         begin: number of its first character in the corpus, for messages.
         workers: threads.
-        shard: characters of a shard, at least.
+        shard: the fewest characters of a shard.
         check: called when all is encoded, before it appears as ``target``; raises if it should not.
 
     Raises:
@@ -103,7 +103,7 @@ def encode(
 def shards(texts: Iterable[str], documents: bool, cut: Cut, size: int = SHARD) -> Iterator[list[Piece]]:
     """Pieces of a text in groups of at least ``size`` characters; pieces longer than that are cut where ``cut`` allows.
 
-    However the text came in, the groups are the same.
+    The groups do not depend on the pieces in which the text came.
     """
     group: list[Piece] = []
     characters = 0
@@ -179,7 +179,7 @@ def _ids(pieces: list[Piece], tokenizer: TextTokenizer, begin: int) -> np.ndarra
 
 
 def _lost(pieces: list[Piece], ids: np.ndarray, tokenizer: TextTokenizer) -> str:
-    """The first piece that its tokens do not hold, where it differs; ``""`` where decoding gives back all of them."""
+    """The first place where the tokens lose text; ``""`` if decoding restores all pieces."""
     if tokenizer.exact:
         return ""
     end = tokenizer.end_of_text
@@ -221,7 +221,7 @@ def _shown(chunks: Iterable[Encoded], total: int) -> Iterator[Encoded]:
             seconds = time.monotonic() - begin
             if seconds < PATIENCE or done >= total:
                 continue
-            bar.start()  # once is enough, more does no harm
+            bar.start()  # calling it again does no harm
             bar.update(task, completed=done)
             if bar.disable and seconds >= next_line:
                 next_line = 2 * seconds  # a log stays short

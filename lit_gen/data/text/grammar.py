@@ -44,7 +44,7 @@ class Grammar:
 
     Raises:
         ValueError: if the next word does not always decide between alternatives, a sentence would be infinitely long on
-            average, a word is none, or a full stop stands elsewhere.
+            average, a word is not valid, or a full stop occurs elsewhere.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -83,7 +83,7 @@ class Grammar:
         return "".join(sentences)
 
     def log_prob(self, text: str) -> float:
-        """The exact log-probability of a text of whole sentences, in nats; -inf for what the grammar does not say."""
+        """The exact log-probability of a text of whole sentences, in nats; -inf for other texts."""
         if not text.endswith("\n"):
             return -math.inf if text else 0.0
         return sum(self._sentence_log_prob(line) for line in text[:-1].split("\n"))

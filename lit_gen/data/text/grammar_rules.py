@@ -1,6 +1,6 @@
 """The rules of the English-like grammar: what each symbol becomes, and how often.
 
-Number is part of a symbol's name (``np_one``, ``np_many``), so that a verb agrees with a noun however much stands
+Number is part of a symbol's name (``np_one``, ``np_many``), so that a verb agrees with a noun at any distance
 between them: "the dog that chases the cats sleeps". A relative clause belongs to the noun right before it, and a noun
 has at most one, so nothing is ambiguous. Weights of words fall off as in real texts.
 """

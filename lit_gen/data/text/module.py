@@ -33,17 +33,17 @@ class TextCorpus(DataModule):
     Args:
         path: the text. ``embedded``: the help topics that come with Python, as documents. ``grammar``: English-like
             sentences whose entropy is known. A text file: one text without end. A folder, a pattern (``books/*.txt``),
-            a list of them, JSON lines, CSV or Parquet: documents, each of which ends with a token of its own. A
+            a list of them, JSON lines, CSV or Parquet: documents, each of which ends with an end token. A
             relative path is looked up as it is, then under ``root``. Subfolders train, val and test are the splits.
         tokenizer: char, byte, bpe (learned from the training part), a ``tokenizer.json``, or a folder with GPT-2's
             ``vocab.json`` and ``merges.txt``.
         bpe_vocab_size: ids that bpe learns.
         block_size: tokens that the network reads.
         batch_size: crops of one update, over all ranks and micro-batches.
-        device_batch_size: crops that a device takes at once, at most: the rest of its share follows in further
+        device_batch_size: the most crops that a device takes at once: the rest of its share follows in further
             micro-batches, whose gradients are added up; null for no limit.
-        column: where the text stands in JSON lines, CSV and Parquet.
-        val_fraction: share of the text that is held out, its end; of documents, whole ones.
+        column: the text's column in JSON lines, CSV and Parquet.
+        val_fraction: share of the text that is held out, at its end; of documents, whole ones.
         val_path: a text that is held out instead, whole.
         test_path: a text for the test split; null: the held-out one.
         grammar_characters: length of the grammar's text.
@@ -134,16 +134,16 @@ class TextCorpus(DataModule):
 
     @property
     def entropy_bits_per_byte(self) -> float | None:
-        """The least bits per byte that any model can reach on ``path`` on average; None where nobody knows."""
+        """The least bits per byte that any model can reach on ``path`` on average; None if that is not known."""
         return self._source.entropy_bits_per_byte
 
     def entropy(self, split: Split) -> float | None:
-        """As `entropy_bits_per_byte`, of the text that a split is taken from."""
+        """As `entropy_bits_per_byte`, for the text that a split comes from."""
         return self._part(split).source.entropy_bits_per_byte
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What a record of numbers says of the text; encodes what it names."""
+        """What a record of numbers says of the text; encodes the text."""
         return {
             "data": self.name,
             "text_sha256": self.text_sha256,
@@ -162,7 +162,7 @@ class TextCorpus(DataModule):
     def adopt_tokenizer(self, tokenizer_json: str, text_sha256: str) -> None:
         """Take the tokenizer of a checkpoint; called before anything is encoded.
 
-        Where the text is another one than the checkpoint's model was trained on, all of it is unseen: the test split is
+        If the text is not the one that the checkpoint's model was trained on, all of it is unseen: the test split is
         then the whole text.
 
         Args:
@@ -170,7 +170,7 @@ class TextCorpus(DataModule):
             text_sha256: the `text_sha256` of the training data.
 
         Raises:
-            UserError: if the tokenizer is damaged, or another one than ``tokenizer`` says.
+            UserError: if the tokenizer is damaged, or differs from ``tokenizer``.
         """
         assert not self._streams, "the text was encoded already"
         self._adopted = tokenizers.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
@@ -179,7 +179,7 @@ class TextCorpus(DataModule):
 
     @property
     def foreign(self) -> bool:
-        """Whether the text is another one than an adopted tokenizer's model was trained on."""
+        """Whether the text differs from the one that an adopted tokenizer's model was trained on."""
         return self._adopted is not None and self._adopted[1] != self.text_sha256
 
     def stream(self, split: Split) -> TokenStream:
@@ -236,7 +236,7 @@ class TextCorpus(DataModule):
         return WindowLoader(self.stream(split), context, stride, rows, full=full, **place(self.trainer))
 
     def prepare_data(self) -> None:
-        """Read, fingerprint and encode the text, unless that was done before; says what was found."""
+        """Read, fingerprint and encode the text, unless that was done before; reports what was found."""
         for source, option in ((self._source, "path"), (self._val, "val_path"), (self._test, "test_path")):
             if source is not None and source.found:
                 rank_zero_only(note)(f"data.{option}, {source.name}: {source.found}")
@@ -273,6 +273,6 @@ class TextCorpus(DataModule):
 
     def _evaluation(self, split: Split) -> WindowLoader | list[Any]:
         if split not in self._plan[0]:
-            warnings.filterwarnings("ignore", message="Total length of `list`")  # said by lightning of an empty split
+            warnings.filterwarnings("ignore", message="Total length of `list`")  # Lightning says it of an empty split
             return []
         return self.windows(split, self.block_size, self.block_size, max(1, BLOCK_TOKENS // self.block_size))

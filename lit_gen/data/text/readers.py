@@ -1,6 +1,6 @@
 """Texts from files, piece by piece: UTF-8 text, JSON lines, CSV, Parquet. Line ends stay as they are.
 
-What a file is, its first bytes say as well as its name: a byte order mark is dropped, what is no text is named.
+The first bytes of a file and its name say what it is: a byte order mark is dropped, and what is not text is named.
 """
 
 import codecs
@@ -55,7 +55,7 @@ def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
     The file may be compressed by gzip or zstd.
 
     Raises:
-        UserError: with the line's number: no JSON object, not UTF-8, or no string under ``column``.
+        UserError: with the line's number: not a JSON object, not UTF-8, or no string under ``column``.
     """
     with reading(path), _unpacked(path) as file:
         offset = 0
@@ -121,14 +121,14 @@ BINARY = {
     codecs.BOM_UTF16_LE: "UTF-16; convert it (iconv -f utf-16 -t utf-8)",
     codecs.BOM_UTF16_BE: "UTF-16; convert it (iconv -f utf-16 -t utf-8)",
 }
-"""What the first bytes of a file say that it is, and what to do; the first that fits."""
+"""What a file with these first bytes is, and what to do; the first match counts."""
 
 
 def _is_marked(file: IO[bytes], path: Path) -> bool:
     """Whether a file of text begins with UTF-8's byte order mark, which is then read.
 
     Raises:
-        UserError: if it begins as no text does.
+        UserError: if it does not begin as a text does.
     """
     head = file.read(16)
     for magic, what in BINARY.items():
@@ -141,7 +141,7 @@ def _is_marked(file: IO[bytes], path: Path) -> bool:
 
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file of records, whatever it is compressed by."""
+    """The bytes of a file of records, unpacked if it is compressed."""
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith(b"\x1f\x8b") or path.suffix.lower() == ".gz":
@@ -164,7 +164,7 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
 def _field(line: str, column: str | None, where: str) -> str:
     try:
         record = json.loads(line)
-    except (ValueError, RecursionError):  # the latter of brackets in brackets
+    except (ValueError, RecursionError):  # the latter for brackets in brackets
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{where}: {line.strip()[:40]!r} was found, one JSON object per line is expected")
@@ -176,7 +176,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[str]:
     """The strings in ``column`` of a Parquet file, read batch by batch.
 
     Raises:
-        UserError: if there is no such column, it holds no strings, the file is damaged, or pyarrow is missing.
+        UserError: if there is no such column, if it does not hold strings, the file is damaged, or pyarrow is missing.
     """
     try:
         import pyarrow
@@ -227,7 +227,7 @@ def _nul(path: Path, offset: int) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be read into a sentence that names it."""
+    """Turn an error of a file that cannot be read into a sentence that names it."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:  # a wrong gzip is an OSError

@@ -12,8 +12,7 @@ from lit_gen.protocols.data import Split
 
 TEXT = (".txt", ".text", ".md", ".rst")
 FOLDER = (*TEXT, *(suffix for suffix in JSON if suffix != ".json"), *PARQUET)
-"""What is taken of a folder, and tables too where a column is named; other files can be named one by one, or by a
-pattern."""
+"""What is read of a folder, and tables too if a column is named; other files can be named one by one or by pattern."""
 EMBEDDED, GRAMMAR = "embedded", "grammar"
 
 
@@ -28,8 +27,8 @@ def find(
             as ``books/**/*.txt``, or a list of files and patterns (documents).
         option: the option's name, for messages.
         root: where relative paths are looked up that are not found as they are.
-        column: where the text stands in files of records.
-        grammar_characters: at least so many characters of the grammar.
+        column: the text's column in files of records.
+        grammar_characters: the least number of characters of the grammar.
 
     Raises:
         UserError: if there is nothing of that name.

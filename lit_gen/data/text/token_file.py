@@ -80,7 +80,7 @@ def write(path: Path, header: Header, chunks: Iterable[tuple[np.ndarray, int, in
     """Write a token file; it is complete only when this returns.
 
     Args:
-        path: the file; whoever wants it to appear whole renames it afterwards.
+        path: the file; a caller that needs it to appear whole renames it afterwards.
         header: its counts are filled in.
         chunks: ids (n,), the bytes, characters and document ends that they stand for, and what is lost of them.
 
@@ -118,7 +118,7 @@ def load(path: Path, expected: Header | None = None) -> TokenFile:
         expected: what its header should say of tokenizer and text; the counts are not compared.
 
     Raises:
-        UserError: if it is no token file, of another version, truncated, or made from something else.
+        UserError: if it is not a token file, of another version, truncated, or made from something else.
     """
     with path.open("rb") as file:
         raw = file.read(HEADER_BYTES)

@@ -73,12 +73,12 @@ def cover(n: int, context: int, stride: int, full: bool = False) -> np.ndarray:
     """Windows that score each of ``n`` targets exactly once.
 
     Target j is the token after position j. A window reads the positions ``begin`` to ``end`` (exclusive) and scores the
-    targets ``first_scored`` to ``end``: the first window all of its own, the others their last ``stride`` or, at the
-    ragged end, fewer.
+    targets ``first_scored`` to ``end``: the first window scores all its tokens, the others their last ``stride`` or,
+    at the ragged end, fewer.
 
     Args:
         n: number of targets.
-        context: most tokens that a window reads.
+        context: the most tokens that a window reads.
         stride: how far each window is from the one before, 1 to ``context``.
         full: let the last window end at the last target but be as long as the others, as lm-evaluation-harness does;
             else it begins a stride after the one before, and is as long as what is left.

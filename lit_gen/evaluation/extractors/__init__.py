@@ -1,1 +1,1 @@
-"""The networks that metrics look through, and what finds them by name."""
+"""The networks whose features metrics use, found by name."""

@@ -1,7 +1,7 @@
 """Two small classifiers that ship with the package, as feature extractors for grey 28x28 images.
 
-Inception was trained on photographs and takes 299x299 colors: on digits and clothing it is off its domain. These
-two are on it, and run in milliseconds on a CPU. ``benchmarks/train_classifiers.py`` trains them.
+Inception was trained on photographs and takes 299x299 colors: digits and clothing are outside its domain. These
+two are made for them, and run in milliseconds on a CPU. ``benchmarks/train_classifiers.py`` trains them.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class Shipped(NamedTuple):
-    """A trained network that lies beside this file."""
+    """A trained network in a file beside this one."""
 
     file: str
     """Its name in `WEIGHTS`."""
@@ -58,11 +58,11 @@ class LeNet(nn.Module):
     covariance over 1,000 images is positive definite. A `lit_gen.protocols.images.FeatureExtractor`.
 
     Args:
-        width: channels of the first convolution; the second has twice as many.
+        width: channels of the first convolution; the second has twice that number.
         hidden: units of the first linear layer.
         features: units of the last hidden layer, the features.
         classes: number of classes.
-        dropout: probability of dropping a hidden unit, in training alone.
+        dropout: probability of dropping a hidden unit, only in training.
     """
 
     channels: int | None = 1

@@ -49,7 +49,7 @@ class Wrapped(nn.Module):
     def train(self, mode: bool = True) -> "Wrapped":
         """Stay in evaluation mode."""
         self.training = False
-        with contextlib.suppress(NotImplementedError):  # of an exported program, which has one mode alone
+        with contextlib.suppress(NotImplementedError):  # an exported program has only one mode
             self.network.train(False)
         return self
 
@@ -83,7 +83,7 @@ class _Program(Wrapped):
             return self.network(images)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # a program raises whatever it says
+        except Exception as error:  # a program may raise anything
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = (lines or [type(error).__name__])[-1][:200]  # above it TorchScript quotes the program
             raise UserError(f"extractor {self.name}: it fails on images {tuple(images.shape)} ({reason})") from None
@@ -151,7 +151,7 @@ def _from_file(path: Path) -> _Program:
             network = load_exported(content) if path.suffix == ".pt2" else load_script(content)
     except UnsafeProgramError as error:
         raise UserError(f"extractor: {path} is not loaded, since {error}") from None
-    except Exception as error:  # both readers raise whatever their parts raise
+    except Exception as error:  # both readers may raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"extractor: {path} is truncated, or neither a .pt2 of torch.export nor a TorchScript file ({reason[0]})"

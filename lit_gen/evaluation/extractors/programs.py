@@ -1,6 +1,6 @@
 """Programs in files, ``.pt2`` of ``torch.export`` and TorchScript: looked through before PyTorch loads them.
 
-Both are code. PyTorch unpickles parts of a ``.pt2``, evaluates its formulas as Python, and calls whatever function of
+Both are code. PyTorch unpickles parts of a ``.pt2``, evaluates its formulas as Python, and calls any function of
 ``torch`` its graph names; TorchScript reaches every operator, those that write files among them. What passes here
 computes with tensors and does nothing else.
 """
@@ -53,7 +53,7 @@ def load_exported(content: bytes) -> torch.nn.Module:
 
     Raises:
         UnsafeProgramError: if it may do more than compute with tensors.
-        Exception: whatever PyTorch raises for a damaged one.
+        Exception: any that PyTorch raises for a damaged one.
     """
     with archives.opened(io.BytesIO(content)) as archive:
         names = _checked(archive, packed=False)
@@ -74,7 +74,7 @@ def load_script(content: bytes) -> torch.nn.Module:
 
     Raises:
         UnsafeProgramError: if it may do more than compute with tensors.
-        Exception: whatever PyTorch raises for a damaged one.
+        Exception: any that PyTorch raises for a damaged one.
     """
     with archives.opened(io.BytesIO(content)) as archive:
         for name, part in _checked(archive, packed=True).items():
@@ -100,7 +100,7 @@ def _checked(archive: zipfile.ZipFile, packed: bool) -> dict[str, zipfile.ZipInf
     """The parts of an archive by their names without the folder that all lie in, once their check sums are right.
 
     Raises:
-        UnsafeProgramError: for a part that is there twice, which two readers may read differently, or grows too large.
+        UnsafeProgramError: for a part that occurs twice, which two readers may read differently, or grows too large.
     """
     parts = archive.infolist()
     by_name = {part.filename.partition("/")[2]: part for part in parts}

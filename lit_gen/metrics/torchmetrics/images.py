@@ -27,7 +27,7 @@ class _Features(Rows):
 
     def __init__(self, extractor: FeatureExtractor, **options: Any) -> None:
         super().__init__("generated", "real", **options)
-        self._extractor = (extractor,)  # in a tuple: its weights belong in no checkpoint
+        self._extractor = (extractor,)  # in a tuple: its weights do not belong in a checkpoint
 
     def update(self, images: Tensor, real: bool, indices: Tensor | None = None) -> None:
         """Extract and keep the features of some images.
@@ -72,7 +72,7 @@ class KernelDistance(_Features):
         self.subsets, self.subset_size = subsets, subset_size
 
     def compute(self) -> dict[str, Tensor]:
-        """``mean`` and ``std`` over the subsets, float64 on the CPU; no ``std`` where there is one subset only."""
+        """``mean`` and ``std`` over the subsets, float64 on the CPU; without ``std`` if there is only one subset."""
         found = kernel_distance(self.rows("generated"), self.rows("real"), self.subsets, self.subset_size)
         return {"mean": scalar(found.mean)} | ({} if found.std is None else {"std": scalar(found.std)})
 

@@ -87,7 +87,7 @@ class BitsPerByte(_Text):
         Args:
             nats: (b, T), each token's negative log-likelihood.
             text_bytes: (b,), UTF-8 bytes of each window's tokens that count.
-            scored: bool (b, T), which tokens count: those that are text, no ends of documents; None for all.
+            scored: bool (b, T), which tokens count: those that are text, not ends of documents; None for all.
             indices: int64 (b,), each window's place in the text, from 0.
 
         Raises:

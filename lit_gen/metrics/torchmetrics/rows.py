@@ -24,7 +24,7 @@ class Rows(Metric):
             self.add_state(f"{name}_indices", [], dist_reduce_fx="cat")
 
     def keep(self, name: str, rows: Tensor, indices: Tensor | None) -> None:
-        """Keep ``rows`` (b, ...); -1 is the index of a row that has none."""
+        """Keep ``rows`` (b, ...); a row without an index gets -1."""
         if indices is None:
             indices = torch.full((len(rows),), -1)
         elif indices.shape != rows.shape[:1]:

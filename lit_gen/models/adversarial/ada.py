@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation: as much augmentation as the discriminator's overfitting asks for.
+"""Adaptive discriminator augmentation: the more the discriminator overfits, the more augmentation.
 
 Karras et al., 2020, https://arxiv.org/abs/2006.06676.
 """
@@ -34,7 +34,7 @@ class ADA(Augmentation):
     wavelet filter around it; this is not done here, so thin structures come out a little blurrier. At p = 0 the output
     equals the input bit by bit.
 
-    After every `interval` updates of the discriminator, p moves up where the mean sign of its logits of real images
+    After every `interval` updates of the discriminator, p moves up if the mean sign of its logits of real images
     (r_t in the paper) exceeds `target`, else down, by the images of these updates over `speed_kimg` thousand.
 
     Args:
@@ -71,7 +71,7 @@ class ADA(Augmentation):
         """
         if self.target is None:
             return
-        with torch.no_grad():  # nothing here reads a value on the host, which would wait for the device
+        with torch.no_grad():  # no value is read on the host, which would wait for the device
             self.sign_sum.add_(real_sign.float() * images)
             self.image_sum.add_(images)
             if update % self.interval == 0:

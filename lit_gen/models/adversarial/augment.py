@@ -1,7 +1,7 @@
 """Augmentations of what the discriminator sees: real and generated images alike, differentiably.
 
-With few images the discriminator learns them by heart; random transforms of its input put that off without the
-generator learning them, as long as they can be told apart from the images. Each is an `Augmentation`:
+With few images the discriminator memorizes them. Random transforms of its input delay that, and the generator does not
+learn the transforms as long as they can be distinguished from the images. Each is an `Augmentation`:
 ``augment(images, random)`` keeps the shape, runs the whole batch at once and can be differentiated twice with respect
 to the images, so that gradient penalties pass through it. All draws come from ``random``: the same at any world size.
 """
@@ -28,7 +28,7 @@ class Augmentation(nn.Module):
 
         Args:
             images: (B, C, H, W) in [-1, 1]; changes of color may leave the range.
-            random: draws for these rows, of this call alone.
+            random: draws for these rows, only for this call.
         """
         raise NotImplementedError
 
@@ -69,7 +69,7 @@ class InstanceNoise(Augmentation):
 
     def forward(self, images: Tensor, random: Rows) -> Tensor:
         """Images (B, C, H, W) plus N(0, sigma^2)."""
-        draw = random  # so named, a draw looks like what it is: one with a generator of its own
+        draw = random  # the name says what it is: a draw with its own generator
         return images + self.sigma * draw.normal(*images.shape).to(images.dtype)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a user's loss or regularizers, said before or at the first step."""
+"""Mistakes in a user's loss or regularizers, reported before or at the first step."""
 
 import inspect
 from typing import Any
@@ -36,8 +36,8 @@ def depends_on_real(loss: Loss) -> bool:
 
 
 def ignores_a_shift(loss: Loss) -> bool:
-    """Whether the discriminator's loss is the same for D and D + c: the sign of a logit then means nothing."""
-    depends_on_real(loss)  # refuses what is no loss
+    """Whether the discriminator's loss is the same for D and D + c: the sign of a logit then has no meaning."""
+    depends_on_real(loss)  # refuses what is not a loss
     real, fake = torch.tensor([-0.7, 0.4]), torch.tensor([0.2, -1.1])
     return torch.allclose(loss(real, fake).discriminator, loss(real + 3, fake + 3).discriminator, atol=1e-5)
 
@@ -53,7 +53,7 @@ def regularizers(given: list[Any]) -> list[Regularizer]:
     """The regularizers of a module's constructor, functions as `FunctionRegularizer`.
 
     Raises:
-        UserError: for what is no regularizer, or does not say whose step it belongs to.
+        UserError: for what is not a regularizer, or does not say whose step it belongs to.
     """
     made = []
     for one in given:

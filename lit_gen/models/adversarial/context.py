@@ -1,7 +1,7 @@
-"""What a regularizer is: called with one `PenaltyContext`, it returns a scalar that is added to a network's loss.
+"""Regularizers: called with one `PenaltyContext`, they return a scalar that is added to a network's loss.
 
-A plain function will do, for the discriminator's step. One that belongs to the generator's, that is evaluated every few
-updates, or that keeps buffers or parameters of its own subclasses `Regularizer`. A config names it:
+A plain function is enough for the discriminator's step. A regularizer of the generator's step, or one that is evaluated
+every few updates or has buffers or parameters, subclasses `Regularizer`. A config names it:
 ``regularizers: [my_file.MyPenalty]``.
 """
 
@@ -39,21 +39,21 @@ def judge(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Lo
 
 @dataclass(frozen=True)
 class PenaltyContext:
-    """All that a regularizer may look at. Rows belong together: fake i has the label of real i.
+    """All that a regularizer may use. Rows belong together: fake i has the label of real i.
 
     Attributes:
         network: whose step this is; the other network's parameters are frozen.
-        discriminator: the discriminator itself; `score` is mostly what one wants.
-        generator: the generator itself; None where images do not come from latents.
+        discriminator: the discriminator itself; usually `score` is enough.
+        generator: the generator itself; None if images do not come from latents.
         real: images (B, C, H, W) in [-1, 1].
         fake: images (B, C, H, W); with the generator's graph in its own step, detached in the discriminator's.
-        latents: (B, latent_dim) of ``fake``; None likewise.
-        labels: int64 (B,), or None where the data set has none.
-        real_logits: the answer for ``real`` that the loss is made of; None in the generator's step of most losses.
-        fake_logits: the answer for ``fake`` that the loss is made of.
+        latents: (B, latent_dim) of ``fake``; None if images do not come from latents.
+        labels: int64 (B,), or None if the data set has none.
+        real_logits: the output for ``real`` that the loss uses; None in the generator's step of most losses.
+        fake_logits: the output for ``fake`` that the loss uses.
         update: how many updates this network has had.
-        random: draws for these rows, of this regularizer alone; exact at any world size.
-        augment: the augmentation, the identity where there is none; each call draws anew.
+        random: draws for these rows, only for this regularizer; exact at any world size.
+        augment: the augmentation, by default the identity; each call draws anew.
     """
 
     network: Network
@@ -124,7 +124,7 @@ class Regularizer(nn.Module):
 
 
 class FunctionRegularizer(Regularizer):
-    """A plain function as a regularizer; its attributes ``network`` and ``every`` are respected where it has them.
+    """A plain function as a regularizer; its attributes ``network`` and ``every`` are used if it has them.
 
     Args:
         function: of one `PenaltyContext`, to a scalar.
@@ -137,7 +137,7 @@ class FunctionRegularizer(Regularizer):
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """The function's name."""
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def forward(self, context: PenaltyContext) -> Any:

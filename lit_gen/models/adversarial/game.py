@@ -1,4 +1,4 @@
-"""A discriminator and what it plays for: the loss terms of one micro-batch, free of optimizers and ranks."""
+"""A discriminator with its loss: the terms of one micro-batch, without optimizers and ranks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ NETWORKS: tuple[Network, Network] = ("discriminator", "generator")
 
 
 class Fakes(NamedTuple):
-    """Generated images and, where regularizers are to know it, what they come from."""
+    """Generated images and, for regularizers, what they come from."""
 
     images: Tensor
     """(B, C, H, W)."""
@@ -33,7 +33,7 @@ class Fakes(NamedTuple):
 
 
 class Game:
-    """A discriminator, the loss and the regularizers; it draws no images and knows no optimizer.
+    """A discriminator, the loss and the regularizers; without drawing images, and without optimizers.
 
     Args:
         discriminator: judges images.
@@ -42,7 +42,7 @@ class Game:
         augment: what images pass on their way into the discriminator.
         concatenate: judge real and generated images in one pass.
         laid_out: puts images into the memory format of the networks.
-        prefix: of the names in the log, where a model has several games: ``a_``.
+        prefix: of the names in the log, if a model has several games: ``a_``.
 
     Attributes:
         names: what the log calls the terms of each network's step, the adversarial loss first.
@@ -68,7 +68,7 @@ class Game:
         self.names = {side: [f"{prefix}{n}" for n in (f"{side}_loss", *log_names(known, side))] for side in NETWORKS}
 
     def meets(self, batches: Batches) -> str | None:
-        """Say that each part has means of its own, where the loss is no mean over rows; ours take them over ranks."""
+        """Say that each part has its own means, if the loss is not a mean over rows; ours take means over ranks."""
         own = not getattr(self.loss, "__module__", "").startswith("lit_gen.")
         divided = parts_of(batches, ranks=own)
         return None if not divided or checks.is_mean_of_rows(self.loss) else f"means of the loss per {divided}"
@@ -85,10 +85,10 @@ class Game:
         Args:
             side: the network that is updated.
             real: images (B, C, H, W).
-            labels: int64 (B,), of the real and of the generated images; None where there are none.
+            labels: int64 (B,), of the real and of the generated images; None without labels.
             fakes: the same number of generated images; with a graph in the generator's step.
             draws: names the random draws.
-            watch: whether to take the means that the log shows of its own step.
+            watch: whether to take the means that are logged only for this step.
         """
         real = self.laid_out(real)
         if side == "discriminator":

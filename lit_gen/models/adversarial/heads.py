@@ -1,4 +1,4 @@
-"""What discriminators end in: labels and minibatch deviation."""
+"""The last layers of discriminators: labels and minibatch deviation."""
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,16 @@ from lit_gen.models.nn.conditioning import needed
 
 
 class LabelHead(nn.Module):
-    """What a discriminator makes of its last features (B, F) beside its linear logit, where it is conditional.
+    """The conditional part of a discriminator's output, from its last features (B, F).
 
     ``projection`` adds <embedding(y), features> to the logit (Miyato and Koyama, 2018,
-    https://arxiv.org/abs/1802.05637). ``auxiliary`` leaves it alone and classifies the image as well: `Logits` (Odena
-    et al., 2017, https://arxiv.org/abs/1610.09585); it does not look at the labels.
+    https://arxiv.org/abs/1802.05637). ``auxiliary`` leaves the logit unchanged and also classifies the image: `Logits`
+    (Odena et al., 2017, https://arxiv.org/abs/1610.09585); it does not use the labels.
 
     Args:
         conditioning: "projection" or "auxiliary"; anything else adds nothing.
         features: F.
-        num_classes: K; None where unconditional.
+        num_classes: K; None if unconditional.
     """
 
     def __init__(self, conditioning: str, features: int, num_classes: int | None) -> None:
@@ -43,8 +43,8 @@ class LabelHead(nn.Module):
 class MinibatchStd(nn.Module):
     """Append one map: the standard deviation over a group of samples, averaged over maps and pixels.
 
-    Karras et al., 2018, section 3, https://arxiv.org/abs/1710.10196. A group is ``group`` consecutive rows, so that
-    spreading a batch over ranks changes nothing while each part is a multiple of it; of a batch that is not, the
+    Karras et al., 2018, section 3, https://arxiv.org/abs/1710.10196. A group is ``group`` consecutive rows, so
+    dividing a batch among ranks changes nothing if each part is a multiple of it; for another batch it is the
     largest divisor up to ``group``. A group of one has no deviation: zeros.
 
     Args:
@@ -62,12 +62,12 @@ class MinibatchStd(nn.Module):
             return F.pad(x, (0, 0, 0, 0, 0, 1))
         groups = x.unflatten(0, (-1, group))  # (B / g, g, C, H, W)
         variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
-        deviation = (variance + 1e-8).sqrt().mean([1, 2, 3])  # inside the root: finite gradients where nothing varies
+        deviation = (variance + 1e-8).sqrt().mean([1, 2, 3])  # inside the root: finite gradients if the rows are equal
         spread = deviation.repeat_interleave(group).view(-1, 1, 1, 1)
         return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], 1)
 
     def meets(self, batches: Batches) -> str | None:
-        """Say where the groups of a part are not those of the whole batch."""
+        """Say if the groups of a part are not those of the whole batch."""
         return "minibatch deviation" if self._group_of(batches.rows) != self._group_of(batches.size) else None
 
     def _group_of(self, rows: int) -> int:

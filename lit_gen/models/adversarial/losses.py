@@ -1,7 +1,7 @@
 """Adversarial losses: pure functions ``(real_logits, fake_logits) -> AdversarialLoss``.
 
-Both logits go in, so that relativistic losses are no special case. Each function returns the discriminator's loss and
-the generator's; the module uses the one whose step it is. Logits are the discriminator's raw outputs (B,); a loss is a
+Both logits go in, so relativistic losses are not a special case. Each function returns the discriminator's loss and the
+generator's; the module uses the one of the current step. Logits are the discriminator's raw outputs (B,); a loss is a
 scalar, a mean over the batch. To add one, write such a function anywhere and name it: ``--model.loss my_file.my_loss``.
 """
 

@@ -1,4 +1,4 @@
-"""What is watched of the game: held-out logits, and what the log calls each term."""
+"""Held-out logits, and the name of each term in the log."""
 
 import math
 import re
@@ -22,7 +22,7 @@ class HeldOut:
         self._blocks.append(torch.stack([logits.sum(), (logits > threshold).sum(), logits.new_tensor(len(logits))]))
 
     def collect(self) -> dict[str, float]:
-        """Mean logit and accuracy over all ranks; nothing where there were no images."""
+        """Mean logit and accuracy over all ranks; nothing without images."""
         blocks = torch.stack(self._blocks).cpu().double() if self._blocks else torch.zeros(0, 3)
         logits, correct, count = (math.fsum(distributed.gather(column.tolist())) for column in blocks.T)
         self._blocks = []
@@ -39,7 +39,7 @@ def named(regularizers: list[Regularizer]) -> dict[str, Regularizer]:
 
 
 def log_names(regularizers: dict[str, Regularizer], network: Network) -> list[str]:
-    """What the log calls the terms of a network's step: ``GradientPenalty`` is ``gradient_penalty``.
+    """Names in the log of the terms of a network's step: ``GradientPenalty`` is ``gradient_penalty``.
 
     A term of both steps is named after the network too.
     """

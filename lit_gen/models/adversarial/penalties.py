@@ -1,6 +1,6 @@
 """Gradient penalties: means over the batch of per-sample gradient norms ||grad_x D(x)||.
 
-D's logits are taken through the augmentation where there is one. Each docstring states its constant. All assume that
+With an augmentation, D's logits are taken through it. Each docstring states its constant. All assume that
 one sample's logit does not depend on the others: batch norm in the discriminator breaks that.
 """
 
@@ -36,7 +36,7 @@ class Dragan(Regularizer):
     """DRAGAN: weight * E (||grad D(x)|| - 1)^2 around the data, at x = real + d, d from N(0, sigma^2 I).
 
     Kodali et al., 2017, https://arxiv.org/abs/1705.07215. (The authors' code draws d uniformly and scales it by the
-    batch's standard deviation; the formula is the paper's, so that it does not depend on the batch.)
+    batch's standard deviation; this is the paper's formula, which does not depend on the batch.)
 
     Args:
         weight: lambda, 10 in the paper.

@@ -21,10 +21,10 @@ class Consistency(Regularizer):
     """bCR: weight * E (D(x) - D(T(x)))^2 on real images plus fake_weight * the same on generated ones.
 
     Zhao et al., 2020, https://arxiv.org/abs/2002.04724 (balanced consistency regularization). With the identity as T it
-    is 0 for a discriminator that answers the same twice (dropout and spectral norm's power iteration do not).
+    is 0 for a deterministic discriminator (without dropout or spectral norm's power iteration).
 
     Args:
-        transform: T, the augmentation whose effect the discriminator shall not see.
+        transform: T, the augmentation that should not change the discriminator's output.
         weight: lambda of real images, 10 in the paper.
         fake_weight: lambda of generated images, 10 in the paper; 0 gives CR-GAN (https://arxiv.org/abs/1910.12027).
         every: see `Regularizer`.
@@ -50,7 +50,7 @@ class Consistency(Regularizer):
         return total
 
     def _change(self, context: PenaltyContext, images: Tensor) -> Tensor:
-        seen = context.augment(images)  # both as the discriminator sees them, by one and the same draw
+        seen = context.augment(images)  # both as the discriminator sees them, by the same draw
         transformed: Tensor = self.transform(seen, context.random)
         return (context.logits(seen) - context.logits(transformed)).square().mean()
 
@@ -59,8 +59,8 @@ class LeCam(Regularizer):
     """LeCam: weight * (E (D(real) - a_fake)^2 + E (D(fake) - a_real)^2), anchors a being moving averages of the logits.
 
     Tseng et al., 2021, https://arxiv.org/abs/2104.03310, equation 5. The anchors are means over all ranks, saved with
-    the model, and lag: a batch is compared with those of the batches before. (The authors' code takes relu of both
-    distances before squaring; the formula is the paper's.)
+    the model, and lag: a batch is compared with the anchors of the batches before. (The authors' code takes relu of
+    both distances before squaring; the formula is the paper's.)
 
     Args:
         weight: lambda, 0.3 in the paper for BigGAN on CIFAR.
@@ -98,11 +98,11 @@ class ModeSeeking(Regularizer):
     """Diversity of the generator: weight * E 1 / (d(G(z), G(z')) / d(z, z') + epsilon), d the mean absolute difference.
 
     MSGAN, Mao et al., 2019, https://arxiv.org/abs/1903.05628. The ratio is taken for each pair of latents with the same
-    label, so that the term is a mean over samples.
+    label, so the term is a mean over samples.
 
     Args:
         weight: lambda, 1 in the paper.
-        epsilon: keeps two equal images from an infinite term.
+        epsilon: makes the term finite for two equal images.
         every: see `Regularizer`.
     """
 
@@ -128,7 +128,7 @@ class ModeSeeking(Regularizer):
 
 
 class AuxiliaryClassifier(Regularizer):
-    """AC-GAN: the discriminator names the class of each image, and the generator makes images that are named right.
+    """AC-GAN: the discriminator classifies each image, and the generator makes images that are classified correctly.
 
     Odena et al., 2016, https://arxiv.org/abs/1610.09585: L_C = E -log P(c | real) + E -log P(c | fake) is added to both
     networks' losses (the real part is constant to the generator). It needs a discriminator that returns
@@ -138,7 +138,7 @@ class AuxiliaryClassifier(Regularizer):
         weight: of the discriminator's term.
         generator_weight: of the generator's term.
         fakes: whether the discriminator learns from generated images too, as in the paper; false is the common
-            modification that keeps it from giving up on bad samples.
+            modification that keeps bad samples from hurting the classifier.
         every: see `Regularizer`.
     """
 

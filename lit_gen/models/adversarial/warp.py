@@ -1,4 +1,4 @@
-"""What augmentations do to positions and colors, without their draws: affine matrices for ADA, shifts and cuts.
+"""The effect of augmentations on positions and colors, without their draws: affine matrices for ADA, shifts and cuts.
 
 A matrix of positions (B, 3, 3) maps homogeneous output coordinates (x, y, 1), in pixels from the image's center, to
 those of the input. Applying transform 1, then 2, is therefore ``compose(inverse_1, inverse_2)``.
@@ -85,7 +85,7 @@ def shift(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     y = torch.arange(height, device=images.device)[None, :, None] - down[:, None, None]
     x = torch.arange(width, device=images.device)[None, None, :] - right[:, None, None]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)  # (B, H, W)
-    # a roll reads every pixel once, so that its gradient never adds two
+    # a roll reads every pixel once, so its gradient never adds two
     rolled = take(images, (y % height).expand_as(inside), (x % width).expand_as(inside))
     return rolled * inside[:, None]
 
@@ -99,7 +99,7 @@ def cut_out(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) 
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Mirror any integer index about the first and the last pixel, neither doubled, into [0, size)."""
+    """Mirror any integer index about the first and the last pixel, without doubling them, into [0, size)."""
     period = max(2 * (size - 1), 1)
     index = index.remainder(period)
     return torch.minimum(index, period - index)

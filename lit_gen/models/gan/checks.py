@@ -1,4 +1,4 @@
-"""What is wrong with a user's options, networks or data, said before or at the first step."""
+"""Mistakes in a user's options, networks or data, reported before or at the first step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -62,10 +62,10 @@ def networks(
 
     Args:
         generator: for the message.
-        discriminator: images to logits; its mode and batch statistics are left as they were.
-        samples: what the generator makes of two latents, (2, C, H, W).
-        shape: the data's (C, H, W), None where it is not known.
-        terms: the model's regularizers; an auxiliary classifier without one that trains it is a mistake.
+        discriminator: images to logits; its mode and batch statistics stay as they were.
+        samples: the generator's images for two latents, (2, C, H, W).
+        shape: the data's (C, H, W), None if it is not known.
+        terms: the model's regularizers; an auxiliary classifier needs one that trains it.
 
     Raises:
         UserError: if the samples have another shape than the data, or the discriminator fails on them or returns
@@ -100,10 +100,10 @@ def _is_ours(regularizer: nn.Module) -> bool:
 
 
 def precision(chosen: str) -> None:
-    """Refuse the precisions that the step is not made for: loss scaling, and weights that are not float32.
+    """Refuse precisions that the step does not support: loss scaling, and weights that are not float32.
 
     Raises:
-        UserError: for another than 32-true and bf16-mixed.
+        UserError: for any other than 32-true and bf16-mixed.
     """
     if chosen not in ("32-true", "bf16-mixed"):
         raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for a GAN")
@@ -114,7 +114,7 @@ def conditioning(generator: nn.Module, discriminator: nn.Module, terms: nn.Modul
 
     Raises:
         UserError: for a conditional discriminator of an unconditional generator, or a conditional generator whose
-            labels nothing judges.
+            labels no discriminator uses.
     """
     wants, judges = (getattr(n, "num_classes", None) is not None for n in (generator, discriminator))
     if judges and not wants:
@@ -135,7 +135,7 @@ def labels(network: str, num_classes: int | None, facts: Mapping[str, Any]) -> N
     Args:
         network: its name, for the message.
         num_classes: how many classes it was built for, None for an unconditional one.
-        facts: what the data module answers; nothing is checked where it does not know ``num_classes``.
+        facts: what the data module answers; without ``num_classes`` nothing is checked.
 
     Raises:
         UserError: if the data set has no labels, or other classes.

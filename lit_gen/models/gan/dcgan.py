@@ -84,7 +84,7 @@ class Generator(nn.Module):
         self.apply(_initialize)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim), and labels (B,) where conditional, to images (B, C, H, W) in [-1, 1]."""
+        """Latents (B, latent_dim), and labels (B,) if conditional, to images (B, C, H, W) in [-1, 1]."""
         x = with_labels(z, labels, self)
         for layer in self.layers:
             x = layer(x, needed(labels, self)) if isinstance(layer, ConditionalBatchNorm2d) else layer(x)
@@ -102,7 +102,7 @@ class Discriminator(nn.Module):
         num_classes: classes of the labels; taken from the data set by the command line.
         spectral_norm: divide all weights by their largest singular value (SN-DCGAN has it instead of batch norm).
         batch_norm: as in the paper; without it the convolutions have biases. A penalty on each sample's gradient
-            (WGAN-GP) asks for a discriminator without.
+            (WGAN-GP) needs a discriminator without it.
         minibatch_std: append the batch's deviation to the last maps, see `MinibatchStd`.
 
     Raises:
@@ -143,7 +143,7 @@ class Discriminator(nn.Module):
             apply_spectral_norm(self)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
-        """Images (B, C, H, W) in [-1, 1], and labels (B,) where conditional, to logits (B,), or `Logits`."""
+        """Images (B, C, H, W) in [-1, 1], and labels (B,) if conditional, to logits (B,), or `Logits`."""
         features = self.layers[:-1](with_labels(x, labels, self))
         out: Tensor | Logits = self.head(self.layers[-1](features).squeeze(1), features, labels)
         return out

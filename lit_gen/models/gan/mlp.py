@@ -65,7 +65,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim), and labels (B,) where conditional, to samples (B, C, H, W)."""
+        """Latents (B, latent_dim), and labels (B,) if conditional, to samples (B, C, H, W)."""
         samples: Tensor = self.layers(with_labels(z, labels, self)).unflatten(1, self.shape)
         return samples
 
@@ -107,7 +107,7 @@ class Discriminator(nn.Module):
             apply_spectral_norm(self)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
-        """Samples (B, C, H, W), and labels (B,) where conditional, to logits (B,), or `Logits`."""
+        """Samples (B, C, H, W), and labels (B,) if conditional, to logits (B,), or `Logits`."""
         features = self.layers[:-1](with_labels(x.flatten(1), labels, self))
         out: Tensor | Logits = self.head(self.layers[-1](features).squeeze(1), features, labels)
         return out

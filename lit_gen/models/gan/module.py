@@ -1,8 +1,8 @@
 """The alternating training step of a GAN, and sampling from it.
 
 One lightning batch is one step is one generator update: `trainer.global_step`, `max_steps`, checkpoint names and the
-log axis all count it, from 1. The loss and the regularizers say what the two networks play for, the networks are
-injected, and metrics and pictures live in callbacks: this file holds the step alone.
+log axis all count it, from 1. The loss, the regularizers and the networks are injected, and metrics and pictures are
+in callbacks: this file holds only the step.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ class GAN(Alternating, Sampler):
 
     Args:
         generator: ``generator(z, labels=None)``: latents (B, generator.latent_dim) to images (B, C, H, W) in [-1, 1].
-            One with a whole number ``num_classes`` is conditional and is given labels (B,).
+            One with an integer ``num_classes`` is conditional and gets labels (B,).
         discriminator: ``discriminator(x, labels=None)``: images to logits (B,) or
             `lit_gen.models.adversarial.losses.Logits`.
         loss: one of `lit_gen.models.adversarial.losses`, or your own function of (real_logits, fake_logits).
@@ -49,18 +49,18 @@ class GAN(Alternating, Sampler):
         augment: what every image passes on its way into the discriminator, from `lit_gen.models.adversarial.augment`.
         schedules: numbers that change over the steps, by name: ``generator_optimizer.lr``, ``regularizers.R1.gamma``.
         n_critic: discriminator updates per step, each with its own real images and latents.
-        generator_clip: greatest norm of the generator's gradient; null for no clipping.
-        discriminator_clip: greatest norm of the discriminator's gradient; null for no clipping.
-        weight_clip: the discriminator's weights are kept within plus and minus this, as in the first Wasserstein GAN.
+        generator_clip: largest norm of the generator's gradient; null for no clipping.
+        discriminator_clip: largest norm of the discriminator's gradient; null for no clipping.
+        weight_clip: the discriminator's weights are clipped to plus and minus this, as in the first Wasserstein GAN.
         ema: the generator's moving average, which all samples and metrics use, see `lit_gen.training.ema.EMA`; null for
             none. Its half-life counts generated images.
         generator_first: update the generator before the discriminator.
-        reuse_fakes: make the generator's images once per step, for both networks' updates: one forward pass saved.
-        concatenate: judge real and generated images in one pass of the discriminator, which must have no batch norm.
-        sync_batch_norm: take batch statistics over all ranks; a run is then the same at any world size. null: with
+        reuse_fakes: generate images once per step, for both networks' updates, which saves one forward pass.
+        concatenate: judge real and generated images in one pass of the discriminator, which must not have batch norm.
+        sync_batch_norm: take batch statistics over all ranks; a run is then the same at any world size. null: only with
             several ranks.
-        channels_last: lay images and convolution weights out with the channels last, which is several times faster for
-            few output channels on a CPU.
+        channels_last: use the memory format channels_last for images and convolution weights, which is several times
+            faster for few output channels on a CPU.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -118,7 +118,7 @@ class GAN(Alternating, Sampler):
 
     @property
     def updates_per_step(self) -> int:
-        """Those of the discriminator and the generator's one."""
+        """The discriminator's updates and one of the generator."""
         return self.n_critic + 1
 
     def meeting_parts(self) -> list[Any]:
@@ -143,7 +143,7 @@ class GAN(Alternating, Sampler):
         return super().schedulable() | {"augment": self.augment, "regularizers": self._named}
 
     def on_fit_start(self) -> None:
-        """Compare networks and data before the first step: what does not fit is a user's mistake."""
+        """Compare networks and data before the first step; a mismatch is a user's mistake."""
         checks.precision(self.trainer.precision)
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
@@ -184,14 +184,14 @@ class GAN(Alternating, Sampler):
     def _update(
         self, side: Network, batches: list[ImageBatch], update: int, step: int, shared: list[Fakes]
     ) -> dict[str, Tensor]:
-        """Update one network; returns means that the log shows of its own step.
+        """Update one network; returns means for the log, only of this step.
 
         Args:
             side: the network to update.
             batches: the micro-batches.
             update: how many updates this network has had.
-            step: which step this is, from 1; the generator's update counts it while it is still under way.
-            shared: generated images of each micro-batch, where both networks use the same.
+            step: the step's number, from 1; the generator's update already counts it before it ends.
+            shared: generated images of each micro-batch, if both networks use the same.
         """
 
         def terms(i: int) -> Terms:
@@ -206,7 +206,7 @@ class GAN(Alternating, Sampler):
         return found.watched
 
     def _fakes(self, side: Network, batch: ImageBatch, draws: Draws) -> Fakes:
-        """Generate as many images as there are real ones, with their labels; without a graph for the discriminator."""
+        """Generate the number of real images, with their labels; without a graph for the discriminator."""
         dim, count = self.generator.latent_dim, len(batch.images)
         assert isinstance(dim, int)
         z = draws.rows(f"latents of the {side} step", batch.images.device).normal(count, dim)
@@ -227,11 +227,11 @@ class GAN(Alternating, Sampler):
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.to(memory_format=torch.channels_last) if self.channels_last else images
 
-    # ---- watching the training
+    # ---- the log
 
     @property
     def images_seen(self) -> int:
-        """Real images that the discriminator has been shown, over all ranks, since the run began."""
+        """Real images that the discriminator has seen, over all ranks, since the run began."""
         return self.trainer.global_step * datasets.data_of(self.trainer).per_step()[0]
 
     def blamed(self, term: str) -> str:
@@ -239,7 +239,7 @@ class GAN(Alternating, Sampler):
         return f"the loss of the {next(side for side, names in self._game.names.items() if term in names)}"
 
     def _scalars(self, seen: dict[str, Tensor]) -> dict[str, float]:
-        """What a log entry shows beside the means of the loss terms: this step's logits and gradient norms."""
+        """The log entry's other numbers than the means of the loss terms: this step's logits and gradient norms."""
         extra = {"augment_p": self.augment.p} if isinstance(self.augment, ADA) else {}
         values = {name: float(value) for name, value in (seen | extra).items()}
         return values | {"images_seen": float(self.images_seen)}
@@ -265,7 +265,7 @@ class GAN(Alternating, Sampler):
     # ---- evaluation
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """How the discriminator judges held-out images: far below its training images means that it memorises."""
+        """The discriminator's logits of held-out images: if far below those of training images, it memorizes."""
         judged = judge(self.discriminator, self._laid_out(batch.images), batch.labels)
         self._held_out.add(judged.adversarial, self._game.threshold)
 
@@ -286,7 +286,7 @@ class GAN(Alternating, Sampler):
         self.log_scalars({f"test/{name}": value for name, value in self._held_out.collect().items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """As many samples as the batch has images, by index, and by label where the generator is conditional."""
+        """One sample for each image of the batch, by index, and by label if the generator is conditional."""
         return self.sample(batch.indices, labels=None if self.num_classes is None else batch.labels)
 
 

@@ -1,4 +1,4 @@
-"""What a config may call by its class's name: ``--model GAN``, ``--model.regularizers R1``."""
+"""Classes that a config may give by name: ``--model GAN``, ``--model.regularizers R1``."""
 
 from lit_gen.models.adversarial import penalties, regularizers  # noqa: F401
 from lit_gen.models.gan import module  # noqa: F401

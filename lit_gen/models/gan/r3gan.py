@@ -1,12 +1,12 @@
 """R3GAN: a modern residual network without normalisation, for the relativistic loss with R1 and R2.
 
 Huang et al., 2024, https://arxiv.org/abs/2501.05441. Blocks are inverted bottlenecks with grouped convolutions; all
-stages have as many maps, as in its CIFAR-10 network (there 768; the defaults here are a small one: generator 833,920
-parameters and discriminator 825,856 at size 32). The last convolution of each block starts at 0 and the others are
-scaled by blocks ** (-1/4), so that depth does not move the variance (fix-up initialisation, Zhang et al., 2019,
+stages have the same number of maps, as in its CIFAR-10 network (there 768; the defaults here are a small one: generator
+833,920 parameters and discriminator 825,856 at size 32). The last convolution of each block starts at 0 and the others
+are scaled by blocks ** (-1/4), so that depth does not change the variance (fix-up initialisation, Zhang et al., 2019,
 https://arxiv.org/abs/1901.09321). Resampling is a fixed low-pass filter, written as a convolution: it has second
-derivatives, which R1 and R2 need. Two things differ: the filter is [1, 3, 3, 1], theirs
-is [1, 2, 1], and the generator ends with tanh, since images of this package lie in [-1, 1].
+derivatives, which R1 and R2 need. Two things differ: the filter is [1, 3, 3, 1], theirs is [1, 2, 1], and the generator
+ends with tanh, since images of this package lie in [-1, 1].
 """
 
 import math
@@ -139,7 +139,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers, _scaled(nn.Conv2d(width, shape[0], 1, bias=False)), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim), and labels (B,) where conditional, to images (B, C, H, W) in [-1, 1]."""
+        """Latents (B, latent_dim), and labels (B,) if conditional, to images (B, C, H, W) in [-1, 1]."""
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(needed(labels, self))], 1)
         images: Tensor = self.layers(self.basis * self.scale(z)[:, :, None, None])
@@ -192,7 +192,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1], and labels (B,) where conditional, to logits (B,)."""
+        """Images (B, C, H, W) in [-1, 1], and labels (B,) if conditional, to logits (B,)."""
         out: Tensor = self.layers(x)
         if self.embedding is not None:
             out = out * self.embedding(needed(labels, self))

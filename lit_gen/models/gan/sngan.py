@@ -2,7 +2,8 @@
 
 Miyato et al., 2018, tables 4 and 5, https://arxiv.org/abs/1802.05957; conditional as in Miyato and Koyama, 2018,
 https://arxiv.org/abs/1802.05637. At size 32 all layers have ``width`` maps, at 64 the maps double from ``width`` next
-to the image to 16 times as many at the far end. Parameters at the default widths, for three channels and ten classes:
+to the image to 16 times that number at the other end. Parameters at the default widths, for three channels and ten
+classes:
 
 - 32: generator 4,276,739 (4,304,387 with conditional batch norm), discriminator 1,053,825 (1,055,105 with projection);
 - 64: generator 12,220,675 (12,272,515), discriminator 10,141,441 (10,151,681).
@@ -64,7 +65,7 @@ class GeneratorBlock(nn.Module):
         given = () if labels is None else (labels,)
         h = F.interpolate(F.relu(self.norms[0](x, *given)), scale_factor=2, mode="nearest")
         h = F.relu(self.norms[1](self.convs[0](h), *given))
-        # A convolution of size 1 may as well come before the pixels are repeated, at a quarter of the cost.
+        # A convolution of size 1 gives the same before the pixels are repeated, at a quarter of the cost.
         shortcut = F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
         out: Tensor = self.convs[1](h) + shortcut
         return out
@@ -110,7 +111,7 @@ class Generator(nn.Module):
             apply_spectral_norm(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim), and labels (B,) where conditional, to images (B, C, H, W) in [-1, 1]."""
+        """Latents (B, latent_dim), and labels (B,) if conditional, to images (B, C, H, W) in [-1, 1]."""
         given = needed(labels, self) if self.conditioning == "batch_norm" else None
         x = self.first(with_labels(z, labels, self)).unflatten(1, (-1, 4, 4))
         for block in self.blocks:
@@ -119,13 +120,13 @@ class Generator(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """ReLU, convolution, ReLU, convolution, average pooling; a shortcut of size 1 where the shape changes.
+    """ReLU, convolution, ReLU, convolution, average pooling; a shortcut of size 1 if the shape changes.
 
     Args:
         inputs: maps that come in.
         outputs: maps that go out.
         down: halve the resolution.
-        first: the input is the image: no ReLU before it, and as many hidden maps as outputs.
+        first: the input is the image: no ReLU before it, and the same number of hidden maps as of outputs.
     """
 
     def __init__(self, inputs: int, outputs: int, down: bool, first: bool = False) -> None:
@@ -140,7 +141,7 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, inputs, H, W) to (B, outputs, H, W), of half the resolution if ``down``."""
         h = self.convs[1](F.relu(self.convs[0](x if self.first else F.relu(x))))
-        if self.down:  # a convolution of size 1 may as well come after the average, at a quarter of the cost
+        if self.down:  # a convolution of size 1 gives the same after the average, at a quarter of the cost
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
         out: Tensor = h + self.shortcut(x)
         return out
@@ -184,7 +185,7 @@ class Discriminator(nn.Module):
             apply_spectral_norm(self)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
-        """Images (B, C, H, W) in [-1, 1], and labels (B,) where conditional, to logits (B,), or `Logits`."""
+        """Images (B, C, H, W) in [-1, 1], and labels (B,) if conditional, to logits (B,), or `Logits`."""
         features = F.relu(self.blocks(x)).sum([2, 3])
         out: Tensor | Logits = self.head(self.last(features).squeeze(1), features, labels)
         return out

@@ -1,1 +1,1 @@
-"""What a decoder's output says about an image: each likelihood beside its distribution."""
+"""From a decoder's output to a distribution over images: each likelihood with its distribution."""

@@ -1,10 +1,10 @@
-"""What a likelihood is: from the decoder's output to a distribution over images.
+"""Likelihoods: from the decoder's output to a distribution over images.
 
 To add one, subclass `Likelihood` anywhere and name it: ``likelihood: {class_path: my_file.MyLikelihood}``.
 
-Which for which data: binary images `Bernoulli`; grey values as real numbers `ContinuousBernoulli` or `Gaussian`; 8-bit
-images with bits per dimension to compare `DiscretizedLogistic` or `MixtureOfLogistics`; points `Gaussian`. A density of
-values that are really discrete has no upper bound: compare those bits with no mass's.
+Choose by the data: `Bernoulli` for binary images; `ContinuousBernoulli` or `Gaussian` for grey values as real numbers;
+`DiscretizedLogistic` or `MixtureOfLogistics` for 8-bit images with comparable bits per dimension; `Gaussian` for
+points. A density of discrete values has no upper bound: do not compare its bits with those of a probability mass.
 """
 
 import math
@@ -23,8 +23,8 @@ class Likelihood(nn.Module):
     """Base of the likelihoods: from the decoder's output (B, channels(C), H, W) to a `Distribution` over (B, C, H, W).
 
     Attributes:
-        discrete: `log_prob` is of a probability mass, else of a density over [-1, 1].
-        parameters_per_channel: numbers that a pixel's distribution takes.
+        discrete: whether `log_prob` is of a probability mass; else it is of a density over [-1, 1].
+        parameters_per_channel: parameters of a pixel's distribution.
     """
 
     discrete: bool = False
@@ -32,7 +32,7 @@ class Likelihood(nn.Module):
 
     @property
     def bits_offset(self) -> float:
-        """What nats / (D ln 2) lacks to bits per dimension of 8-bit images.
+        """What must be added to nats / (D ln 2) for bits per dimension of 8-bit images.
 
         0 for a mass; for a density over [-1, 1] log2(256 / 2), since a level is 2 / 256 wide there.
         """
@@ -43,7 +43,7 @@ class Likelihood(nn.Module):
         return nats / (dimensions * math.log(2)) + self.bits_offset
 
     def channels(self, image_channels: int) -> int:
-        """How many channels the decoder's output has for images of ``image_channels``."""
+        """The number of channels of the decoder's output for images of ``image_channels``."""
         return image_channels * self.parameters_per_channel
 
     def forward(self, outputs: Tensor) -> Distribution:
@@ -65,7 +65,7 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
     def check(self, x: Tensor) -> None:
-        """See that images (B, C, H, W) can have this likelihood; looks at every pixel, which costs a synchronization.
+        """Check that images (B, C, H, W) can have this likelihood; reads every pixel, which costs a synchronization.
 
         Raises:
             UserError: if they cannot.

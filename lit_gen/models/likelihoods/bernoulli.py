@@ -44,7 +44,7 @@ class ContinuousBernoulliDistribution:
 
     That is the continuous Bernoulli lambda^y (1 - lambda)^(1 - y) C(lambda) of Loaiza-Ganem and Cunningham, 2019,
     https://arxiv.org/abs/1907.06845, for y = (x + 1) / 2 in [0, 1], lambda = sigmoid(logit), whose density dx = 2 dy
-    halves. Written in h the normaliser has no 0 / 0 at lambda = 1/2 but that of sinh(h) / h, where a series takes over.
+    halves. Written in h, the normaliser is 0 / 0 at lambda = 1/2 only in sinh(h) / h, where a series is used.
 
     Attributes:
         logits: (B, C, H, W).

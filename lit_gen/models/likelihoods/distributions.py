@@ -1,4 +1,4 @@
-"""What a likelihood makes of the decoder's output: a distribution over images.
+"""Distributions over images, which a likelihood makes from the decoder's output.
 
 Images are x in [-1, 1], (B, C, H, W). `log_prob` is in nats, summed over channels and pixels. `sample` is a function of
 its argument: uniform noise u in [0, 1) of the image's shape, pushed through the inverse of the distribution function.
@@ -41,7 +41,7 @@ def summed(nats: Tensor) -> Tensor:
 
 
 def same_shape(x: Tensor, own: torch.Size) -> None:
-    """Refuse images of another shape than the decoder's: they would be broadcast, and scored without a word.
+    """Refuse images of another shape than the decoder's: they would silently be broadcast and scored.
 
     Raises:
         UserError: if the shapes differ.

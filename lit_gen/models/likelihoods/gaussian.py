@@ -23,7 +23,7 @@ LEAST_SIGMA = 1e-18  # its square and that square's inverse are ordinary numbers
 
 @dataclass(frozen=True, eq=False)
 class GaussianDistribution:
-    """N(mean, variance), independent pixels: with its 1/2 log(2 pi variance), without which it is no density.
+    """N(mean, variance), independent pixels: with its 1/2 log(2 pi variance), without which it is not a density.
 
     Attributes:
         mean: (B, C, H, W); need not lie in [-1, 1].
@@ -46,12 +46,12 @@ class GaussianDistribution:
 
 @dataclass(frozen=True, eq=False)
 class OptimalGaussianDistribution(GaussianDistribution):
-    """N(mean, variance) whose variance is the squared error of the batch that `log_prob` is asked for.
+    """N(mean, variance) whose variance is the squared error of the batch given to `log_prob`.
 
-    The variance is held constant in the gradient: at the optimum, which it is at, its own gradient is 0.
+    The variance is held constant in the gradient: it is at its optimum, where its gradient is 0.
 
     Attributes:
-        track: is told the variance of each batch, the mean over all ranks.
+        track: called with the variance of each batch, the mean over all ranks.
     """
 
     track: Callable[[Tensor], Tensor]
@@ -69,8 +69,8 @@ class Gaussian(Likelihood):
     Args:
         sigma: a number above 0; "learned": a parameter, which starts at 1; "optimal": the sigma-VAE of Rybkin et al.,
             2021, https://arxiv.org/abs/2006.13202: in training sigma^2 is the mean squared error of the batch over all
-            ranks, the value that makes it likeliest. Evaluation uses a running mean of those, saved with the model, so
-            that its numbers do not depend on how images are batched: of all batches so far at first, later of about the
+            ranks, the most likely value. Evaluation uses a running mean of those, saved with the model, so
+            that its numbers do not depend on how images are batched: at first of all batches so far, later of about the
             last 100.
 
     Raises:
@@ -111,7 +111,7 @@ class Gaussian(Likelihood):
         return GaussianDistribution(outputs, self.variance)
 
     def meets(self, batches: Batches) -> str | None:
-        """Say that each micro-batch has an optimal sigma of its own."""
+        """Say that each micro-batch has its own optimal sigma."""
         return "the optimal sigma per micro-batch" if self.sigma == "optimal" and batches.micro_batches > 1 else None
 
     @torch.no_grad()

@@ -54,7 +54,7 @@ class MixtureOfLogisticsDistribution:
     """At each pixel one of k components for all channels together: sum_k pi_k prod_c DiscretizedLogistic(x_c).
 
     Salimans et al., 2017 (PixelCNN++), https://arxiv.org/abs/1701.05517, without their linear dependence of green on
-    red and of blue on both: channels depend on each other through the component alone.
+    red and of blue on both: channels depend on each other only through the component.
 
     Attributes:
         logits: (B, k, H, W), of the components.
@@ -95,8 +95,8 @@ class MixtureOfLogisticsDistribution:
 def _log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     """Nats of each level: log(F(x + 1/255) - F(x - 1/255)), at the ends log F(x + 1/255) and log(1 - F(x - 1/255)).
 
-    With F = sigmoid, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)) holds for any a > b, however far
-    out and however close to each other: no case needs an approximation.
+    With F = sigmoid, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)) holds for any a > b, even for
+    extreme or very close values: no case needs an approximation.
     """
     precision = torch.exp(-log_scale)
     above = F.logsigmoid((x - location + _HALF) * precision)

@@ -12,7 +12,7 @@ def wide(x: Tensor) -> Tensor:
 def soften(x: Tensor, low: float, high: float) -> Tensor:
     """``x`` itself within [low, high], and slowed to a logarithm beyond: high + log(1 + x - high), likewise below.
 
-    For numbers that are exponentiated. A clamp has no gradient beyond its limits, so that what got there stays; this
+    For numbers that are exponentiated. A clamp has no gradient beyond its limits, so a value that got there stays; this
     function's derivative is continuous, 1 inside and 1 / (1 + distance) outside. 1e4 becomes high + 9.2.
     """
     above, below = torch.relu(x - high), torch.relu(low - x)

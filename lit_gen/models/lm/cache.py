@@ -1,8 +1,8 @@
 """The keys and values that a transformer keeps while it reads or writes a text, for rows of unequal length.
 
-Prompts are padded on the right. A row's new keys go to the slots from its own length on; those of padding are never
-written, and a query sees the slots up to its own position alone, so that what an earlier tenant of a row left behind
-stays unseen. A forward pass is: `KeyValueCache.begin` (where do the new tokens go), `Chunk.extend` in every layer,
+Prompts are padded on the right. A row's new keys go to the slots from its length on; those of padding are never
+written. A query sees only the slots up to its own position, so keys that an earlier text left in a row are never seen.
+A forward pass is: `KeyValueCache.begin` (where do the new tokens go), `Chunk.extend` in every layer,
 `Chunk.finish` (the rows grow).
 """
 
@@ -52,8 +52,8 @@ class Chunk:
         lengths: int64 (B,), how many of them are real.
 
     Attributes:
-        positions: int64 (B, T), each token's index in its row; that of padding may be cut to the last there is.
-        seen: S, how many slots the longest row fills after this pass: attention need not look further.
+        positions: int64 (B, T), each token's index in its row; that of padding may be clamped to the last position.
+        seen: S, the number of slots that the longest row fills after this pass: attention needs no others.
     """
 
     def __init__(self, cache: KeyValueCache, width: int, lengths: Tensor) -> None:

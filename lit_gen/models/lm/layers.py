@@ -1,4 +1,4 @@
-"""What a transformer's blocks are made of: RMS norm, rotary positions, ALiBi's slopes, the MLP.
+"""The parts of a transformer's blocks: RMS norm, rotary positions, ALiBi's slopes, the MLP.
 
 Rotations and slopes are computed where they are used: a buffer could be cast to a lower precision, or left empty when a
 network is built on the meta device.
@@ -44,7 +44,7 @@ def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
 def alibi_slopes(n_head: int, device: torch.device | None = None) -> Tensor:
     """The slope of each head's linear bias (Press et al., 2021, https://arxiv.org/abs/2108.12409): float (n_head,).
 
-    A geometric sequence from 2^(-8/n) to 2^-8. Where n is no power of two: that of the power below, then every other
+    A geometric sequence from 2^(-8/n) to 2^-8. If n is not a power of two: that of the power below, then every other
     slope of the power above, as in the authors' code.
     """
     power = 1 << (n_head.bit_length() - 1)
@@ -54,7 +54,7 @@ def alibi_slopes(n_head: int, device: torch.device | None = None) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Two linear layers around an activation, or three where it is gated."""
+    """Two linear layers around an activation, or three if it is gated."""
 
     def __init__(self, n_embd: int, hidden: int, activation: Activation, bias: bool) -> None:
         super().__init__()

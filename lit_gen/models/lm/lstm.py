@@ -49,7 +49,7 @@ class LSTM(nn.Module):
     gradients end at the chunk's beginning (truncated backpropagation through time).
 
     Weights of embedding and head start uniform in [-0.1, 0.1], those of the LSTM in [-1, 1] / sqrt(hidden), biases at
-    zero but for the forget gates', which start at 1 so that cells remember at first (Jozefowicz et al., 2015,
+    zero except for the forget gates', which start at 1 so that cells remember at first (Jozefowicz et al., 2015,
     https://proceedings.mlr.press/v37/jozefowicz15.html).
 
     Args:
@@ -59,7 +59,7 @@ class LSTM(nn.Module):
         hidden: width of the states; None: n_embd.
         dropout: in [0, 1), on embeddings, between layers and before the head.
         tied: the head's weight is the token embedding's (Press and Wolf, 2016, https://arxiv.org/abs/1608.05859);
-            asks for hidden equal to n_embd.
+            needs hidden equal to n_embd.
 
     Raises:
         UserError: for an option out of range.
@@ -85,7 +85,7 @@ class LSTM(nn.Module):
         expect(fits, "model.network.hidden", hidden, f"n_embd {n_embd}, for a tied head,")
         self.wte = nn.Embedding(vocab_size, n_embd)
         self.drop = nn.Dropout(dropout)
-        between = dropout if n_layer > 1 else 0.0  # nn.LSTM warns where there is no between
+        between = dropout if n_layer > 1 else 0.0  # nn.LSTM warns if there is no between
         self.lstm = nn.LSTM(n_embd, self.hidden, n_layer, batch_first=True, dropout=between)
         self.head = None if tied else nn.Linear(self.hidden, vocab_size, bias=False)
         self._initialize()
@@ -115,7 +115,7 @@ class LSTM(nn.Module):
 
         Args:
             tokens: int64 (B, T).
-            cache: the state that the tokens before left, of `new_cache`; it is advanced in place, without gradients.
+            cache: the state after the tokens before, from `new_cache`; it is advanced in place, without gradients.
             lengths: int64 (B,), with a cache: how many tokens of each row are real, the first ones; None: all.
         """
         x = self.drop(self.wte(tokens))  # (B, T, n_embd)

@@ -1,7 +1,7 @@
 """A language model's training step, its score of every token, and the texts that it writes.
 
-The network is injected; perplexity, samples and checkpoints live in callbacks. Optimization is lightning's own, with
-one optimizer: `trainer.global_step` counts its updates, and `trainer.gradient_clip_val` does what it says.
+The network is injected; perplexity, samples and checkpoints are in callbacks. Lightning optimizes, with one optimizer:
+`trainer.global_step` counts its updates, and `trainer.gradient_clip_val` clips its gradients.
 """
 
 import math
@@ -34,20 +34,20 @@ from lit_gen.training.schedules import Schedule
 class LanguageModel(Automatic, Writer):
     """A network that predicts each token from those before it, trained on the mean nats per token.
 
-    With ``ema`` all that is written, scored or validated has the averaged weights, unless raw ones are asked for;
-    ``train/`` always has the raw ones.
+    With ``ema``, writing, scoring and validation use the averaged weights, unless you ask for the raw ones;
+    ``train/`` is always of the raw ones.
 
     Args:
         network: a `lit_gen.protocols.text.CausalNetwork`: `lit_gen.models.lm.transformer.Transformer`,
             `lit_gen.models.lm.lstm.LSTM` or your own.
-        optimizer: makes the optimizer from the groups of `lit_gen.training.optimizers.parameter_groups`; its weight
-            decay spares biases and norms. null: AdamW at 1e-3, betas 0.9 and 0.99, decay 0.1.
+        optimizer: makes the optimizer from the groups of `lit_gen.training.optimizers.parameter_groups`; biases and
+            norms are not decayed. null: AdamW at 1e-3, betas 0.9 and 0.99, decay 0.1.
         schedule: factor of every group's learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``; an optimizer's are set
             in each of its parameter groups.
         ema: moving average of the network's weights, see `lit_gen.training.ema.EMA`; its half-life counts tokens. null
             for none.
-        compiled: compile the network's training pass, in place: checkpoints do not show it.
+        compiled: compile the network's training pass in place, which does not change checkpoints.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -89,7 +89,7 @@ class LanguageModel(Automatic, Writer):
         return self.create_optimizer(self.optimizer or _adamw, parameter_groups(self.network))
 
     def on_fit_start(self) -> None:
-        """Compare network and data before the first step: what does not fit is a user's mistake."""
+        """Compare network and data before the first step; a mismatch is a user's mistake."""
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
         if datasets.has_text(data):
@@ -127,7 +127,7 @@ class LanguageModel(Automatic, Writer):
             logits_of(self.network, tokens)
 
     def _compare_tokenizer(self) -> None:
-        """Refuse data with another tokenizer than the one of a loaded model: its ids mean something else."""
+        """Refuse data with another tokenizer than that of a loaded model: its ids have another meaning."""
         data = datasets.data_of(self.trainer)
         other = data.tokenizer if datasets.has_text(data) else None
         if self.tokenizer is not None and other is not None and other.sha256 != self.tokenizer.sha256:
@@ -137,7 +137,7 @@ class LanguageModel(Automatic, Writer):
             )
 
     def _look_at(self, batch: Any) -> None:
-        """Refuse what is no batch of this vocabulary, before a network meets it."""
+        """Refuse a batch of another vocabulary before the network gets it."""
         self._looked = True
         datasets.check_batch(batch, TokenBatch)
         least, most = (int(x) for x in batch.tokens.aminmax())
@@ -158,7 +158,7 @@ class LanguageModel(Automatic, Writer):
         return {"tokens_seen": float(step * datasets.data_of(self.trainer).per_step()[0])}
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
-        """See `Automatic`; `Perplexity` logs ``val/loss`` in the place of this module."""
+        """See `Automatic`; `Perplexity` logs ``val/loss`` instead of this module."""
         validated = [] if limit_val_batches == 0 else ["val/loss"]
         if validated and limit_val_batches is not None and repr(limit_val_batches) != "1.0":  # 1 is one batch
             validated.append("val/loss_partial")
@@ -175,7 +175,7 @@ class LanguageModel(Automatic, Writer):
 
         Args:
             tokens: int64 (B, T + 1).
-            weights: the moving average, or the raw weights; raw as well where the run keeps no average.
+            weights: the moving average, or the raw weights; raw without an average.
 
         Returns:
             float32 (B, T).
@@ -199,9 +199,9 @@ class LanguageModel(Automatic, Writer):
         self._validated: list[tuple[float, int]] = []
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss``, unless a callback does, as `Perplexity`, which is exact in every respect.
+        """Log ``val/loss``, unless a callback does, such as `Perplexity`, which is exact in every respect.
 
-        It is the mean nats of the tokens that the loop was shown; ``val/loss_partial`` where that was not all of them.
+        It is the mean nats of the tokens that the loop saw; ``val/loss_partial`` if that was not all of them.
         """
         self._log_loss("val", self.trainer.num_val_batches, self.trainer.val_dataloaders)
 
@@ -248,5 +248,5 @@ def _nll(network: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def _adamw(groups: Any) -> torch.optim.Optimizer:
-    fused = groups[0]["params"][0].device.type in ("cpu", "cuda", "mps")  # where torch has that kernel
+    fused = groups[0]["params"][0].device.type in ("cpu", "cuda", "mps")  # torch has that kernel there
     return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=fused)

@@ -1,3 +1,3 @@
-"""What a config may call by its class's name: ``--model LanguageModel``."""
+"""Classes that a config may give by name: ``--model LanguageModel``."""
 
 from lit_gen.models.lm import lstm, module, transformer  # noqa: F401

@@ -20,7 +20,7 @@ from lit_gen.protocols.text import Cache, CausalNetwork
 __all__ = ["filter_logits", "generate", "logits_of", "pick", "window_start"]
 
 PREFILL = 128
-"""Prompt tokens that are read at once: logits of the whole of a long prompt, which nobody needs, may not fit."""
+"""Prompt tokens that are read at once: logits of a whole long prompt are not needed, and may not fit into memory."""
 
 
 def filter_logits(
@@ -42,7 +42,7 @@ def filter_logits(
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)  # the first of equals
         return torch.full_like(logits, -math.inf).scatter(-1, best, 0.0)
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # no overflow however low the temperature
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # no overflow at any low temperature
     if top_k is not None or (top_p is not None and top_p < 1):
         descending, order = logits.sort(dim=-1, descending=True, stable=True)
         if top_k is not None:
@@ -80,7 +80,7 @@ def window_start(n: int, block_size: int | None) -> int:
     """Where the context begins of a text's next token, given its ``n`` tokens so far.
 
     At the text's beginning while it fits into ``block_size``; then the window moves forward by strides of half a block.
-    It holds between half a block and a block of tokens, and depends on ``n`` alone. None: always at the beginning.
+    It holds between half a block and a block of tokens, and depends only on ``n``. None: always at the beginning.
     """
     if block_size is None or n <= block_size:
         return 0
@@ -105,8 +105,8 @@ def generate(
 ) -> list[list[int]]:
     """Continue prompts, of any lengths, as one batch.
 
-    A row's text is a function of the weights, its prompt, its key, the seed and the options, whatever else is in the
-    batch. (Logits of another batch shape may differ in their last bits; a draw that lies within them of the border
+    A row's text is a function of the weights, its prompt, its key, the seed and the options, not of the rest of the
+    batch. (Logits of another batch shape may differ in their last bits. A draw that is this close to the border
     between two ids, one in millions, may fall on the other side.) The caller sets evaluation mode.
 
     Texts may grow beyond the network's ``block_size``: the context of each token is given by `window_start`. A row
@@ -116,11 +116,11 @@ def generate(
         network: predicts.
         prompts: token ids of each row, at least one.
         keys: a name of each row for its draws; rows of equal keys and prompts become equal texts.
-        max_new_tokens: most new tokens of a row.
+        max_new_tokens: the most new tokens of a row.
         temperature: see `filter_logits`, as for the next two.
         top_k: likewise.
         top_p: likewise.
-        stop_token: a row ends before this id; None for no such id.
+        stop_token: a row ends before this id; None without one.
         stop: called with the row's number and all its new ids after each; the row ends where it returns true.
         seed: the run's seed.
         on_token: called with the row's number and each new id, before ``stop``.
@@ -129,7 +129,7 @@ def generate(
         New ids of each row, without its prompt.
 
     Raises:
-        ValueError: for an empty prompt, or where there are not as many keys as prompts.
+        ValueError: for an empty prompt, or if the numbers of keys and prompts differ.
     """
     if len(keys) != len(prompts) or not all(map(len, prompts)):
         raise ValueError(
@@ -175,7 +175,7 @@ def logits_of(network: CausalNetwork, tokens: Tensor, *remembered: Any) -> Tenso
 
 
 def _read(network: CausalNetwork, cache: Cache | None, texts: list[list[int]]) -> tuple[Cache, Tensor]:
-    """Read each text's last token, and where its window moved all of the window: the cache, and logits (B, V)."""
+    """Read each text's last token, or its whole window if that moved: the cache, and logits (B, V)."""
     starts = [window_start(len(text), network.block_size) for text in texts]
     moved = [
         row

@@ -69,7 +69,7 @@ class Attention(nn.Module):
             k,
             v,
             attn_mask=mask,
-            is_causal=mask is None,  # counts from the first key: right only where keys and queries are as many
+            is_causal=mask is None,  # counts from the first key: right only for equal numbers of keys and queries
             dropout_p=self.dropout if self.training else 0.0,  # a function's argument, which eval() does not reach
             enable_gqa=q.shape[1] != k.shape[1],
         )
@@ -98,7 +98,7 @@ class Transformer(nn.Module):
 
     Args:
         vocab_size: number of token ids; taken from the tokenizer by the command line.
-        block_size: most tokens of one context; taken from the data by the command line.
+        block_size: the most tokens of one context; taken from the data by the command line.
         n_layer: blocks.
         n_head: attention heads; divides n_embd.
         n_embd: width of the residual stream.
@@ -107,7 +107,7 @@ class Transformer(nn.Module):
             -slope * distance on attention logits, see `alibi_slopes`).
         norm: "layer" or "rms" (see `RMSNorm`).
         activation: "gelu_tanh" (GPT-2's), "gelu", "relu2" (So et al., 2021, https://arxiv.org/abs/2109.08668), or
-            "swiglu" (Shazeer, 2020, https://arxiv.org/abs/2002.05202), which has one matrix more.
+            "swiglu" (Shazeer, 2020, https://arxiv.org/abs/2002.05202), which has one more matrix.
         bias: whether linear layers and layer norms have biases; the head never has.
         dropout: in [0, 1), on embeddings, attention weights and what each part adds.
         qk_norm: RMS norms with learned gains on each head's queries and keys, before the rotation
@@ -116,10 +116,10 @@ class Transformer(nn.Module):
         tied: the head's weight is the token embedding's (Press and Wolf, 2016, https://arxiv.org/abs/1608.05859).
         init: "gpt2": weights from N(0, 0.02), those of the last layer of each part from N(0, 0.02 / sqrt(2 n_layer)).
             "zero": the last layers start at zero instead, and so does the head unless it is tied: blocks begin as the
-            identity, and an untied network's first loss is ln(vocab_size) exactly. A tied one starts out inclined to
-            repeat each token, the more the wider it is.
+            identity, and an untied network's first loss is ln(vocab_size) exactly. A tied network at first tends to
+            repeat each token, more so the wider it is.
         hidden: width of the MLP; None: 4 n_embd, or 8/3 n_embd rounded up to a multiple of 8 for "swiglu", which
-            makes its three matrices as large as the other two.
+            makes its three matrices together the size of the usual two.
         norm_eps: added to the variance in all norms.
         rotary_base: see `rotate`.
 
@@ -185,7 +185,7 @@ class Transformer(nn.Module):
         above(0, name, norm_eps=self.norm_eps, rotary_base=self.rotary_base)
 
     def new_norm(self) -> nn.Module:
-        """A norm of the residual stream, of the kind that was asked for."""
+        """A norm of the residual stream, of the chosen kind."""
         if self.norm == "rms":
             return RMSNorm(self.n_embd, self.norm_eps)
         return nn.LayerNorm(self.n_embd, self.norm_eps, bias=self.bias)
@@ -219,7 +219,7 @@ class Transformer(nn.Module):
 
         Args:
             tokens: int64 (B, T).
-            cache: what came before, of `new_cache`; it is extended in place; for inference alone.
+            cache: what came before, from `new_cache`; it is extended in place; only for inference.
             lengths: int64 (B,), with a cache: how many tokens of each row are real, the first ones; None: all.
 
         Raises:

@@ -1,4 +1,4 @@
-"""From prompts to texts: tokens in and out of `lit_gen.models.lm.sampling`, stop strings, text as it comes."""
+"""From prompts to texts: tokens in and out of `lit_gen.models.lm.sampling`, stop strings, text while it is written."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -53,21 +53,21 @@ class Writer:
     ) -> list[list[str]]:
         """Continue each prompt ``n`` times.
 
-        The i-th continuation of a prompt depends on ``(weights, prompt, i, seed)`` and the options alone, not on what
-        else is asked for. It ends before the first of ``stop``, at the end of text, or after ``max_new_tokens``.
-        An empty prompt begins a document; where the tokenizer knows no end of text, after a line break.
+        The i-th continuation of a prompt depends only on ``(weights, prompt, i, seed)`` and the options, not on other
+        prompts. It ends before the first of ``stop``, at the end of text, or after ``max_new_tokens``.
+        An empty prompt begins a document; if the tokenizer has no end of text, it follows a line break.
 
         Args:
             prompts: the beginnings.
             n: continuations of each.
-            max_new_tokens: most new tokens.
-            temperature: logits are divided by it; 0 takes the likeliest token.
-            top_k: draw from so many likeliest tokens; None for all.
-            top_p: draw from the fewest tokens that hold this much probability; None for all.
+            max_new_tokens: the most new tokens.
+            temperature: logits are divided by it; 0 takes the most likely token.
+            top_k: draw from this many most likely tokens; None for all.
+            top_p: draw from the fewest tokens whose probabilities add up to this; None for all.
             stop: strings, none empty.
             seed: names the draws; None for the run's seed.
             on_text: called with the row (``prompt * n + i``) and each new piece of its text.
-            weights: the moving average, or the raw weights; raw as well where the run keeps no average.
+            weights: the moving average, or the raw weights; raw without an average.
 
         Returns:
             For each prompt its continuations, without the prompt.
@@ -124,7 +124,7 @@ class Writer:
 
 
 class Row:
-    """The text of one row as its tokens come, up to the first stop string.
+    """The text of one row while its tokens come, up to the first stop string.
 
     Args:
         tokenizer: decodes.
@@ -176,7 +176,7 @@ def _overlap(text: str, stop: str) -> int:
 def check_options(
     n: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None, stop: Sequence[str]
 ) -> None:
-    """Refuse what makes no sense.
+    """Refuse options out of range.
 
     Raises:
         UserError: for the first option out of range; names it.

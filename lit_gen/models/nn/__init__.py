@@ -1,1 +1,1 @@
-"""Blocks that networks of several families are made of."""
+"""Blocks of the networks of several families."""

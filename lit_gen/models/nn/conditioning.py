@@ -1,7 +1,7 @@
 """Classes as an input of networks: options, one-hot channels, conditional batch norm.
 
-A conditional network keeps ``num_classes``, an unconditional one has None there, whatever it was given. One that is
-given one-hot labels has ``conditioning`` "concat": `one_hot_size` is what they add to its input, `with_labels` adds it.
+A conditional network keeps ``num_classes``, an unconditional one has None there, whatever it was given. A network that
+gets one-hot labels has ``conditioning`` "concat": `one_hot_size` is what they add to its input, `with_labels` adds it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from lit_gen.core.options import one_of
 
 
 def classes_of(network: str, conditioning: str, known: Sequence[str], num_classes: int | None) -> int | None:
-    """The number of classes that a network keeps: ``num_classes`` where it is conditional, else None.
+    """The number of classes that a network keeps: ``num_classes`` if it is conditional, else None.
 
     Args:
         network: the network's option, for the message.
@@ -25,7 +25,7 @@ def classes_of(network: str, conditioning: str, known: Sequence[str], num_classe
         num_classes: classes of the data, or None.
 
     Raises:
-        UserError: for an unknown ``conditioning``, or one that needs labels where the data has none.
+        UserError: for an unknown ``conditioning``, or one that needs labels if the data has none.
     """
     one_of(known, f"{network}.", conditioning=conditioning)
     if conditioning == "none":
@@ -36,7 +36,7 @@ def classes_of(network: str, conditioning: str, known: Sequence[str], num_classe
 
 
 def needed(labels: Tensor | None, network: object) -> Tensor:
-    """``labels``, which a conditional network cannot do without.
+    """``labels``, which a conditional network needs.
 
     Raises:
         UserError: if they are None.
@@ -61,7 +61,7 @@ def one_hot_size(network: _Conditional) -> int:
 
 
 def with_labels(x: Tensor, labels: Tensor | None, network: _Conditional) -> Tensor:
-    """``x``, with one-hot labels appended where the network has ``conditioning`` "concat".
+    """``x``, with one-hot labels appended if the network has ``conditioning`` "concat".
 
     Raises:
         UserError: if such a network was given no labels.

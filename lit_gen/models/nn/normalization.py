@@ -11,7 +11,7 @@ def apply_spectral_norm(network: nn.Module) -> None:
 
     Miyato et al., 2018, https://arxiv.org/abs/1802.05957. One power iteration for each forward pass in training mode,
     none in evaluation. To be called last in a constructor: initialisation must reach the weights themselves. The gains
-    of conditional batch norm are left alone: they are scales, which start at 1.
+    of conditional batch norm stay as they are: they are scales, which start at 1.
     """
     for child in network.children():
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):

@@ -1,4 +1,4 @@
-"""The bottleneck: what is between encoder and decoder. Posterior, prior and the rate are its business alone.
+"""The bottleneck between encoder and decoder. Only it knows posterior, prior and rate.
 
 `latents.py` has posteriors and priors.
 
@@ -6,18 +6,18 @@ The contract, for other bottlenecks (a flow posterior, a learned prior, a codebo
 
 - ``latent_dim``: numbers of one image's z, which the decoder reads; ``features``: numbers that it wants of the encoder.
 - ``forward(features, noise) -> Code(z, nats, info)``: z is a function of both arguments, ``noise`` (B, latent_dim)
-  being standard normal; whoever needs uniform noise takes its distribution function, whoever needs none ignores it.
+  being standard normal; a bottleneck that needs uniform noise applies the distribution function, others may ignore it.
   ``nats`` (B,) is the rate: KL(q(z|x) || p(z)) in closed form or its estimate log q(z|x) - log p(z), and for a codebook
-  what it costs to send the codes. ``info`` may hold, under these names:
-  ``kl`` (B, latent_dim), the rate by dimension (free bits and the diagnostics need it); ``mean`` and ``log_variance``
-  (B, latent_dim) of q; ``penalty`` (B,), which objectives add to the loss and never to a bound: a codebook's commitment
-  loss; ``log_ratio`` (B,), log p(z) - log q(z|x) of this very z, from whoever cannot say it of any other: a flow
-  without an inverse. Anything else is the bottleneck's own.
+  what it costs to send the codes. ``info`` may hold, under these names: ``kl`` (B, latent_dim), the rate by dimension
+  (free bits and the diagnostics need it); ``mean`` and ``log_variance`` (B, latent_dim) of q; ``penalty`` (B,), which
+  objectives add to the loss and never to a bound: a codebook's commitment loss; ``log_ratio`` (B,), log p(z) - log
+  q(z|x) of this z, from a bottleneck that cannot compute it for others, such as a flow without an inverse. Other names
+  are free.
 - ``sample(noise) -> z``: from the prior, of noise as above.
-- ``log_ratio(features, z, fixed=False) -> (B,)``: log p(z) - log q(z|x), for importance weights; not asked for where
-  ``info`` has it, but ``fixed=True`` always is. That is what `IWAE` with ``dreg`` needs: the same number, with no
-  gradient to the parameters of q but through z. Whoever has no such number raises a `UserError`, as the base does.
-- a codebook updates itself in `forward`, in training mode; statistics and parameters of its own are buffers and
+- ``log_ratio(features, z, fixed=False) -> (B,)``: log p(z) - log q(z|x), for importance weights; not called if
+  ``info`` has it, except with ``fixed=True``. `IWAE` with ``dreg`` needs that: the same number, with no gradient to the
+  parameters of q except through z. A bottleneck without such a number raises a `UserError`, as the base does.
+- a codebook updates itself in `forward`, in training mode; its statistics and parameters are buffers and
   parameters, and so are in the checkpoint.
 
 Latents of feature maps are flattened to (B, latent_dim); the decoder knows their shape. All of it runs in float32.
@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
         self.latent_dim, self.features = latent_dim, features
 
     def forward(self, features: Tensor, noise: Tensor) -> Code:
-        """Features (B, F) and noise (B, latent_dim) to z, its rate and what else is known."""
+        """Features (B, F) and noise (B, latent_dim) to z, its rate and further facts."""
         raise NotImplementedError
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
         Args:
             features: (B, F).
             z: (B, latent_dim).
-            fixed: hold q constant: no gradient reaches the encoder but through z.
+            fixed: hold q constant: gradients reach the encoder only through z.
 
         Raises:
             UserError: if q has no density, or cannot be held constant.
@@ -87,7 +87,7 @@ class Bottleneck(nn.Module):
 class GaussianBottleneck(Bottleneck):
     """A sample of q(z|x), at the rate KL(q || p); Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114.
 
-    The rate is in closed form where the prior knows it, else its one-sample estimate log q(z|x) - log p(z).
+    The rate is in closed form if the prior knows it, else its one-sample estimate log q(z|x) - log p(z).
 
     Args:
         latent_dim: numbers of one image's z.
@@ -134,7 +134,7 @@ class GaussianBottleneck(Bottleneck):
             posterior: LatentDistribution = self.posterior(wide(features.detach() if fixed else features))
             if not hasattr(posterior, "log_prob"):
                 raise UserError(
-                    f"model.objective.dreg: posterior {type(self.posterior).__name__} can score its own draws alone, "
+                    f"model.objective.dreg: posterior {type(self.posterior).__name__} can score only its own draws, "
                     f"while this estimator holds q constant; false is expected"
                 )
             ratio: Tensor = self.prior.log_prob(wide(z)) - posterior.log_prob(wide(z))

@@ -1,6 +1,6 @@
 """Convolutional networks for images of 28, 32 and 64 pixels: strided convolutions, and residual blocks between them.
 
-No normalization: an image's terms of the bound depend on that image alone. Feature maps double with each halving of the
+No normalization: an image's terms of the bound depend only on that image. Feature maps double with each halving of the
 resolution, from ``width`` in the first layer: 28 pixels become 7x7 (two halvings), 32 and 64 become 4x4 (three and
 four). The decoder is the encoder's mirror image.
 """
@@ -53,7 +53,7 @@ class _Network(Buildable):
         width: feature maps next to the image: of the encoder's first layer, of the decoder's last hidden layer.
         depth: residual blocks at each resolution.
         activation: "relu", "tanh" or "silu".
-        conditioning: "none"; "concat": one-hot label maps beside the image, of the decoder the label beside the latent.
+        conditioning: "none"; "concat": one-hot label maps beside the image; in the decoder the label beside the latent.
         num_classes: classes of the labels; taken from the data set by the command line.
 
     Raises:
@@ -82,7 +82,7 @@ class _Network(Buildable):
 
 
 class Encoder(_Network):
-    """Images to features, what the bottleneck makes its latents of."""
+    """Images to features, from which the bottleneck makes latents."""
 
     side = "encoder"
 
@@ -103,13 +103,13 @@ class Encoder(_Network):
         self.layers = nn.Sequential(*layers).apply(initialize)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W), and labels (B,) where conditional, to features (B, F)."""
+        """Images (B, C, H, W), and labels (B,) if conditional, to features (B, F)."""
         features: Tensor = layers_of(self)(with_labels(x, labels, self))
         return features
 
 
 class Decoder(_Network):
-    """Latents to what the likelihood makes its distribution of."""
+    """Latents to outputs, from which the likelihood makes a distribution."""
 
     side = "decoder"
 
@@ -129,6 +129,6 @@ class Decoder(_Network):
         self.layers = nn.Sequential(*layers).apply(initialize)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim), and labels (B,) where conditional, to outputs (B, channels, H, W)."""
+        """Latents (B, latent_dim), and labels (B,) if conditional, to outputs (B, channels, H, W)."""
         outputs: Tensor = layers_of(self)(with_labels(z, labels, self))
         return outputs

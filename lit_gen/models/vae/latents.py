@@ -13,24 +13,24 @@ from lit_gen.models.likelihoods.numerics import soften
 __all__ = ["DiagonalGaussian", "LatentDistribution", "Normal", "Posterior", "Prior", "StandardNormal"]
 
 LOG_VARIANCE = (-20.0, 10.0)
-"""Within these a log-variance is taken as it is, beyond them it grows like a logarithm; see `soften`."""
+"""Within these a log-variance is unchanged, beyond them it grows like a logarithm; see `soften`."""
 
 
 class LatentDistribution(Protocol):
     """A distribution over z, (B, latent_dim).
 
-    One that can score its own draws alone, a flow without an inverse, has in place of `sample` and `log_prob`
-    ``draw(noise) -> (z, log_prob)``; see `draw`.
+    One that can score only its own draws, such as a flow without an inverse, has ``draw(noise) -> (z, log_prob)``
+    instead of `sample` and `log_prob`; see `draw`.
     """
 
     @property
     def mean(self) -> Tensor | None:
-        """(B, latent_dim), None where it is not known."""
+        """(B, latent_dim), None if it is not known."""
         ...
 
     @property
     def log_variance(self) -> Tensor | None:
-        """(B, latent_dim), None where it is not known."""
+        """(B, latent_dim), None if it is not known."""
         ...
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class LatentDistribution(Protocol):
 
 
 def draw(distribution: LatentDistribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Z (B, latent_dim) of standard normal noise of that shape; its nats (B,) from whoever has no `log_prob`."""
+    """Z (B, latent_dim) of standard normal noise of that shape; and its nats (B,) if it has no `log_prob`."""
     own: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(distribution, "draw", None)
     return (distribution.sample(noise), None) if own is None else own(noise)
 
@@ -94,7 +94,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def kl(self, posterior: LatentDistribution) -> Tensor | None:
-        """KL(q || p) by dimension, (B, latent_dim), where it is known in closed form; else None."""
+        """KL(q || p) by dimension, (B, latent_dim), if it is known in closed form; else None."""
         return None
 
 
@@ -102,7 +102,7 @@ class DiagonalGaussian(Posterior):
     """N(mean, diag(variance)); the features are latent_dim means, then latent_dim log-variances."""
 
     def features(self, latent_dim: int) -> int:
-        """Twice as many."""
+        """Two for each latent."""
         return 2 * latent_dim
 
     def forward(self, features: Tensor) -> Normal:

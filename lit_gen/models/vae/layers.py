@@ -1,9 +1,9 @@
 """What the networks share: activations, checks of options, first weights, and how sizes reach them.
 
-A network of this family is made in two steps. Its constructor takes what the config says. ``build`` makes its layers,
-once, with the sizes that follow from the other parts: `connect` asks the bottleneck for its features and latents and
-the likelihood for its channels. So a config says the size of the latent in one place. A network of your own may take
-these sizes in its constructor instead and have no ``build``.
+A network of this family is made in two steps. Its constructor takes the options of the config. ``build`` makes its
+layers, once, with the sizes that follow from the other parts: `connect` asks the bottleneck for its features and
+latents and the likelihood for its channels. So a config states the latent dimension in one place. Your own network may
+take these sizes in its constructor instead, without ``build``.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Buildable(nn.Module):
     """A network whose ``build`` makes its layers.
 
     Attributes:
-        built: the sizes that they were made for; None before.
+        built: the sizes for which they were made; None before.
     """
 
     built: dict[str, int] | None = None

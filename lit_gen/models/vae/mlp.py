@@ -43,7 +43,7 @@ class _Network(Buildable):
         width: units of each hidden layer.
         depth: number of hidden layers; 0 for a linear map.
         activation: "relu", "tanh" or "silu".
-        conditioning: "none"; "concat": the one-hot label beside the sample, of the decoder beside the latent.
+        conditioning: "none"; "concat": the one-hot label beside the sample; in the decoder beside the latent.
         num_classes: classes of the labels; taken from the data set by the command line.
 
     Raises:
@@ -71,7 +71,7 @@ class _Network(Buildable):
 
 
 class Encoder(_Network):
-    """Images or points to features, what the bottleneck makes its latents of."""
+    """Images or points to features, from which the bottleneck makes latents."""
 
     side = "encoder"
 
@@ -82,13 +82,13 @@ class Encoder(_Network):
             self.layers = _stack([inputs, *[self.width] * self.depth, features], self.activation)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Samples (B, C, H, W), and labels (B,) where conditional, to features (B, F)."""
+        """Samples (B, C, H, W), and labels (B,) if conditional, to features (B, F)."""
         features: Tensor = layers_of(self)(with_labels(x.flatten(1), labels, self))
         return features
 
 
 class Decoder(_Network):
-    """Latents to what the likelihood makes its distribution of; the encoder's mirror image."""
+    """Latents to outputs, from which the likelihood makes a distribution; the encoder's mirror image."""
 
     side = "decoder"
 
@@ -99,7 +99,7 @@ class Decoder(_Network):
             self.layers = _stack([inputs, *[self.width] * self.depth, outputs], self.activation)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (B, latent_dim), and labels (B,) where conditional, to outputs (B, channels, H, W)."""
+        """Latents (B, latent_dim), and labels (B,) if conditional, to outputs (B, channels, H, W)."""
         outputs: Tensor = layers_of(self)(with_labels(z, labels, self))
         images: Tensor = outputs.unflatten(1, (-1, *self.shape[1:]))
         return images

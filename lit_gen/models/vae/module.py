@@ -1,7 +1,7 @@
-"""The training step of a variational autoencoder, its bound on held-out images, and what callbacks ask of it.
+"""The training step of a variational autoencoder, its bound on held-out images, and what callbacks need.
 
-The bound, the likelihood and all that concerns q(z|x) and p(z) are injected: this file holds the step alone.
-Optimization is lightning's own, with one optimizer: `trainer.global_step` counts its updates.
+The bound, the likelihood and everything about q(z|x) and p(z) are injected: this file holds only the step. Lightning
+optimizes, with one optimizer: `trainer.global_step` counts its updates.
 """
 
 import math
@@ -40,13 +40,13 @@ class VAE(Automatic, Sampler):
     """An encoder q(z|x) and a decoder p(x|z), trained on a bound of -log p(x) in nats.
 
     Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
-    ``val/elbo``, ``val/rate`` and ``val/distortion`` are at beta = 1 whatever the objective weighs; the first is what a
-    checkpoint should be chosen by, with ``mode: max``. ``val/bits_per_dim`` is of uint8 images alone; of binarized
-    digits it is bits per binary pixel. What it draws are the means of p(x|z). With ``ema`` all that is drawn, encoded
-    or validated has the averaged weights, unless raw ones are asked for; ``train/`` always has the raw ones.
+    ``val/elbo``, ``val/rate`` and ``val/distortion`` are at beta = 1 for any objective; choose checkpoints by the
+    first, with ``mode: max``. ``val/bits_per_dim`` is per uint8 value; for binarized digits it is per binary pixel.
+    Drawn images are the means of p(x|z). With ``ema``, drawing, encoding and validation use the averaged weights,
+    unless you ask for the raw ones; ``train/`` is always of the raw ones.
 
     Args:
-        encoder: images (B, C, H, W) to features (B, bottleneck.features); with ``num_classes`` it is given labels too.
+        encoder: images (B, C, H, W) to features (B, bottleneck.features); with ``num_classes`` it gets labels too.
         decoder: latents (B, latent_dim) to outputs (B, likelihood.channels(C), H, W); the same.
         bottleneck: posterior, prior and rate; see `lit_gen.models.vae.bottleneck`.
         likelihood: p(x|z), from `lit_gen.models.likelihoods`.
@@ -80,14 +80,14 @@ class VAE(Automatic, Sampler):
         connect(encoder, decoder, bottleneck, likelihood)
         self.encoder, self.decoder, self.bottleneck, self.likelihood = encoder, decoder, bottleneck, likelihood
         self.objective = ELBO() if objective is None else objective
-        # in this order: what the encoder makes goes through the decoder too, and the cause is to be named
+        # in this order: a mistake of the encoder also fails in the decoder, and the message should name the cause
         self.monitor = Monitor(["rate", "distortion", "loss", *self.objective.measured])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.keep_average(ema, *PARTS)
         self._info: dict[str, float | Tensor] = {}
         self._held_out: list[tuple[float, float, int]] = []
-        self._unseen = True  # whether training images may come that nobody has checked
+        self._unseen = True  # whether unchecked training images may come
         self.keep_schedules(schedules)
 
     def keep_schedules(self, schedules: Mapping[str, Schedule] | None) -> None:
@@ -113,7 +113,7 @@ class VAE(Automatic, Sampler):
         found: Any = (self.weighted(name, weights) for name in PARTS)
         return Parts(*found)
 
-    # ---- what callbacks ask: `lit_gen.protocols.latents.LatentVariableModel` and `ImageGenerator`
+    # ---- for callbacks: `lit_gen.protocols.latents.LatentVariableModel` and `ImageGenerator`
 
     @property
     def latent_dim(self) -> int:
@@ -163,7 +163,7 @@ class VAE(Automatic, Sampler):
         return self.create_optimizer(self.optimizer or _adam, self.trained_parameters())
 
     def on_fit_start(self) -> None:
-        """Compare networks and data before the first step: what does not fit is a user's mistake."""
+        """Compare networks and data before the first step; a mismatch is a user's mistake."""
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
         self.count_labels(data)
@@ -181,7 +181,7 @@ class VAE(Automatic, Sampler):
     def loss_of(self, batch: ImageBatch, draws: Draws) -> Tensor:
         """The objective of one micro-batch."""
         datasets.check_batch(batch, ImageBatch)
-        if self._unseen:  # each batch, which costs a synchronization; the first one alone where all images were seen
+        if self._unseen:  # each batch, which costs a synchronization; only the first one if all images were checked
             self._check_images(batch.images)
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
         noise = draws.rows("posterior", self.device).normal(len(batch.images), self.objective.samples, self.latent_dim)
@@ -193,7 +193,7 @@ class VAE(Automatic, Sampler):
         return terms.loss
 
     def extra_scalars(self, step: int) -> dict[str, float]:
-        """What the objective says of itself, ``beta_effective`` among it, and the images so far."""
+        """The objective's numbers, such as ``beta_effective``, and the images so far."""
         per_step, _ = datasets.data_of(self.trainer).per_step()
         return {name: float(value) for name, value in self._info.items()} | {"images_seen": float(step * per_step)}
 
@@ -205,7 +205,7 @@ class VAE(Automatic, Sampler):
         return [*super().announced(limit_val_batches), *further, *(f"val/{name}" for name in validated)]
 
     def _check_images(self, images: Tensor) -> None:
-        """Look at every pixel, which costs a synchronization.
+        """Check every pixel, which costs a synchronization.
 
         Raises:
             UserError: for images that the likelihood cannot score, or that half precision has rounded.
@@ -218,7 +218,7 @@ class VAE(Automatic, Sampler):
         self.likelihood.check(images)
 
     def _try_decoder(self) -> tuple[int, ...]:
-        """The shape of what the decoder makes of latents of the prior."""
+        """The shape of the decoder's output for latents of the prior."""
         try:
             of = f"as model.bottleneck.latent_dim {self.latent_dim} has them"
             with tried("model.decoder", f"latents ({BLOCK}, {self.latent_dim}), {of}"):
@@ -243,7 +243,7 @@ class VAE(Automatic, Sampler):
     # ---- evaluation
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Distortion and rate of held-out images at beta = 1, each with noise of its own index."""
+        """Distortion and rate of held-out images at beta = 1, each with the noise of its index."""
         if not len(batch.images):
             return
         self._check_images(batch.images)

@@ -1,4 +1,4 @@
-"""What a config may call by its class's name: ``--model VAE``, ``--model.objective ELBO``."""
+"""Classes that a config may give by name: ``--model VAE``, ``--model.objective ELBO``."""
 
 from lit_gen.models.likelihoods import bernoulli, gaussian, logistic  # noqa: F401
 from lit_gen.models.vae import bottleneck, convolutional, mlp, module, objectives  # noqa: F401

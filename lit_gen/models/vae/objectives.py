@@ -5,8 +5,8 @@ An objective is called with a view of the model and one batch, so that a trainin
     noise = ...normal(len(x), objective.samples, bottleneck.latent_dim)
     terms = objective(self, x, labels, noise, self.global_step)
 
-``terms.distortion`` and ``terms.rate`` are always those of the plain bound, whatever ``terms.loss`` weighs: validation
-reports their sum, the negative ELBO at beta = 1. To add an objective, subclass `Objective` anywhere and name it.
+``terms.distortion`` and ``terms.rate`` are always those of the plain bound, for any ``terms.loss``: validation reports
+their sum, the negative ELBO at beta = 1. To add an objective, subclass `Objective` anywhere and name it.
 """
 
 import math
@@ -29,7 +29,7 @@ Reduction = Literal["sum", "pixel_mean", "mean"]
 
 
 class View(Protocol):
-    """What an objective sees of the model."""
+    """What an objective uses of the model."""
 
     @property
     def bottleneck(self) -> Bottleneck:
@@ -46,14 +46,14 @@ class View(Protocol):
 
 
 class Terms(NamedTuple):
-    """What an objective makes of one batch."""
+    """The loss of one batch, and its terms."""
 
     loss: Tensor
-    """(), to be minimized; nats of an image where beta is 1."""
+    """(), to be minimized; nats of an image if beta is 1."""
     distortion: Tensor
-    """(B,), -log p(x|z) in nats; the mean over the samples where there are several."""
+    """(B,), -log p(x|z) in nats; the mean over the samples if there are several."""
     rate: Tensor
-    """(B,), the bottleneck's nats; of several samples the mean of log q(z|x) - log p(z)."""
+    """(B,), the bottleneck's nats; for several samples the mean of log q(z|x) - log p(z)."""
     info: dict[str, float | Tensor]
     """Numbers to log, ``beta_effective`` among them; those of `Objective.measured` are tensors ()."""
 
@@ -90,22 +90,22 @@ class ELBO(Objective):
 
     Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114; beta: Higgins et al., 2017,
     https://openreview.net/forum?id=Sy2fzU9gl. The loss always is distortion and rate in nats, summed over pixels and
-    latents. ``reduction`` says what another code that averages means by its beta, so that its number can be entered:
+    latents. ``reduction`` says how other code averages, so that you can enter its beta:
     beta_effective, which is logged, is beta for "sum"; beta * D for "pixel_mean", where -log p(x|z) is averaged over
     the D = C H W numbers of an image and the rate is a sum; beta * D / d for "mean", where the rate is averaged over
     the d latents as well.
 
-    Averaged -log p(x|z) is such code's binary cross-entropy, but not its mean squared error, which lacks the 1/2 of a
-    Gaussian with sigma 1. Of images in [-1, 1] a weight c beside a mean squared error amounts to c D / 2 here: enter
-    c / 2. Of images in [0, 1] squared errors are four times smaller than of ours: it amounts to 2 c D, enter 2 c.
+    The binary cross-entropy of such code is an averaged -log p(x|z). Its mean squared error is not: it lacks the 1/2 of
+    a Gaussian with sigma 1. For images in [-1, 1] a weight c beside a mean squared error amounts to c D / 2 here: enter
+    c / 2. For images in [0, 1], whose squared errors are four times smaller, it amounts to 2 c D: enter 2 c.
 
     Args:
         beta: weight of the rate, at least 0, or its schedule: `lit_gen.training.schedules.Linear` for a warm-up,
             `lit_gen.training.schedules.Cyclical`.
         free_bits: lambda, nats of each latent dimension that cost nothing: the rate becomes sum_j max(lambda, KL_j),
             KL_j being the mean over the batch, of all ranks (Kingma et al., 2016, https://arxiv.org/abs/1606.04934,
-            which has it for groups of dimensions). Of an update in micro-batches the batch is the micro-batch.
-        capacity: C by step, in nats: gamma * |KL - C| takes the place of beta * KL, KL being the mean over the batch,
+            which has it for groups of dimensions). With micro-batches, the batch is the micro-batch.
+        capacity: C by step, in nats: gamma * |KL - C| replaces beta * KL, KL being the mean over the batch,
             of all ranks (Burgess et al., 2018, https://arxiv.org/abs/1804.03599).
         gamma: weight of that term; ``reduction`` converts it as it does beta, and logs it as ``beta_effective``.
         reduction: see above.
@@ -153,7 +153,7 @@ class ELBO(Objective):
         return Terms(loss, distortion, coded.nats, info)
 
     def meets(self, batches: Batches) -> str | None:
-        """Say that each micro-batch has means of its own."""
+        """Say that each micro-batch has its own means."""
         meets = batches.micro_batches > 1 and (self.free_bits or self.capacity)
         return "the mean rate per micro-batch" if meets else None
 
@@ -195,7 +195,7 @@ def weigh(view: View, x: Tensor, labels: Tensor | None, noise: Tensor, fixed: bo
         fixed: hold q(z|x) constant in the weights, as `IWAE` with ``dreg`` does.
 
     Raises:
-        UserError: if the bottleneck has no density, or one that cannot be held constant.
+        UserError: if the bottleneck has no density, or it cannot be held constant.
     """
     k = noise.shape[1]
     features = view.encode_features(x, labels).repeat_interleave(k, 0)  # (B * k, F), the samples of an image together
@@ -218,9 +218,9 @@ def importance_bound(log_weights: Tensor) -> Tensor:
 
 
 class IWAE(Objective):
-    """-log (1/k sum_i w_i), w_i = p(x, z_i) / q(z_i|x): a bound of -log p(x) that k tightens; k = 1 is the ELBO.
+    """-log (1/k sum_i w_i), w_i = p(x, z_i) / q(z_i|x): a bound of -log p(x), tighter for larger k; k = 1 is the ELBO.
 
-    Burda et al., 2016, https://arxiv.org/abs/1509.00519. The rate of the ELBO at k = 1 is an estimate here.
+    Burda et al., 2016, https://arxiv.org/abs/1509.00519. Here the rate is an estimate, also at k = 1.
 
     With ``dreg`` the encoder's gradient is the doubly reparameterized one of Tucker et al., 2018,
     https://arxiv.org/abs/1810.04152: sum_i v_i^2 dlog w_i/dz_i dz_i/dphi with normalized weights v_i, of the same mean

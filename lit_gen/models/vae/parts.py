@@ -56,7 +56,7 @@ class Parts(nn.Module):
 
 
 def _call(side: str, network: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
-    """A network without ``num_classes`` is not given the labels; each is given its own precision."""
+    """A network without ``num_classes`` does not get the labels; each gets its own precision."""
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
     x = x.to(dtype)
     found = network(x) if getattr(network, "num_classes", None) is None else network(x, labels)

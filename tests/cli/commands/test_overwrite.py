@@ -22,7 +22,7 @@ def test_export(lit_gen, run, tmp_path):
     for name in ("anothers.safetensors", "notes.txt", "picture.png"):
         before = (tmp_path / name).read_bytes()
         code, _, err = lit_gen("export", str(run), name)
-        assert (code, "nothing that lit_gen wrote; say --overwrite" in err) == (2, True), err
+        assert (code, "lit_gen did not write it; say --overwrite" in err) == (2, True), err
         assert (tmp_path / name).read_bytes() == before
         assert lit_gen("export", str(run), name, "--overwrite")[0] == 0
         assert lit_gen("export", str(run), name)[0] == 0  # now it is ours
@@ -35,7 +35,7 @@ def test_sample(lit_gen, run, tmp_path, name):
     Image.new("L", (2, 2)).save(tmp_path / name)
     before = (tmp_path / name).read_bytes()
     code, _, err = lit_gen("sample", str(run), "--n=4")
-    assert (code, f"{name} is there and is nothing that lit_gen wrote" in err) == (2, True), err
+    assert (code, f"{name} exists, and lit_gen did not write it" in err) == (2, True), err
     assert (tmp_path / name).read_bytes() == before
     assert len(list(tmp_path.rglob("*.png"))) == 1
     assert lit_gen("sample", str(run), "--n=4", "--overwrite")[0] == 0
@@ -49,7 +49,7 @@ def test_predict(lit_gen, run, tmp_path):
     Image.new("L", (2, 2)).save(there / "predictions/000003.png")
     command = ["predict", "--ckpt_path", str(there), "--trainer.limit_predict_batches=1"]
     code, _, err = lit_gen(*command)
-    assert (code, "000003.png is there and is nothing that lit_gen wrote" in err) == (2, True), err
+    assert (code, "000003.png exists, and lit_gen did not write it" in err) == (2, True), err
     assert len(list((there / "predictions").iterdir())) == 1
     assert lit_gen(*command, "--overwrite")[0] == 0
     assert lit_gen(*command)[0] == 0

@@ -176,6 +176,17 @@ def test_resume_accepts_another_division_of_the_batch(lit_gen, trained, tmp_path
     assert "batch     32 images per update = 1 rank x 4 micro-batches x 8; 2 updates a step, 32 images" in out
 
 
+def test_what_differs_from_an_undivided_batch_is_printed(lit_gen):
+    dropout = "--model.discriminator.dropout=0.1"
+    code, out, err = fit_tiny(lit_gen, dropout, steps=1)
+    assert (code, "not as in one undivided batch" in out) == (0, False), err
+    code, out, err = fit_tiny(lit_gen, dropout, "--data.device_batch_size=16", steps=1, identifier="two")
+    assert code == 0, err
+    assert (
+        "x 16; 2 updates a step, 32 images\n          not as in one undivided batch: dropout per micro-batch\n" in out
+    )
+
+
 def test_resume_refuses_another_global_batch(lit_gen, trained, tmp_path):
     assert fit_tiny(trained)[0] == 0
     run = str(tmp_path / "runs/r/one")

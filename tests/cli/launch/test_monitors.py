@@ -47,7 +47,7 @@ KEEPS = ("--trainer.callbacks=ModelCheckpoint", "--trainer.val_check_interval=2"
         ),
         (
             ("--checkpoint.monitor=val/real_logit",),
-            "checkpoint.mode: None was found, min or max is expected, for val/real_logit",
+            "checkpoint.mode: null was found, min or max is expected to rank by val/real_logit",
         ),
     ],
     ids=["a typo", "an evaluation that is off", "no validation", "a checkpoint's", "of training", "which is best"],

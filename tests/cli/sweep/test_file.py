@@ -58,9 +58,9 @@ SPECS = [
     ({"min": 0, "max": 10**20}, "a number of 64 bits is expected"),
     ({"distribution": "uniform", "min": 1}, "max must be given for the distribution uniform"),
     ({"min": 1}, "max must be given"),
-    ({"distribution": "normal", "min": 1}, "n_critic.min was found, but the distribution normal takes mu, sigma alone"),
+    ({"distribution": "normal", "min": 1}, "n_critic.min was found, but the distribution normal takes only mu, sigma"),
     ({"distribution": "uniform", "min": 1, "max": 2, "q": 1}, "n_critic.q was found"),
-    ({"values": [1], "min": 1}, "n_critic.min was found, but the distribution categorical takes values alone"),
+    ({"values": [1], "min": 1}, "n_critic.min was found, but the distribution categorical takes only values"),
     ({"min": 2, "max": 2}, "min 2 and max 2 were found, a smaller min is expected"),
     ({"distribution": "log_uniform_values", "min": 0, "max": 2}, "n_critic.min: 0 was found, a number above 0"),
     (

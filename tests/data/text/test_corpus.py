@@ -80,7 +80,7 @@ def test_the_place_of_a_missing_character_is_that_in_the_whole_text(tmp_path, mo
     data = TextCorpus(paths if documents else text, val_fraction=0.4)
     data.adopt_tokenizer(CharTokenizer("a", end_of_text=documents).to_json(), data.text_sha256)
     data.stream("train")
-    with pytest.raises(UserError, match=r"the text has 'b' at position 95, which is none of the 1 characters"):
+    with pytest.raises(UserError, match=r"the text has 'b' at position 95, which is not one of the 1 characters"):
         data.stream("val")
 
 

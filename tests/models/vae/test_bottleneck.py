@@ -93,7 +93,7 @@ def test_the_rate_is_the_mean_of_minus_the_log_ratio(name):
     known = coded.info.get("log_ratio")
     assert (known is None) == ("kl" in coded.info)
     if name == "flow without an inverse":
-        with pytest.raises(UserError, match="posterior Planar can score its own draws alone"):
+        with pytest.raises(UserError, match="posterior Planar can score only its own draws"):
             bottleneck.log_ratio(features, coded.z)
         estimate = -known
     else:

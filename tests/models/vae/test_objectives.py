@@ -75,7 +75,7 @@ NOT_TOGETHER = {  # what is said
     ("ELBO-free_bits", "codebook"): "does not know its rate by dimension",
     ("ELBO-free_bits", "flow without an inverse"): "does not know its rate by dimension",
     ("IWAE-dreg", "flow posterior"): "has parameters of its own",
-    ("IWAE-dreg", "flow without an inverse"): "dreg: posterior Planar can score its own draws alone",
+    ("IWAE-dreg", "flow without an inverse"): "dreg: posterior Planar can score only its own draws",
     ("IWAE", "codebook"): "has no density",
     ("IWAE-dreg", "codebook"): "has no density",
 }
