@@ -214,11 +214,7 @@ class _Watch:
         # this process may have been frozen along with the owner
         self._waited, self._last = self._waited + min(now - self._last, 4 * LOOK), now
         if content != self._content:
-            if (
-                self._content
-                and owner.nonce(content) is not None
-                and owner.nonce(content) == owner.nonce(self._content)
-            ):
+            if self._content and owner.nonce(content) == owner.nonce(self._content) is not None:
                 raise UserError(
                     f"{self._run} belongs to another process, {owner.described(content)}, which is at work; end that "
                     f"or wait for its end, or take the run from it with --take_over"
@@ -243,18 +239,16 @@ def _first_rank() -> bool:
 
 def _read(path: Path) -> bytes | None:
     """A lease's content; None without a lease."""
-    for last in (False, True):
+    for _ in range(2):
         try:
             with path.open("rb", buffering=0) as file:
                 return file.read()
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno != errno.ESTALE:
+            if error.errno != errno.ESTALE:  # of NFS: the file was removed under its name
                 raise
-            if last:
-                return None  # of NFS: the file was removed under its name
-    raise AssertionError
+    return None
 
 
 def _displace(path: Path, content: bytes) -> None:
