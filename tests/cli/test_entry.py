@@ -29,7 +29,7 @@ def test_configs_lists_every_shipped_config(lit_gen):
     assert all(len(line.split(None, 1)[1]) > 20 for line in out.splitlines())
 
 
-@pytest.mark.parametrize("arguments", [["fit", "--help"], ["sample", "--help"], ["fetch", "--help"]])
+@pytest.mark.parametrize("arguments", [["fit", "--help_all"], ["sample", "--help"], ["fetch", "--help"]])
 def test_help_of_a_command(arguments, capfd):
     with pytest.raises(SystemExit) if arguments[0] != "fetch" else nothing() as raised:
         entry.run(arguments)
@@ -39,7 +39,7 @@ def test_help_of_a_command(arguments, capfd):
 
 def test_the_help_of_fit_says_what_an_option_takes(capfd):
     with pytest.raises(SystemExit):
-        entry.run(["fit", "--help"])
+        entry.run(["fit", "--help_all"])
     out = capfd.readouterr().out
     assert "Train a model: fit --config gan.yaml." in out
     assert "--trainer MAPPING" in out

@@ -129,7 +129,7 @@ def _expect_both(source: Path, reference: str) -> None:
     name, path = reference.partition(":")[0], Path(reference)
     if name not in SETS and not path.is_dir() and not (path.suffix in SUFFIXES and path.is_file()):
         known = f"expected a folder, an .npz or .npy, or one of {', '.join(SETS)}"
-        raise UserError(f"--reference: {reference!r} is none{nearest(name, SETS)} ({known})")
+        raise UserError(f"--reference: {reference!r} is not a reference{nearest(name, SETS)} ({known})")
 
 
 def _is_run(path: Path) -> bool:

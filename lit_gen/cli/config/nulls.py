@@ -44,4 +44,4 @@ def _path(config: Config, option: str) -> str | None:
         if "class_path" in node:
             path.append("init_args")
             node = node.get("init_args") or {}
-    return ".".join([*path, last]) if path.count("init_args") > 1 else None
+    return ".".join([*path, last]) if len(parts) > 1 else None

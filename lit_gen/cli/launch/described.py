@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import docstring_parser
 import yaml
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import LightningModule, Trainer
+from torch import nn
 
 from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.launch.lightning import LitGenCLI
@@ -106,11 +107,10 @@ def _options(options: Namespace, prefix: str, abouts: dict[str, str]) -> Iterato
 def _of_class(name: str, chosen: Namespace, about: str, named: bool = False) -> Iterator[Option]:
     module, _, kind = chosen.class_path.rpartition(".")
     cls = getattr(importlib.import_module(module), kind)
-    yield Option(
-        name,
-        "" if named else kind,
-        about or _sentence(docstring_parser.parse(cls.__doc__ or "").short_description or ""),
-    )
+    about = about or _sentence(docstring_parser.parse(cls.__doc__ or "").short_description or "")
+    # several networks have the same name, those of other libraries too
+    value = chosen.class_path if issubclass(cls, nn.Module) and not issubclass(cls, LightningModule) else kind
+    yield Option(name, "" if named else value, about)
     yield from _options(chosen.get("init_args") or Namespace(), f"{name}.", _arguments(cls))
 
 
@@ -141,6 +141,8 @@ def _sentence(text: str) -> str:
 def _text(value: Any) -> str:
     if hasattr(value, "__qualname__"):
         return str(value.__qualname__)
+    if isinstance(value, str):
+        return value if value.isprintable() else repr(value)
     if isinstance(value, Namespace):
         value = value.as_dict()
     try:

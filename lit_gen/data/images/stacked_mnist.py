@@ -13,7 +13,7 @@ import torch
 from lit_gen.core import randomness
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.loaders import ImageSet
-from lit_gen.data.images.mnist import MNIST
+from lit_gen.data.images.mnist import MNIST, VAL_SIZE
 from lit_gen.data.images.module import ImageData
 from lit_gen.protocols.data import Split
 
@@ -54,7 +54,7 @@ class StackedMNIST(ImageData):
             raise UserError(f"data.size: {size} was found, at least 10 images are expected")
         self.embedded, self.size = embedded, size
         self.name = "stacked-mnist-5k" if embedded else "stacked-mnist"
-        self.digits = MNIST(embedded=embedded, root=str(self.root), val_size=0)
+        self.digits = MNIST(embedded=embedded, root=str(self.root), val_size=VAL_SIZE if embedded else 0)
 
     @property
     def protocol(self) -> dict[str, Any]:
