@@ -56,7 +56,8 @@ def test_the_options_of_a_config_are_shown_as_they_are_typed(config):
     assert unsaid == [name for name in unsaid if ".ema." in name], "a docstring says what each is"
 
 
-def test_values_that_are_typed_beside_it_are_shown(lit_gen):
+def test_values_that_are_typed_beside_it_are_shown(lit_gen, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     code, out, _ = lit_gen("fit", "--config=gan_mlp.yaml", "--data.batch_size=48", "--help")
     assert code == 0
     assert re.search(r"^  --data.batch_size 48 +training images of one update", out, re.MULTILINE)

@@ -229,6 +229,7 @@ CASES = [  # the kind of code, its source with LINE at the line that is named, a
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes mine.py; returns the pattern of a sentence with its lines."""
+    forget("mine")  # another test's
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("text.txt").write_text("To be or not to be. " * 50, encoding="utf-8")
 

@@ -147,7 +147,7 @@ def test_what_is_not_there_starts_no_process(lit_gen, tmp_path):
             "error: trainer.num_nodes: 2 was found, but nothing says where the other nodes are",
         ),
         (["--trainer.devices=two"], "error: trainer.devices: 'two' was found, a whole number of at least 1"),
-        (["--trainer.num_nodes=0"], "error: trainer: `num_nodes` must be a positive integer, but got 0."),
+        (["--trainer.num_nodes=0"], "error: trainer.num_nodes: 0 was found, a whole number of at least 1 is expected"),
     ):
         code, out, err = lit_gen("fit", *TINY, "--trainer.accelerator=cpu", *options)
         assert (code, out, err.count("\n")) == (2, "", 1), err
