@@ -101,7 +101,7 @@ COMMANDS = {
     "sample x --temperature -1e-3": "x does not exist",
     "sample x --out": "--out: a value is expected after it",
     "evaluate x --reference y": "error: x does not exist; a folder, .npz or .npy of images, a run or a checkpoint",
-    "evaluate . --reference y": "error: --reference: 'y' is not a reference (expected a folder, an .npz or .npy, or one of mnist",
+    "evaluate . --reference y": "error: --reference: 'y' is not a reference (expected a folder, an .npz or .npy, or",
     "evaluate . --reference cifar11": "--reference: 'cifar11' is not a reference; did you mean 'cifar10'?",
     "evaluate . --reference .": "error: the weights of inception-v3-compat are not at",
     "evaluate . --reference mnist --extractor foo": "error: --extractor: 'foo' is no file, and no extractor",
