@@ -295,8 +295,10 @@ def test_by_hand_in_an_allocation_and_beside_one():
     job = re.search(r"Granted job allocation (\d+)", told)[1]
     assert steps(f"runs/gan_ring/slurm-{job}") == [2, 4]
     wrapped = " ".join((*program, *short, "--run_name=wrapped"))
-    batch = tell("sbatch", "--parsable", "--ntasks-per-node=2", "--time=5", f"--wrap={wrapped}").strip()
+    options = ("--ntasks-per-node=2", "--time=5", "--output=wrapped.log")
+    batch = tell("sbatch", "--parsable", *options, f"--wrap={wrapped}").strip()
     assert ended(batch) == ("COMPLETED", 0, 0)
+    assert " images per update = 2 ranks x " in Path("wrapped.log").read_text(encoding="utf-8"), "srun started both"
     array = submit(*short, "--run_name=array", "--seed_everything=%a", options=("--array=3-4",))
     for task in (3, 4):
         assert ended(f"{array}_{task}") == ("COMPLETED", 0, 0)
@@ -305,7 +307,7 @@ def test_by_hand_in_an_allocation_and_beside_one():
     told = tell(*program, *short, "--run_name=login")
     assert "srun" not in told
     (login,) = Path("runs/login").iterdir()
-    assert seen(f"runs/wrapped/slurm-{batch}") == 2 * seen(login), "srun started both tasks"
+    assert seen(f"runs/wrapped/slurm-{batch}") == seen(login), "the batch is that of all tasks"
 
 
 @pytest.fixture
