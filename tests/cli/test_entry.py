@@ -41,7 +41,7 @@ def test_the_help_of_fit_says_what_an_option_takes(capfd):
     with pytest.raises(SystemExit):
         entry.run(["fit", "--help_all"])
     out = capfd.readouterr().out
-    assert "Train a model: fit --config gan.yaml." in out
+    assert "Train a model. Config files are merged" in out
     assert "--trainer MAPPING" in out
     assert "Path to a configuration file." not in out  # no section reads one
 

@@ -120,10 +120,9 @@ trainer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(("name", "world"), [("SIGKILL", 1), ("SIGTERM", 2)])
 def test_a_run_that_is_ended_again_and_again_leaves_what_the_undisturbed_one_leaves(name, world):
-    """With an evaluation, pictures, validation and monitors, at six random moments."""
+    """By real command lines, at six random moments; benchmarks/kills.py, which test_kills runs, has all families."""
     Path("monitors.yaml").write_text(MONITORS, encoding="utf-8")
     options = ["--config=monitors.yaml", "--trainer.callbacks.FID.count=64", "--trainer.callbacks.FID.every=10"]
     options += ["--samples.enabled=true", "--samples.every=15", "--checkpoint.every=20", f"--trainer.devices={world}"]

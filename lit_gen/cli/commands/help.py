@@ -5,36 +5,34 @@ from collections.abc import Iterator
 
 from lit_gen.cli.config.files import take
 
-USAGE = "usage: lit-gen {command} --config FILE [--config OVERLAY ...] [--OPTION VALUE ...]"
-
 ABOUT = {
     "fit": (
         "Train a model. Config files are merged from left to right; options win over them.",
         ("--config gan.yaml", "a first run"),
-        ("--config gan.yaml --config gpu.yaml --data.batch_size 128", "an overlay"),
-        ("--resume runs/gan/20260131-120000 --trainer.max_steps 10000", "longer"),
+        ("--config gan.yaml --config gpu.yaml --data.batch_size 128", "with an overlay"),
+        ("--resume runs/gan/20260131-120000 --trainer.max_steps 10000", "continue a run"),
     ),
     "validate": (
         "Evaluate a checkpoint on the validation split. Without --config, with that of its run.",
         ("--ckpt_path runs/gan", "of the newest run"),
         ("--ckpt_path runs/gan --trainer.callbacks.FID.count 5000", "with more images"),
-        ("--config vae.yaml --ckpt_path vae.ckpt", "of elsewhere"),
+        ("--config vae.yaml --ckpt_path vae.ckpt", "from elsewhere"),
     ),
     "test": (
         "Evaluate a checkpoint on the test split. Without --config, with that of its run.",
         ("--ckpt_path runs/vae", "of the newest run"),
         ("--ckpt_path runs/vae --trainer.callbacks.ImportanceNLL.samples 500", "with more samples"),
-        ("--config vae.yaml --ckpt_path vae.ckpt", "of elsewhere"),
+        ("--config vae.yaml --ckpt_path vae.ckpt", "from elsewhere"),
     ),
     "predict": (
         "Write one PNG for each test image: a sample, or of a VAE its reconstruction.",
         ("--ckpt_path runs/gan", "of the newest run"),
         ("--ckpt_path runs/vae/20260131-120000", "of one run"),
-        ("--ckpt_path runs/gan --overwrite", "over other files too"),
+        ("--ckpt_path runs/gan --overwrite", "replace other files too"),
     ),
 }
 
-PAGE = """{usage}
+PAGE = """usage: {usage}
 
 {about}
 
@@ -70,6 +68,11 @@ Every option of every part, hundreds of lines:       lit-gen {command} --help_al
 """
 
 
+def usage(command: str) -> str:
+    """How a command is called."""
+    return f"lit-gen {command} --config FILE [--config OVERLAY ...] [--OPTION VALUE ...]"
+
+
 def run(command: str, arguments: list[str]) -> int:
     """Print the page of ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
     files, _ = take(arguments, "--config")
@@ -80,8 +83,7 @@ def run(command: str, arguments: list[str]) -> int:
     about, *examples = ABOUT[command]
     width = max(len(words) for words, _ in examples)
     lines = [f"  lit-gen {command} {words:{width}}  {why}" for words, why in examples]
-    usage = USAGE.format(command=command)
-    print(PAGE.format(usage=usage, about=about, examples="\n".join(lines), command=command), end="")
+    print(PAGE.format(usage=usage(command), about=about, examples="\n".join(lines), command=command), end="")
     return 0
 
 
@@ -91,7 +93,7 @@ def of_config(command: str, arguments: list[str]) -> Iterator[str]:
     from lit_gen.cli.launch.quiet import quiet
 
     quiet()
-    yield USAGE.format(command=command)
+    yield f"usage: {usage(command)}"
     width = max(80, shutil.get_terminal_size((160, 0)).columns)
     for group, options in described(command, arguments).items():
         yield f"\n{group}:"

@@ -17,6 +17,7 @@ from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
+from lit_gen.cli.commands import help as help_pages
 from lit_gen.cli.config import changes, short_names  # noqa: F401
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
@@ -59,9 +60,7 @@ class LitGenCLI(LightningCLI):
             LightningDataModule,
             save_config_callback=None,
             trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
-            parser_kwargs={
-                command: {"usage": run_options.usage(command), "description": run_options.DESCRIPTIONS[command]}
-            },
+            parser_kwargs={command: {"usage": help_pages.usage(command), "description": help_pages.ABOUT[command][0]}},
             parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,

@@ -1,19 +1,6 @@
-"""The options of a run itself, and the first lines of each command's help."""
+"""The options of a run itself, as the parser of every command has them."""
 
 from lightning.pytorch.cli import LightningArgumentParser
-
-DESCRIPTIONS = {
-    "fit": "Train a model: fit --config gan.yaml. Continue a run that was stopped: fit --resume RUN.",
-    "validate": "Evaluate a checkpoint or a run on the validation split: validate --ckpt_path RUN.",
-    "test": "Evaluate a checkpoint or a run on the test split: test --ckpt_path RUN.",
-    "predict": "Write one PNG per test image: a sample, or a VAE's reconstruction: predict --ckpt_path RUN.",
-}
-"""The first line of each command's help."""
-
-
-def usage(command: str) -> str:
-    """How a command is called."""
-    return f"lit-gen {command} --config FILE [--config OVERLAY ...] [--option VALUE ...]"
 
 
 def add_to(parser: LightningArgumentParser) -> None:
