@@ -28,6 +28,9 @@ LOOK = 0.5
 GRACE = 15.0
 """Seconds that the main thread has to come out of a collective by itself, and to say what happened."""
 
+UNHEARD: dict[str, Any] = {"beat": 0, "entered": -1, "step": 0, "alone": False, "where": ""}
+"""The report of a rank that has not reported yet."""
+
 
 @dataclass
 class Progress:
@@ -119,7 +122,7 @@ class Watch(threading.Thread):
         self.meeting, self.hang_after, self.end = meeting, hang_after, end
         self._store, self._main = meeting.connect(), threading.main_thread().ident
         self._behind, self._stopped = Behind(hang_after), threading.Event()
-        self._beat_of_0: int | None = None
+        self._beat_of_0: int = UNHEARD["beat"]
         self._beat, self._beaten, self._answered = 0, 0.0, time.monotonic()
         self.found: tuple[int, str, bool] | None = None
         self._every = min(BEAT, hang_after / 4) if hang_after else BEAT
@@ -184,14 +187,11 @@ class Watch(threading.Thread):
         mine = {"beat": self._beat, "entered": _entered(), "step": progress.step, "alone": progress.alone}
         self._store.set(f"beat/{self.rank}", json.dumps({**mine, "where": _where(self._main)}))
         if self.rank > 0:  # the store of torchrun's agent answers whatever becomes of rank 0
-            beat = json.loads(self._store.get("beat/0"))["beat"] if self._store.check(["beat/0"]) else None
-            if beat is None or beat != self._beat_of_0:
+            beat = self._told(0)["beat"]
+            if beat != self._beat_of_0:
                 self._beat_of_0, self._answered = beat, time.monotonic()
             return None
-        names = [f"beat/{rank}" for rank in range(self.world)]
-        if not self._store.check(names):
-            return None
-        beats = dict(enumerate(json.loads(text) for text in self._store.multi_get(names)))
+        beats = {rank: self._told(rank) for rank in range(self.world)}
         now = time.monotonic()
         hanging = self._behind.look(beats, now)
         if not hanging:
@@ -206,6 +206,11 @@ class Watch(threading.Thread):
         verb = "hangs" if len(hanging) == 1 else "hang"
         waited = f"the others have waited for {self.hang_after:g} s (stop.hang_after)"
         return f"{named(hanging)} {verb}: {waited}, {', '.join(places)}; {progress.how_to_continue()}"
+
+    def _told(self, rank: int) -> dict[str, Any]:
+        """The last report of a rank, which may have stopped before its first."""
+        name = f"beat/{rank}"
+        return dict(json.loads(self._store.get(name)) if self._store.check([name]) else UNHEARD)
 
     def _rank_0_hangs(self, waited: float) -> str:
         """The sentence for a rank 0 that does not answer."""

@@ -17,7 +17,7 @@ from support.forked_ranks import FIT, LAUNCHERS, fault, run
 from lit_gen.cli import entry
 from lit_gen.cli.launch import parting
 from lit_gen.runs import checkpoints, meeting
-from lit_gen.runs.heartbeat import Behind
+from lit_gen.runs.heartbeat import Behind, Watch
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self/status").exists(), reason="forks, on Linux"),
@@ -96,6 +96,17 @@ def test_a_fault_of_one_rank(name, launcher):
         assert end.code in (row.codes[rank], None), ends
         assert end.seconds < row.seconds
         assert ("Traceback" in end.said) == (name == "a bug" and rank == 1), end.said
+
+
+@pytest.mark.parametrize(("stopped", "launcher"), [(0, "torchrun"), (1, "srun")])
+def test_a_rank_that_stops_before_its_first_report_is_noticed(stopped, launcher):
+    def prepare(rank):
+        if rank == stopped:
+            Watch.start = lambda watch: os.kill(os.getpid(), signal.SIGSTOP)
+
+    ends = run(launcher, [*FIT, SHORT], prepare=prepare, ends_stopped=True)
+    assert codes(ends) == ([-9, 4] if stopped == 0 else [4, -9]), ends
+    assert re.match(rf"error( \(rank 1 on .*\))?: rank {stopped} hangs: .*answer", ends[1 - stopped].said)
 
 
 @pytest.mark.slow
