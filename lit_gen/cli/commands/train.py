@@ -90,7 +90,7 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
     typed = [*(configs.read(configs.resolve(file)) for file in files), *named]
     for i, part in enumerate(typed):
         check_sections(part, f"{files[i]}: " if i < len(files) else "")
-        for name in ("resume", "repeats", "trust"):
+        for name in ("resume", "repeats", "trust", "take_over", "overwrite"):
             if name in part:
                 raise UserError(f"{name}: it was found in a config, --{name} on the command line is expected")
         config = merge(config, part)

@@ -113,7 +113,7 @@ def merge(base: Config, over: Config, prefix: str = "") -> Config:
         path = f"{prefix}{key}"
         before = merged.get(key)
         if path in NAMED_LISTS and not isinstance(value, bool) and value is not None:
-            merged[key] = _merge_list(as_list(before), value, path)
+            merged[key] = _merge_list(as_list(before), value, path, always_new=str(raw_key).endswith("+"))
         elif isinstance(before, dict) and isinstance(value, dict) and _same_class(before, value):
             merged[key] = merge(before, value, f"{path}.")
         elif isinstance(before, list) and isinstance(value, list) and str(raw_key).endswith("+"):
@@ -148,10 +148,11 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
+def _merge_list(before: list[Any], value: Any, path: str, always_new: bool) -> list[Any]:
     """Elements by class name: known ones are changed, new ones appended; a dict by name changes or removes (false).
 
-    A name that ends in ``?`` changes an existing element, and adds nothing if there is none.
+    A name that ends in ``?`` changes an existing element, and adds nothing if there is none. With ``always_new`` a
+    class that is there already is added once more.
     """
     merged = [_as_class(e) for e in copy.deepcopy(before)]
     names = [_name(e) for e in merged]
@@ -179,7 +180,7 @@ def _merge_list(before: list[Any], value: Any, path: str) -> list[Any]:
     # one list may name a class twice: the first changes the existing element, the next is new
     for element in as_list(value):
         element = _as_class(element)
-        if _name(element) in names:
+        if _name(element) in names and not always_new:
             at = names.index(_name(element))
             names[at] = ""
             merged[at] = merge(merged[at], element) if isinstance(element, dict) else element
@@ -222,10 +223,10 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
     for word in words:
         option, equals, value = word.partition("=")
         path = option.removeprefix("--")
-        if path.split(".")[:2] == ["model", "regularizers"]:
+        if path.rstrip("+").split(".")[:2] == ["model", "regularizers"]:
             path = path.replace("model.", "model.init_args.", 1)
-        listed = next((p for p in NAMED_LISTS if path == p or path.startswith(f"{p}.")), None)
-        name = path.removeprefix(listed).strip(".").split(".")[0] if listed else ""
+        listed = next((p for p in NAMED_LISTS if path in (p, f"{p}+") or path.startswith(f"{p}.")), None)
+        name = path.removeprefix(listed).strip(".+").split(".")[0] if listed else ""
         if not listed or (name and not name[0].isupper()):
             rest.append(word)
             continue

@@ -31,7 +31,7 @@ def test_an_overlay_adds_to_lists_and_keeps_what_is_there():
 
 
 def test_naming_an_element_again_changes_it():
-    over = {"trainer": {"callbacks+": [{"class_path": "p.EarlyStopping", "init_args": {"patience": 9}}]}}
+    over = {"trainer": {"callbacks": [{"class_path": "p.EarlyStopping", "init_args": {"patience": 9}}]}}
     merged = merge(BASE, over)
     assert merged["trainer"]["callbacks"] == [
         {"class_path": "p.EarlyStopping", "init_args": {"patience": 9, "monitor": "m"}}
@@ -47,6 +47,17 @@ def test_an_element_is_addressed_by_name_on_the_command_line(arguments, patience
     assert rest == ["--trainer.max_steps", "7"]
     callbacks = functools.reduce(merge, named, BASE)["trainer"]["callbacks"]
     assert [c["init_args"]["patience"] for c in callbacks] == ([] if patience is None else [patience])
+
+
+def test_a_plus_adds_a_class_that_is_there_once_more():
+    more = [{"class_path": "p.EarlyStopping", "init_args": {"monitor": "n"}}]
+    in_a_file = merge(BASE, {"trainer": {"callbacks+": more}})
+    assert in_a_file["trainer"]["callbacks"] == BASE["trainer"]["callbacks"] + more
+    typed = ["--trainer.callbacks+=Other", "--trainer.callbacks.Other.monitor", "n", "--trainer.callbacks+", "p.Other"]
+    named, rest = take_named(typed)
+    added = functools.reduce(merge, named, BASE)["trainer"]["callbacks"]
+    assert rest == []
+    assert added[1:] == [{"class_path": "Other", "init_args": {"monitor": "n"}}, {"class_path": "p.Other"}]
 
 
 def test_one_list_may_hold_a_class_twice():
