@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
@@ -14,6 +13,7 @@ from lit_gen.core.batches import micro_batches_of, refuse_micro_batches
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.protocols.training import Terms
+from lit_gen.training.listeners import nobody_listens
 from lit_gen.training.module import TrainingModule
 from lit_gen.training.monitor import gradient_norm
 
@@ -47,6 +47,12 @@ class Alternating(TrainingModule):
         self.automatic_optimization = False
         self._players: dict[str, Player] = {}  # the one that counts first
         self._divided = 1
+        self._direct: bool | None = None  # whether Lightning's calls are needed for the counting optimizer's step only
+
+    def on_fit_start(self) -> None:
+        """See `TrainingModule`."""
+        super().on_fit_start()
+        self._direct = None
 
     def players(self) -> dict[str, Player]:
         """The players by name; ``model.<name>_optimizer`` is the option of a player's optimizer."""
@@ -85,13 +91,21 @@ class Alternating(TrainingModule):
         """Their options, in the same order."""
         return [f"{name}_optimizer" for name in self._players or self.players()]
 
-    def optimizers_by_player(self) -> dict[str, LightningOptimizer]:
-        """Lightning's optimizers; only the updates of the player that counts are counted as steps."""
-        optimizers: Any = self.optimizers()
-        found = dict(zip(self._players, optimizers if isinstance(optimizers, list) else [optimizers], strict=True))
+    def optimizers_by_player(self) -> dict[str, Any]:
+        """The optimizers of this step; only the updates of the player that counts are counted as steps.
+
+        Lightning's, except where nothing needs its calls: then only that of the player that counts.
+        """
+        if self._direct is None:
+            self._direct = nobody_listens(self.trainer, self)
+        wrapped: Any = self.optimizers()
+        found = dict(zip(self._players, wrapped if isinstance(wrapped, list) else [wrapped], strict=True))
         for name, optimizer in found.items():
-            if not self._players[name].counts:  # lightning installs its counting hooks anew for every batch
-                optimizer._on_before_step = optimizer._on_after_step = lambda: None
+            if not self._players[name].counts:
+                if self._direct:
+                    found[name] = optimizer.optimizer
+                else:  # lightning installs its counting hooks anew for every batch
+                    optimizer._on_before_step = optimizer._on_after_step = lambda: None
         return found
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -134,25 +148,37 @@ class Alternating(TrainingModule):
         if micro_batches < self._divided:
             refuse_micro_batches(type(self).__name__, self._divided)
         me, optimizer = self._players[player], self.optimizers_by_player()[player]
-        rows: list[Tensor] = []
+        made: list[Terms] = []
         optimizer.zero_grad()
         with self._frozen_but(player):
             for i in range(micro_batches):
-                found = terms(i)
-                with self._without_gradient_sync():
-                    self.manual_backward(found.total / micro_batches)
-                rows.append(torch.stack([v.float() for part in found[1:] for v in part.values()]))
-        mean = rows[0] if micro_batches == 1 else torch.stack(rows).mean(0)
-        mean = distributed.average_gradients(me.parameters, mean)
-        scalars = iter(mean.unbind())
-        values, watched, signals = ({name: next(scalars) for name in part} for part in found[1:])
+                made.append(terms(i))
+                self._backward(made[i].total / micro_batches if micro_batches > 1 else made[i].total)
+        found = made[0] if len(made) == 1 and distributed.world_size() == 1 else self._means(made, me.parameters)
         if self.detailed(step):
-            watched[f"{player}_gradient_norm"] = gradient_norm(me.parameters)
+            norm = {f"{player}_gradient_norm": gradient_norm(me.parameters)}
+            found = found._replace(watched={**found.watched, **norm})
         if me.clip is not None:
             nn.utils.clip_grad_norm_(me.parameters, me.clip)
         optimizer.step()
-        self.monitor.add(step, list(values), mean[: len(values)])
-        return Terms(found.total, values, watched, signals)
+        self.monitor.add(step, found.values)
+        return found
+
+    def _backward(self, loss: Tensor) -> None:
+        """Add the gradients of one micro-batch, of this rank only."""
+        if self._direct:
+            loss.backward()
+        else:
+            with self._without_gradient_sync():
+                self.manual_backward(loss)
+
+    def _means(self, made: list[Terms], parameters: Sequence[nn.Parameter]) -> Terms:
+        """The means of all terms over micro-batches and ranks; gradients are averaged over the ranks too."""
+        rows = [torch.stack([v.float() for part in terms[1:] for v in part.values()]) for terms in made]
+        mean = rows[0] if len(rows) == 1 else torch.stack(rows).mean(0)
+        scalars = iter(distributed.average_gradients(parameters, mean).unbind())
+        values, watched, signals = ({name: next(scalars) for name in part} for part in made[-1][1:])
+        return Terms(made[-1].total, values, watched, signals)
 
     def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict, samples: int | None = None) -> None:
         """Update the averages, stop a run whose terms are not finite, and write the log entry if one is due.

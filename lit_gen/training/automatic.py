@@ -41,7 +41,7 @@ class Automatic(TrainingModule):
         self._rates: list[float] = []
         self._divided = 1  # number of micro-batches of the step's batch
         self._adds = False  # whether this step adds up their gradients
-        self._terms: list[Tensor] = []  # of this step's micro-batches so far
+        self._terms: list[dict[str, Tensor]] = []  # of this step's micro-batches so far
 
     # ---- what a module calls
 
@@ -75,12 +75,14 @@ class Automatic(TrainingModule):
             NonFiniteLossError: on a single CPU process at once; elsewhere at the next log entry, on all ranks.
         """
         step = self.trainer.global_step + 1
-        self._terms.append(torch.stack([value.detach() for value in terms.values()]))
+        self._terms.append({name: value.detach() for name, value in terms.items()})
         if len(self._terms) < self._divided:
             return
-        mean = self._terms[0] if self._divided == 1 else torch.stack(self._terms).mean(0)
-        self._terms = []
-        self.monitor.add(step, list(terms), mean)
+        made, self._terms = self._terms, []
+        if len(made) > 1:
+            mean = torch.stack([torch.stack(list(part.values())) for part in made]).mean(0)
+            made[0] = dict(zip(terms, mean.unbind(), strict=True))
+        self.monitor.add(step, made[0])
         if self.device.type == "cpu" and self.trainer.world_size == 1 and (bad := self.monitor.failure()):
             self.stop_non_finite(f"the {bad[1]} became NaN or infinite at step {bad[0]}")
 

@@ -77,15 +77,25 @@ def decay_of_half_life(half_life: float, ramp: float, batch: int, samples: int) 
     return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
 
 
-@torch.no_grad()
-def update(average: nn.Module, source: nn.Module, decay: float) -> None:
-    """Move ``average`` towards ``source``: e <- decay * e + (1 - decay) * s; buffers are copied.
+class Moved:
+    """The weights of an average and those that it follows, listed once.
 
-    Buffers (batch statistics, counters) are not weights: an average of them would describe no network.
+    Buffers (batch statistics, counters) are not weights: an average of them would describe no network. They are copied.
+
+    Args:
+        average: a copy of ``source``.
+        source: what is trained.
     """
-    weights = zip(average.parameters(), source.parameters(), strict=True)
-    pairs = [(e.data, s.data) for e, s in weights]
-    averages: list[Tensor] = [e for e, _ in pairs]
-    torch._foreach_lerp_(averages, [s for _, s in pairs], 1 - decay)
-    for e, s in zip(average.buffers(), source.buffers(), strict=True):
-        e.copy_(s)
+
+    def __init__(self, average: nn.Module, source: nn.Module) -> None:
+        weights = list(zip(average.parameters(), source.parameters(), strict=True))
+        self._averages: list[Tensor] = [e for e, _ in weights]
+        self._sources: list[Tensor] = [s for _, s in weights]
+        self._buffers = list(zip(average.buffers(), source.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Move every average: e <- decay * e + (1 - decay) * s."""
+        torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
+        for e, s in self._buffers:
+            e.copy_(s)

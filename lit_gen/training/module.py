@@ -4,7 +4,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, get_args
 
 import torch
 from lightning import LightningModule
@@ -19,9 +19,8 @@ from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
 from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
-from lit_gen.training import ema as averages
 from lit_gen.training.batch_norm import synchronize
-from lit_gen.training.ema import EMA
+from lit_gen.training.ema import EMA, Moved
 from lit_gen.training.hparams import module_hparams
 from lit_gen.training.meeting import meetings
 from lit_gen.training.monitor import Monitor
@@ -52,6 +51,7 @@ class TrainingModule(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        self._moved: Moved | None = None
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
         self._scheduled: dict[str, float] = {}  # their values at this step
 
@@ -99,7 +99,7 @@ class TrainingModule(LightningModule):
             )
         if self.averaged:  # the averages are in evaluation mode on purpose
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-        self._setters = {}
+        self._setters, self._moved = {}, None
         self.describe()  # now: schedules will change what it describes
 
     # ---- the total batch
@@ -181,10 +181,11 @@ class TrainingModule(LightningModule):
             raise UserError(
                 f"model.ema.half_life: {kind} does not say how many samples a step has; set model.ema.decay"
             )
-        moved, followed = ([self.weighted(name, weights) for name in self._averaged] for weights in ("ema", "raw"))
-        # several as one module, so that a weight that two of them share is updated once
-        average, source = (each[0] if len(each) == 1 else nn.ModuleList(each) for each in (moved, followed))
-        averages.update(average, source, self.ema.decay_of(step, samples))
+        if self._moved is None:
+            # as one module, so that a weight that two networks share is updated once
+            ema, raw = (nn.ModuleList([self.weighted(name, w) for name in self._averaged]) for w in get_args(Weights))
+            self._moved = Moved(ema, raw)
+        self._moved.update(self.ema.decay_of(step, samples))
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of everything except the averages."""

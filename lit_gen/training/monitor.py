@@ -1,7 +1,7 @@
 """What training watches: means of the loss terms, the first term that is not finite, the norm of the gradients."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,26 +26,29 @@ class Monitor:
         self.names = list(names)
         self.sums, self.counts = dict.fromkeys(self.names, 0.0), dict.fromkeys(self.names, 0)
         self._bad: tuple[int, str] | None = None
-        self._waiting: list[tuple[int, tuple[str, ...], Tensor]] = []
+        self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
 
-    def add(self, step: int, names: Sequence[str], values: Tensor) -> None:
-        """Add the terms of one micro-batch or update, detached, (len(names),), without waiting for the device."""
-        self._waiting.append((step, tuple(names), values))
+    def add(self, step: int, terms: Mapping[str, Tensor]) -> None:
+        """Add the terms of one micro-batch or update, detached scalars, without waiting for the device."""
+        self._waiting.append((step, terms))
         if len(self._waiting) >= WAITING:
             self.settle()
 
     def settle(self) -> None:
         """Fetch what waits on the device."""
-        if not self._waiting:
-            return
-        fetched = iter(torch.cat([values for _, _, values in self._waiting]).tolist())
-        for step, names, _ in self._waiting:
-            for name, value in zip(names, fetched, strict=False):
+        waiting, self._waiting = self._waiting, []
+        values = [value for _, terms in waiting for value in terms.values()]
+        if all(value.is_cpu for value in values):
+            fetched = iter([float(value) for value in values])
+        else:
+            fetched = iter(torch.stack([value.float() for value in values]).tolist())  # one copy for all
+        for step, terms in waiting:
+            for name in terms:
+                value = next(fetched)
                 self.sums[name] += value
                 self.counts[name] += 1
                 if self._bad is None and not math.isfinite(value):
                     self._bad = step, name
-        self._waiting = []
 
     def failure(self) -> tuple[int, str] | None:
         """The first step and term since the last call that was not finite; waits for the device."""

@@ -13,11 +13,11 @@ def test_closed_form_for_a_constant_source():
     """e_k = s + (e_0 - s) * prod(beta_t), for a source that stands still."""
     source, average = nn.Linear(3, 2).double(), nn.Linear(3, 2).double()
     start = average.weight.detach().clone()
-    factor = 1.0
+    factor, moved = 1.0, ema.Moved(average, source)
     for step in range(50):
         beta = ema.warmed_up(0.9, step)
         factor *= beta
-        ema.update(average, source, beta)
+        moved.update(beta)
     expected = source.weight + (start - source.weight) * factor
     assert torch.allclose(average.weight, expected, rtol=1e-12, atol=0)
 
@@ -31,7 +31,7 @@ def test_warm_up_reaches_the_decay():
 def test_buffers_are_copied_not_averaged():
     source, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     source(torch.randn(8, 2))
-    ema.update(average, source, 0.9)
+    ema.Moved(average, source).update(0.9)
     assert torch.equal(average.running_mean, source.running_mean)
     assert average.num_batches_tracked == source.num_batches_tracked == 1
 

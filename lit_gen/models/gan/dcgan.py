@@ -144,6 +144,8 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
         """Images (B, C, H, W) in [-1, 1], and labels (B,) if conditional, to logits (B,), or `Logits`."""
-        features = self.layers[:-1](with_labels(x, labels, self))
-        out: Tensor | Logits = self.head(self.layers[-1](features).squeeze(1), features, labels)
+        features, (*hidden, last) = with_labels(x, labels, self), self.layers
+        for layer in hidden:  # a slice of layers would be a new module each time
+            features = layer(features)
+        out: Tensor | Logits = self.head(last(features).squeeze(1), features, labels)
         return out

@@ -108,6 +108,8 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | Logits:
         """Samples (B, C, H, W), and labels (B,) if conditional, to logits (B,), or `Logits`."""
-        features = self.layers[:-1](with_labels(x.flatten(1), labels, self))
-        out: Tensor | Logits = self.head(self.layers[-1](features).squeeze(1), features, labels)
+        features, (*hidden, last) = with_labels(x.flatten(1), labels, self), self.layers
+        for layer in hidden:  # a slice of layers would be a new module each time
+            features = layer(features)
+        out: Tensor | Logits = self.head(last(features).squeeze(1), features, labels)
         return out

@@ -1,0 +1,262 @@
+"""Training loops as one writes them by hand, with the updates of a shipped config bit by bit.
+
+Each is a generator that makes one step at a time, with the networks and optimizers that a run of `lit_gen` has before
+its first step. Noise, order and crops must be those of the run: they are drawn beside the clock, and what a loop by
+hand would draw instead, by `torch.randn` and the like, is drawn and thrown away while it runs.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+
+from lit_gen.core import data as datasets
+from lit_gen.core import randomness
+
+
+class Clock:
+    """CPU seconds of the calling thread."""
+
+    def __init__(self) -> None:
+        self.seconds, self._began = 0.0, 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count while the block runs."""
+        self._began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.seconds += time.thread_time() - self._began
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Do not count this part of a running block."""
+        self.seconds += time.thread_time() - self._began
+        try:
+            yield
+        finally:
+            self._began = time.thread_time()
+
+
+class Loop:
+    """A loop by hand.
+
+    Attributes:
+        weights: what it trains, by the names that they have in the module.
+
+    Args:
+        module: as it is before the first step.
+        trainer: of the run.
+        clock: of this loop.
+    """
+
+    def __init__(self, module: LightningModule, trainer: Trainer, clock: Clock) -> None:
+        self.clock, self.every, self.seed = clock, trainer.log_every_n_steps, module.seed
+        self.data, self.history, self.step = datasets.data_of(trainer), [], 0
+        self.weights: dict[str, nn.Module] = {}
+        self.random = torch.Generator()  # by hand
+        self.begin(module, trainer)
+
+    def begin(self, module: Any, trainer: Trainer) -> None:
+        """Copy the networks, and make the optimizers."""
+        raise NotImplementedError
+
+    def make_step(self) -> None:
+        """Train for a step."""
+        raise NotImplementedError
+
+    def run(self, steps: int) -> None:
+        """So many steps, with a log entry now and then."""
+        for _ in range(steps):
+            self.make_step()
+            self.step += 1
+            if self.step % self.every == 0:
+                torch.stack(self.history).mean().item()
+                self.history = []
+
+    def drawn(self, by_hand: Callable[[], Tensor], as_in_the_run: Callable[[], Tensor]) -> Tensor:
+        """What the run draws, in the time that it takes by hand."""
+        by_hand()
+        with self.clock.stopped():
+            return as_in_the_run()
+
+
+class Images(Loop):
+    """A loop over images in memory."""
+
+    def begin(self, module: Any, trainer: Trainer) -> None:
+        """Keep the images; ours come in the order of the run."""
+        loader = copy.copy(trainer.train_dataloader)
+        self.loader, self.rows = loader, loader.batches.size
+        self.images, self.order = loader.data.images, None
+
+    def batch(self) -> Tensor:
+        """The next real images."""
+        place = self.step % self.loader.steps
+        if place == 0:
+            with self.clock.stopped():
+                host = randomness.host(self.seed, "order", self.step // self.loader.steps)
+                self.order = torch.from_numpy(host.permutation(len(self.images)))
+            torch.randperm(len(self.images), generator=self.random)
+        images = self.images[self.order[place * self.rows : (place + 1) * self.rows]]
+        return images if images.is_floating_point() else images.float() / 127.5 - 1
+
+
+def moved(average: list[Tensor], source: list[Tensor], update: int, decay: float = 0.999) -> None:
+    """An exponential moving average with the usual warm-up."""
+    torch._foreach_lerp_(average, source, 1 - min(decay, (1 + update) / (10 + update)))
+
+
+class GAN(Images):
+    """Two updates in turn."""
+
+    def begin(self, module: Any, trainer: Trainer) -> None:
+        """See `Loop`."""
+        super().begin(module, trainer)
+        self.generator, self.discriminator = copy.deepcopy((module.generator, module.discriminator))
+        self.average = copy.deepcopy(module.ema_generator)
+        self.weights = {"generator": self.generator, "discriminator": self.discriminator}
+        self.weights["ema_generator"] = self.average
+        self.of_generator, self.of_discriminator = (list(n.parameters()) for n in list(self.weights.values())[:2])
+        self.generator_optimizer = module.generator_optimizer(self.of_generator)
+        self.discriminator_optimizer = module.discriminator_optimizer(self.of_discriminator)
+        self.least_squares = module.loss.__name__ == "least_squares"
+        self.averaged, self.buffers = list(self.average.parameters()), list(self.average.buffers())
+        self.images_4d = self.images[0].ndim == 3
+        self.dropout = any(isinstance(m, nn.Dropout) and m.p for m in self.discriminator.modules())
+
+    def noise(self, side: str) -> Tensor:
+        """Latents."""
+        rows, dim = self.rows, self.generator.latent_dim
+        where, purpose = torch.device("cpu"), f"latents of the {side} step"
+        return self.drawn(
+            lambda: torch.randn(rows, dim, generator=self.random),
+            lambda: randomness.Rows(where, self.seed, purpose, self.step).normal(rows, dim),
+        )
+
+    def make_step(self) -> None:
+        """See `Loop`."""
+        if self.dropout:
+            with self.clock.stopped():
+                randomness.seed_global(self.seed, self.step, 0, torch.device("cpu"))
+        real = self.batch().to(memory_format=torch.channels_last)
+        z = self.noise("discriminator")
+        self.discriminator_optimizer.zero_grad()
+        with torch.no_grad():
+            fake = self.generator(z)
+        of_real, of_fake = self.discriminator(real), self.discriminator(fake)
+        if self.least_squares:
+            loss = ((of_real - 1).square().mean() + of_fake.square().mean()) / 2
+        else:
+            loss = F.softplus(-of_real).mean() + F.softplus(of_fake).mean()
+        loss.backward()
+        self.discriminator_optimizer.step()
+
+        z = self.noise("generator")
+        self.generator_optimizer.zero_grad()
+        for parameter in self.of_discriminator:
+            parameter.requires_grad_(False)
+        of_fake = self.discriminator(self.generator(z).to(memory_format=torch.channels_last))
+        generator_loss = (of_fake - 1).square().mean() / 2 if self.least_squares else F.softplus(-of_fake).mean()
+        generator_loss.backward()
+        for parameter in self.of_discriminator:
+            parameter.requires_grad_(True)
+        self.generator_optimizer.step()
+        with torch.no_grad():
+            moved([p.data for p in self.averaged], [p.data for p in self.of_generator], self.step)
+            for mine, other in zip(self.buffers, self.generator.buffers(), strict=True):
+                mine.copy_(other)
+        self.history.append(torch.stack([loss.detach(), generator_loss.detach()]))
+
+
+class VAE(Images):
+    """The bound of binary images, beta rising; a Gaussian posterior."""
+
+    def begin(self, module: Any, trainer: Trainer) -> None:
+        """See `Loop`."""
+        super().begin(module, trainer)
+        self.encoder, self.decoder = copy.deepcopy((module.encoder, module.decoder))
+        self.weights = {"encoder": self.encoder, "decoder": self.decoder}
+        self.optimizer = module.optimizer([p for n in self.weights.values() for p in n.parameters()])
+        self.rate, self.schedule, self.beta = (
+            self.optimizer.param_groups[0]["lr"],
+            module.schedule,
+            module.objective.beta,
+        )
+        self.dim = module.latent_dim
+
+    def batch(self) -> Tensor:
+        """The next real images, binarized anew."""
+        images = super().batch()
+        torch.bernoulli(images / 2 + 0.5, generator=self.random)
+        with self.clock.stopped():
+            loader, place = self.loader, self.step % self.loader.steps
+            order = self.order[place * self.rows : (place + 1) * self.rows]
+            return loader._gather(order, torch.arange(self.rows), self.step).images
+
+    def make_step(self) -> None:
+        """See `Loop`."""
+        x = self.batch()
+        noise = self.drawn(
+            lambda: torch.randn(self.rows, self.dim, generator=self.random),
+            lambda: randomness.Rows(x.device, self.seed, "posterior", self.step).normal(self.rows, 1, self.dim)[:, 0],
+        )
+        self.optimizer.param_groups[0]["lr"] = self.rate * self.schedule(self.step)
+        mean, log_variance = self.encoder(x).chunk(2, 1)
+        logits = self.decoder(mean + torch.exp(log_variance / 2) * noise)
+        distortion = -F.logsigmoid(x * logits).flatten(1).sum(1).mean()
+        rate = (0.5 * (torch.expm1(log_variance) - log_variance + mean.square())).sum(1).mean()
+        loss = distortion + self.beta(self.step) * rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.history.append(torch.stack([distortion.detach(), rate.detach(), loss.detach()]))
+
+
+class LM(Loop):
+    """The step of nanoGPT."""
+
+    def begin(self, module: Any, trainer: Trainer) -> None:
+        """See `Loop`."""
+        from lit_gen.training.optimizers import parameter_groups
+
+        self.loader, self.network = copy.copy(trainer.train_dataloader), copy.deepcopy(module.network)
+        self.weights, self.clip = {"network": self.network}, trainer.gradient_clip_val
+        self.optimizer = module.optimizer(parameter_groups(self.network))
+        self.rates, self.schedule = [group["lr"] for group in self.optimizer.param_groups], module.schedule
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.tokens, self.size, self.rows = self.loader.stream.tokens, self.loader.block_size, self.loader.batches.size
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """As nanoGPT's get_batch."""
+        places = torch.randint(len(self.tokens) - self.size, (self.rows,), generator=self.random)
+        torch.stack([torch.from_numpy(self.tokens[i : i + self.size].astype("int64")) for i in places])
+        torch.stack([torch.from_numpy(self.tokens[i + 1 : i + 1 + self.size].astype("int64")) for i in places])
+        with self.clock.stopped():
+            tokens = self.loader._crops(self.step).tokens
+            return tokens[:, :-1], tokens[:, 1:]
+
+    def make_step(self) -> None:
+        """See `Loop`."""
+        x, y = self.batch()
+        factor = self.schedule(self.step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        loss = F.cross_entropy(
+            self.network(x).flatten(0, 1), y.flatten(), reduction="none"
+        ).mean()  # the run's rounding
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, self.clip)
+        self.optimizer.step()
+        self.history.append(loss.detach()[None])
+
+
+LOOPS: dict[str, type[Loop]] = {"GAN": GAN, "VAE": VAE, "LanguageModel": LM}

@@ -1,0 +1,59 @@
+"""Lightning's calls around a backward pass and a step are left out only where nothing listens to them."""
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.profilers import SimpleProfiler
+from support.gan import build, fit
+
+HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+
+
+class Listens(Callback):
+    def __init__(self, hook):
+        self.heard = []
+        setattr(self, hook, lambda *arguments: self.heard.append(hook))
+
+
+class Own(type(build())):
+    """A module that listens itself."""
+
+    heard = 0
+
+    def on_after_backward(self):
+        self.heard += 1
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    model = build()
+    fit(model, 3, tmp_path_factory.mktemp("alone"))
+    assert model._direct
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_callback_that_listens_is_called_for_each_network(hook, alone, tmp_path):
+    model, listens = build(), Listens(hook)
+    fit(model, 3, tmp_path, [listens])
+    assert listens.heard == [hook] * 6  # two networks, three steps
+    assert all(torch.equal(v, alone[name]) for name, v in model.state_dict().items())
+
+
+def test_a_module_that_listens_is_called(alone, tmp_path):
+    made = build()
+    model = Own(made.generator, made.discriminator, made.loss, made.generator_optimizer, made.discriminator_optimizer)
+    fit(model, 3, tmp_path)
+    assert model.heard == 6
+    assert all(torch.equal(v, alone[name]) for name, v in model.state_dict().items())
+
+
+def test_a_profiler_sees_each_backward_pass(tmp_path):
+    profiler = SimpleProfiler()
+    fit(build(), 3, tmp_path, profiler=profiler)
+    assert len(profiler.recorded_durations["[LightningModule]GAN.on_after_backward"]) == 6
+
+
+def test_the_step_counts_only_the_generators_updates(tmp_path):
+    model = build(n_critic=3)
+    assert fit(model, 4, tmp_path).global_step == 4
