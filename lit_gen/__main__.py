@@ -8,7 +8,14 @@ from pathlib import Path
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    _leave_working_folder()
+    for name in ("stdout", "stderr"):  # None where the caller has closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    try:
+        _leave_working_folder()
+    except FileNotFoundError:
+        print("error: the working folder was removed; change to one that exists", file=sys.stderr)
+        sys.exit(2)
     from lit_gen.runs import signals
 
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:

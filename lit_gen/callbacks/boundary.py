@@ -16,7 +16,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import _TunerExitException
 
 from lit_gen.callbacks import reentry
-from lit_gen.callbacks.failures import refuse_non_finite, saved_at, tell
+from lit_gen.callbacks.failures import refuse_non_finite, refuse_states, saved_at, tell
 from lit_gen.callbacks.moment import NEVER, Cadence, Moment, check_steps, end_of_step, is_last
 from lit_gen.core import distributed
 from lit_gen.core.data import callbacks_of
@@ -141,6 +141,7 @@ class Boundary(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Agree on the step, and find before the first step what cannot work."""
         check_steps(trainer)
+        refuse_states(trainer, pl_module)
         self._parts = [c for c in callbacks_of(trainer) if isinstance(c, Part)]
         self._derived = sorted((c for c in self._parts if isinstance(c, Derived)), key=lambda d: d.after_evaluations)
         if self._resumed is not None:

@@ -1,12 +1,34 @@
-"""Messages about a step that failed."""
+"""Messages about a step that failed, and about what would fail later."""
 
 import sys
 
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 
-from lit_gen.core.errors import NonFiniteLossError
+from lit_gen.core.blame import named
+from lit_gen.core.data import callbacks_of
+from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.runs import directory
+from lit_gen.runs.readable import EXPECTED, strange
+
+
+def refuse_states(trainer: Trainer, module: LightningModule) -> None:
+    """Look at the states of optimizers and callbacks before the first step.
+
+    Raises:
+        UserError: if the checkpoint holds the state of an optimizer of another kind, or if a callback's state could not
+            be read again.
+    """
+    loaded: list[str] = getattr(module, "loaded_optimizers", [])
+    for i, (before, optimizer) in enumerate(zip(loaded, trainer.optimizers, strict=False)):
+        if before != (kind := type(optimizer).__name__):
+            option = f"model.{module.optimizer_names()[i]}"  # type: ignore[operator]
+            raise UserError(
+                f"{option}: {kind} was found, but the checkpoint holds the state of {before}, which is expected"
+            )
+    for callback in callbacks_of(trainer):
+        if (unreadable := strange(callback.state_dict())) is not None:
+            raise UserError(f"{named(callback)}: no checkpoint can hold its state_dict: {unreadable}; {EXPECTED}")
 
 
 def refuse_non_finite(trainer: Trainer) -> None:

@@ -5,6 +5,7 @@ before them, they did not take place (https://github.com/Lightning-AI/pytorch-li
 here go through both, so monitors, counters and epochs become those of a run that was never interrupted.
 """
 
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.loops import fetchers
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import RestartStage, _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lit_gen.core.errors import stopped
 from lit_gen.runs import checkpoints, directory
 from lit_gen.runs.heartbeat import progress
 
@@ -72,7 +75,12 @@ class EpochLoop(_TrainingEpochLoop):
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Train on a batch, on all ranks together."""
         progress.alone = False
-        super().advance(data_fetcher)
+        try:
+            super().advance(data_fetcher)
+        except StopIteration as error:
+            if _of_the_data(error):
+                raise
+            raise stopped(error) from error  # a callback's
         progress.step = self.global_step
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
@@ -139,6 +147,12 @@ def memory_of(trainer: Trainer) -> dict[str, Any]:
     metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
     monitors = {c.state_key: {name: getattr(c, name) for name in _OF_MONITORS} for c in monitors_of(trainer)}
     return {"callback_metrics": metrics, "monitors": monitors, "should_stop": trainer.should_stop}
+
+
+def _of_the_data(error: StopIteration) -> bool:
+    """Whether an epoch's batches were all read."""
+    files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return fetchers.__file__ in files
 
 
 def remember(trainer: Trainer, memory: dict[str, Any], stops: bool) -> None:

@@ -36,6 +36,7 @@ _FILES = {
     errno.EPERM: "permission was denied",
     errno.EEXIST: "a file is there, a folder is expected",
     errno.ENOTDIR: "a file is there, a folder is expected",
+    errno.ENAMETOOLONG: "the name is too long",
     errno.EISDIR: "a folder is there, a file is expected",
 }
 

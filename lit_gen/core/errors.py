@@ -4,9 +4,12 @@ import contextlib
 import difflib
 import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 from lit_gen.core.terminal import LONGEST, printable
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UserError(ValueError):
@@ -32,6 +35,24 @@ class RankError(RuntimeError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def without_stop_iteration(function: F) -> F:
+    """A function that raises a StopIteration as a RuntimeError: Lightning's loops take it for the end of the data."""
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except StopIteration as error:
+            raise stopped(error) from error
+
+    return cast(F, called)
+
+
+def stopped(error: StopIteration) -> RuntimeError:
+    """What to raise instead of a StopIteration that ends no loop."""
+    return RuntimeError(f"{type(error).__name__} was raised")
 
 
 @contextlib.contextmanager

@@ -6,9 +6,12 @@ import glob
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from lit_gen.core.errors import UserError
 
 PARTIAL = ".partial"  # the end of a file's name while it is written
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -78,7 +81,12 @@ def whole(path: Path, suffix: str = "", flush: bool = True) -> Iterator[Path]:
 
     Raises:
         OSError: if the file cannot be written; names ``path``, not the temporary file.
+        UserError: if a device or a pipe is there, which the renaming would replace.
     """
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path}: a device or a pipe was found, a file is expected")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}{PARTIAL}{suffix}")
     try:

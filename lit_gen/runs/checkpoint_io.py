@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import sweep, whole
 from lit_gen.runs import trust
+from lit_gen.runs.readable import EXPECTED, strange
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -39,11 +40,14 @@ class CheckpointFiles(TorchCheckpointIO):
         Raises:
             OSError: if it cannot be written; names the file. For an asynchronous one `wait` raises it: not all ranks
                 come here, and one that raised would leave the others waiting.
-            UserError: if it cannot be written for another reason, such as an object in a callback's state.
+            UserError: if it cannot be written for another reason, or could not be read again, for an object in a
+                callback's state.
         """
         if storage_options is not None:
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
         self._join()
+        if (found := strange(checkpoint)) is not None:
+            raise UserError(f"{path}: no checkpoint can hold {found}; {EXPECTED}")
         with _told(Path(path)):
             trust.seal_checkpoint(checkpoint)
             copied = snapshot(checkpoint) if self.asynchronous else None

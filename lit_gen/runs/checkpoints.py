@@ -14,10 +14,12 @@ import torch
 from lightning import LightningModule
 
 from lit_gen.core import archives, files
-from lit_gen.core.errors import UserError, note
+from lit_gen.core.errors import UserError, nearest, note
 from lit_gen.core.options import RENAMED, forget_single
+from lit_gen.core.terminal import one_line
 from lit_gen.core.yaml_text import check_size
 from lit_gen.runs import directory, slurm
+from lit_gen.runs.readable import why_unread
 from lit_gen.runs.rebuilding import check_finite, compare
 
 
@@ -32,7 +34,10 @@ def resolve(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise UserError(f"{path} does not exist; a checkpoint or a run directory is expected")
+        beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(
+            f"{path} does not exist; a checkpoint or a run directory is expected{nearest(str(path), beside)}"
+        )
     runs = [p.parent for p in path.glob(f"*/{directory.CONFIG}")] if not (path / directory.CONFIG).is_file() else []
     if not runs:
         return newest(path)
@@ -98,8 +103,7 @@ def read(path: Path) -> dict[str, Any]:
     except PermissionError:
         raise
     except Exception as error:  # torch raises anything for a file that only looks like a checkpoint
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no checkpoint ({told[:120]})") from None
+        raise UserError(f"{path} is no checkpoint ({why_unread(error)})") from None
     weights, step = (content.get(n) for n in ("state_dict", "global_step")) if isinstance(content, dict) else (0, 0)
     if not isinstance(weights, dict) or type(step) is not int or step < 0:
         raise UserError(f"{path} is no lit_gen checkpoint: it holds no training state")
@@ -228,6 +232,11 @@ def check_fits(path: Path | None, model: LightningModule, resumed: Path | None =
             f"{path} was written by an earlier lit_gen, whose runs cannot be resumed; --ckpt_path in place of --resume "
             f"continues it in a new run"
         )
+    hyper_parameters = content.get("hyper_parameters")
+    saved = str(hyper_parameters.get("_class_path", "")) if isinstance(hyper_parameters, dict) else ""
+    kind = type(model).__qualname__
+    if saved and saved.rsplit(".", 1)[-1] != kind:
+        raise UserError(f"{path} is of another model: {one_line(saved)} was found, {kind} is configured")
     compare(path, content["state_dict"], model, "the configured model")
     check_finite(path, model, content["state_dict"])
     for name, there in (("loops", _are_loops), ("optimizer_states", _are_states)) if trains else ():

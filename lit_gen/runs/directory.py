@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lightning import Trainer
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import expect
 from lit_gen.runs import lease, record, slurm
@@ -143,7 +143,9 @@ def find(path: Path) -> Path:
         UserError: if there is no run.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is no folder; a run directory, such as runs/gan/20260131-120000, is expected")
+        beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(str(path), beside)
+        raise UserError(f"{path} is no folder; a run directory, such as runs/gan/20260131-120000, is expected{hint}")
     if not (path / CONFIG).is_file():
         inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
         hint = f"; did you mean {str(inner[-1])!r}?" if inner else ""

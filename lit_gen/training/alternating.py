@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from lit_gen.core import distributed, randomness
 from lit_gen.core.batches import micro_batches_of, refuse_micro_batches
-from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.protocols.training import Terms
 from lit_gen.training.listeners import nobody_listens
 from lit_gen.training.module import TrainingModule
-from lit_gen.training.monitor import gradient_norm
+from lit_gen.training.monitor import gradient_norm, refuse_constant
+from lit_gen.training.optimizers import made
 
 
 class Player(NamedTuple):
@@ -65,13 +65,8 @@ class Alternating(TrainingModule):
             UserError: if one cannot be made; names its option.
         """
         self._players = self._ordered()
-        made = []
-        for name, player in self._players.items():
-            try:
-                made.append(player.optimizer(list(player.parameters)))
-            except ValueError as error:
-                raise UserError(f"model.{name}_optimizer: {error}") from error
-        return made
+        options = {f"model.{name}_optimizer": player for name, player in self._players.items()}
+        return [made(option, player.optimizer, list(player.parameters)) for option, player in options.items()]
 
     def _ordered(self) -> dict[str, Player]:
         return dict(sorted(self.players().items(), key=lambda item: not item[1].counts))
@@ -143,18 +138,20 @@ class Alternating(TrainingModule):
             gradient's norm if a log entry follows.
 
         Raises:
-            UserError: if the data divide a batch into micro-batches, which the module does not support.
+            UserError: if the data divide a batch into micro-batches, which the module does not support, or if the loss
+                has no gradient.
         """
         if micro_batches < self._divided:
             refuse_micro_batches(type(self).__name__, self._divided)
         me, optimizer = self._players[player], self.optimizers_by_player()[player]
-        made: list[Terms] = []
+        parts: list[Terms] = []
         optimizer.zero_grad()
         with self._frozen_but(player):
             for i in range(micro_batches):
-                made.append(terms(i))
-                self._backward(made[i].total / micro_batches if micro_batches > 1 else made[i].total)
-        found = made[0] if len(made) == 1 and distributed.world_size() == 1 else self._means(made, me.parameters)
+                parts.append(terms(i))
+                refuse_constant(parts[i].total, self.blamed(next(iter(parts[i].values))))
+                self._backward(parts[i].total / micro_batches if micro_batches > 1 else parts[i].total)
+        found = parts[0] if len(parts) == 1 and distributed.world_size() == 1 else self._means(parts, me.parameters)
         if self.detailed(step):
             norm = {f"{player}_gradient_norm": gradient_norm(me.parameters)}
             found = found._replace(watched={**found.watched, **norm})
@@ -172,13 +169,13 @@ class Alternating(TrainingModule):
             with self._without_gradient_sync():
                 self.manual_backward(loss)
 
-    def _means(self, made: list[Terms], parameters: Sequence[nn.Parameter]) -> Terms:
+    def _means(self, parts: list[Terms], parameters: Sequence[nn.Parameter]) -> Terms:
         """The means of all terms over micro-batches and ranks; gradients are averaged over the ranks too."""
-        rows = [torch.stack([v.float() for part in terms[1:] for v in part.values()]) for terms in made]
+        rows = [torch.stack([v.float() for part in terms[1:] for v in part.values()]) for terms in parts]
         mean = rows[0] if len(rows) == 1 else torch.stack(rows).mean(0)
         scalars = iter(distributed.average_gradients(parameters, mean).unbind())
-        values, watched, signals = ({name: next(scalars) for name in part} for part in made[-1][1:])
-        return Terms(made[-1].total, values, watched, signals)
+        values, watched, signals = ({name: next(scalars) for name in part} for part in parts[-1][1:])
+        return Terms(parts[-1].total, values, watched, signals)
 
     def end_step(self, step: int, extra: Callable[[], dict[str, float]] = dict, samples: int | None = None) -> None:
         """Update the averages, stop a run whose terms are not finite, and write the log entry if one is due.

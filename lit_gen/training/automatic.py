@@ -17,7 +17,8 @@ from lit_gen.core.batches import micro_batches_of, refuse_micro_batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.training.module import SHARDING, TrainingModule
-from lit_gen.training.monitor import gradient_norm
+from lit_gen.training.monitor import gradient_norm, refuse_constant
+from lit_gen.training.optimizers import made
 from lit_gen.training.schedules import Schedule
 
 
@@ -61,10 +62,7 @@ class Automatic(TrainingModule):
         Raises:
             UserError: if it cannot be made.
         """
-        try:
-            found: torch.optim.Optimizer = optimizer(parameters)
-        except ValueError as error:
-            raise UserError(f"model.optimizer: {error}") from error
+        found = made("model.optimizer", optimizer, parameters)
         self._rates = [group["lr"] for group in found.param_groups]
         return found
 
@@ -78,11 +76,11 @@ class Automatic(TrainingModule):
         self._terms.append({name: value.detach() for name, value in terms.items()})
         if len(self._terms) < self._divided:
             return
-        made, self._terms = self._terms, []
-        if len(made) > 1:
-            mean = torch.stack([torch.stack(list(part.values())) for part in made]).mean(0)
-            made[0] = dict(zip(terms, mean.unbind(), strict=True))
-        self.monitor.add(step, made[0])
+        parts, self._terms = self._terms, []
+        if len(parts) > 1:
+            mean = torch.stack([torch.stack(list(part.values())) for part in parts]).mean(0)
+            parts[0] = dict(zip(terms, mean.unbind(), strict=True))
+        self.monitor.add(step, parts[0])
         if self.device.type == "cpu" and self.trainer.world_size == 1 and (bad := self.monitor.failure()):
             self.stop_non_finite(f"the {bad[1]} became NaN or infinite at step {bad[0]}")
 
@@ -132,6 +130,7 @@ class Automatic(TrainingModule):
             randomness.seed_global(self.seed, step * count + i, self.global_rank, self.device)
             draws = Draws(self.seed, step, i * world + self.global_rank, count * world)
             loss = self.loss_of(part, draws)
+            refuse_constant(loss, "the loss")
             if self._adds:
                 loss = loss / count
             if i < count - 1:

@@ -10,10 +10,12 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from lit_gen.core import data as datasets
 from lit_gen.core.batches import Batches, refuse_accumulation
-from lit_gen.core.errors import NonFiniteLossError, UserError
+from lit_gen.core.blame import named
+from lit_gen.core.errors import NonFiniteLossError, UserError, without_stop_iteration
 from lit_gen.core.options import within
 from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
@@ -35,6 +37,7 @@ class TrainingModule(LightningModule):
     It keeps its constructor's arguments as attributes of the same names.
 
     Attributes:
+        loaded_optimizers: the classes whose states the loaded checkpoint holds.
         monitor: of the loss terms; set by the constructor.
         described: the arguments of a module built in Python, as the command line would give them.
         ema: how averaged weights follow the trained ones; None without an average.
@@ -49,8 +52,15 @@ class TrainingModule(LightningModule):
     sync_batch_norm: bool | None = None
     _averaged: tuple[str, ...] = ()  # names of the networks of which averages are kept
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Keep a StopIteration of a loss or a network from ending an epoch silently."""
+        super().__init_subclass__(**options)
+        if "training_step" in vars(cls):
+            cls.training_step = without_stop_iteration(cls.training_step)  # type: ignore[method-assign]
+
     def __init__(self) -> None:
         super().__init__()
+        self.loaded_optimizers: list[str] = []
         self._moved: Moved | None = None
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
         self._scheduled: dict[str, float] = {}  # their values at this step
@@ -143,6 +153,10 @@ class TrainingModule(LightningModule):
             ema: how; None for no average, ``ema_generator`` is then None.
             names: attributes of this module: everything that draws or is evaluated.
         """
+        for name in names:
+            if any(isinstance(p, UninitializedParameter) for p in getattr(self, name).parameters()):
+                told = "has layers whose sizes the first batch decides; sizes in its constructor are expected"
+                raise UserError(f"model.{name}: {named(getattr(self, name))} {told}")
         self.ema = copy.copy(ema)  # a copy: its numbers may be scheduled
         self._averaged = names if ema is not None else ()
         copies = copy.deepcopy({name: getattr(self, name) for name in self._averaged})  # shared parts stay shared
@@ -266,8 +280,10 @@ class TrainingModule(LightningModule):
             checkpoint["hyper_parameters"] = self.described or module_hparams(self)
         trust.seal_checkpoint(checkpoint)
         checkpoint["since_log"] = self.monitor.state_dict()
+        checkpoint["optimizers"] = [type(optimizer).__name__ for optimizer in self.trainer.optimizers]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums of the next log entry."""
+        """Restore the sums of the next log entry, and note whose states the checkpoint holds."""
+        self.loaded_optimizers = list(checkpoint.get("optimizers") or [])
         if "since_log" in checkpoint:
             self.monitor.load_state_dict(checkpoint["since_log"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gen.core import distributed
+from lit_gen.core.errors import UserError
 
 WAITING = 256  # the most updates whose terms lie on the device
 
@@ -83,6 +84,24 @@ class Monitor:
             known = [name for name in self.names if name in state["sums"]]
             self.sums |= {name: state["sums"][name][distributed.rank()] for name in known}
             self.counts |= {name: state["counts"][name] for name in known}
+
+
+def refuse_constant(loss: Tensor, what: str) -> None:
+    """Refuse a loss without a gradient, before torch does in words of its own.
+
+    Args:
+        loss: of one micro-batch.
+        what: how to call it.
+
+    Raises:
+        UserError: if it does not depend on what is trained, or is no real scalar.
+    """
+    if loss.numel() != 1 or loss.is_complex():
+        raise UserError(
+            f"{what} is {str(loss.dtype).removeprefix('torch.')} {tuple(loss.shape)}, a real scalar is expected"
+        )
+    if not loss.requires_grad:
+        raise UserError(f"{what} does not depend on what is trained: a network, a loss or a term detaches it")
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -1,12 +1,41 @@
 """Parameter groups of a language model, and Muon with AdamW as one optimizer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["MuonAdamW", "parameter_groups"]
+from lit_gen.core.blame import named, shown
+from lit_gen.core.errors import UserError
+
+__all__ = ["MuonAdamW", "made", "parameter_groups"]
+
+
+def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.optim.Optimizer:
+    """Make an optimizer.
+
+    Args:
+        option: its name.
+        make: from parameters.
+        parameters: or groups of them.
+
+    Raises:
+        UserError: if it cannot be made, or if its step needs more than dense gradients.
+    """
+    try:
+        optimizer = make(parameters)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{option}: {error}") from error
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(f"{option}: {shown(optimizer)} was found, an optimizer is expected")
+    if not hasattr(optimizer, "param_groups"):
+        raise UserError(f"{option}: {named(optimizer)}: its __init__ does not call super().__init__()")
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        needs = "a function that computes the loss anew" if name == "LBFGS" else "sparse gradients"
+        raise UserError(f"{option}: {name} was found, which needs {needs}; another optimizer is expected")
+    return optimizer
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:

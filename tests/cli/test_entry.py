@@ -23,6 +23,20 @@ def test_light_answers_import_neither_torch_nor_lightning(arguments):
     assert time.perf_counter() - began < 5  # half a second on an idle machine; the imports are what is tested
 
 
+@pytest.mark.parametrize(("command", "code"), [("configs", 0), ("confgs", 2)])
+def test_a_closed_output_is_no_error(command, code):
+    program = f"{sys.executable} -m lit_gen {command} >&-"
+    result = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (result.returncode, "Traceback" in result.stderr) == (code, False)
+
+
+def test_a_working_folder_that_was_removed_is_told(tmp_path):
+    program = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m lit_gen configs"
+    result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: the working folder was removed; change to one that exists\n"
+
+
 def test_configs_lists_every_shipped_config(lit_gen):
     _, out, _ = lit_gen("configs")
     assert "gan.yaml " in out

@@ -32,11 +32,14 @@ OPTIONS = {  # which run is given what mine.py holds
     "optimizer": (*GAN, "--model.generator_optimizer=mine.Mine"),
     "data": (*GAN, "--data=mine.Mine"),
     "callback": (*GAN, "--trainer.callbacks+=mine.Mine"),
+    "evaluator": (*GAN, "--trainer.callbacks+=mine.Mine"),
 }
 HEADS = {  # what precedes the source; CLASS is the line that is named where the class itself lacks something
     "optimizer": "import torch\nclass Mine(torch.optim.SGD):",
     "augmentation": "from lit_gen.models.adversarial.augment import Augmentation\nclass Mine(Augmentation):",
     "callback": "from lightning import Callback\nclass Mine(Callback):",
+    "evaluator": "from lit_gen.callbacks.evaluators.base import Evaluator\n"
+    "from lit_gen.evaluation.result import Result\nclass Mine(Evaluator):",
     "data": "import torch\nfrom lit_gen.data.images.loaders import ImageSet\n"
     "from lit_gen.data.images.module import ImageData\nclass Mine(ImageData):  # CLASS\n    shape = (1, 28, 28)",
     "loss": "",
@@ -220,6 +223,36 @@ CASES = [  # the kind of code, its source with LINE at the line that is named, a
         "callback",
         "def on_train_batch_end(self, *_):\n    exit(0)  # LINE",
         "LINE, in .*_batch_end: SystemExit: 0; --deb",
+    ),
+    ("callback", "def on_train_batch_end(self, *_):\n    raise StopIteration  # LINE", "LINE, in .*: StopIteration"),
+    (
+        "callback",
+        "def state_dict(self):\n    return {'at': [range(3)]}",
+        r"mine\.Mine .*: no checkpoint .*: at\.0, a range",
+    ),
+    ("regularizer", "def mine(context):\n    raise StopIteration  # LINE", "LINE, in mine: StopIteration"),
+    (
+        "loss",
+        "from lit_gen.models.adversarial.losses import AdversarialLoss\n"
+        "def mine(real, fake):\n    return AdversarialLoss(fake.mean() - real.mean(), -real.mean())",
+        r"the loss of the generator does not depend on what is trained: a network, a loss or a term detaches it",
+    ),
+    (
+        "generator",
+        "def forward(self, z):\n    return self.wide(z).view(-1, 1, 28, 28) if not self.training else None",
+        r"model\.generator: mine\.Net \(CLASS\) returned None, images \(32, C, H, W\) are expected",
+    ),
+    (
+        "optimizer",
+        "def __init__(self, parameters, lr: float = 1.0):\n    self.lr = lr",
+        r"model\.generator_optimizer: mine\.Mine \(.*\): its __init__ does not call super",
+    ),
+    ("evaluator", "def __init__(self): ...", r"mine\.Mine .*: its __init__ does not call super\(\)\.__init__\(\)"),
+    (
+        "evaluator",
+        "def __init__(self):\n    super().__init__(1, 0, True)\n"
+        "def announced(self, data): return []\ndef evaluate(self, *_):\n    return Result({'x': 'one'}, {}, {})",
+        r"trainer\.callbacks\.Mine: evaluate of mine\.Mine \(.*\) gave a str for x, a number is expected",
     ),
     ("loss", "raise SystemExit(3)  # LINE\ndef mine(): ...", "LINE: SystemExit: 3, so that mine cannot be imported"),
     ("loss", "raise BaseException  # LINE\ndef mine(): ...", "LINE: BaseException, so that mine cannot be imported"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_gen.core.errors import UserError
 from lit_gen.core.files import sweep, whole, write_first, write_whole
 
 WRITER = """
@@ -19,6 +20,14 @@ from lit_gen.core.files import write_whole
 for _ in range(20):
     write_whole(Path(sys.argv[1]), sys.argv[2] * 100_000)
 """
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: a device or a pipe was found, a file is expected"):
+        write_whole(tmp_path / "pipe", "text")
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.fixture

@@ -261,6 +261,17 @@ def test_the_owner_renews_it_and_removes_it(run):
     assert "lease" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_run_that_was_moved_cannot_be_continued_where_it_was(run):
+    lease.take(run)
+    logger = MetricsCSV(str(run))
+    logger.log_metrics({"x": 1.0}, 1)
+    run.rename(run.with_name("moved"))
+    with pytest.raises(LeaseLostError, match=r"was removed or moved, so that this process cannot write to the run"):
+        logger.log_metrics({"x": 2.0}, 2)
+    run.with_name("moved").rename(run)
+    lease.release()
+
+
 @pytest.mark.parametrize("successor", [True, False])
 def test_who_has_lost_it_writes_neither_row_nor_file(run, successor):
     lease.take(run)

@@ -69,6 +69,8 @@ class Evaluator(Derived):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out before the first step what cannot work."""
+        if not hasattr(self, "latest"):
+            raise UserError(f"trainer.callbacks: {named(self)}: its __init__ does not call super().__init__()")
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
             return
@@ -121,6 +123,11 @@ class Evaluator(Derived):
             expected = "a lit_gen.evaluation.result.Result is expected"
             raise UserError(f"{self.option}: evaluate of {named(self)} returned {shown(made)}, {expected}")
         found: Result = made
+        for name, value in {**found.values, **found.floors}.items():
+            if not isinstance(value, float | int):
+                raise UserError(
+                    f"{self.option}: evaluate of {named(self)} gave {shown(value)} for {name}, a number is expected"
+                )
         values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (found.values, found.floors))
         self._log(module, replace(found, values=values, floors=floors, picture=None))
         if trainer.is_global_zero:

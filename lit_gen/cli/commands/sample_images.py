@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, nearest
-from lit_gen.core.options import at_least
+from lit_gen.core.options import at_least, expect
 from lit_gen.core.ours import keep_others
 from lit_gen.core.randomness import BLOCK
 from lit_gen.core.sampling import check_labels
@@ -29,6 +29,7 @@ def check(options: argparse.Namespace) -> None:
     """
     at_least(1, "--", n=options.n, batch_size=options.batch_size)
     at_least(0, "--", start=options.start)
+    expect((options.start or 0) < 2**62, "--start", options.start, "less than 2^62")
     at_least(2, "--", interpolate=options.interpolate)
     if options.labels is not None:
         options.labels = [part.strip() for part in options.labels.split(",")]
@@ -62,7 +63,7 @@ def _labels(parts: list[str], names: list[str]) -> Tensor:
     labels = []
     for part in parts:
         try:
-            labels.append(int(part) if _is_number(part) else names.index(part))
+            labels.append(min(int(part), 2**62) if _is_number(part) else names.index(part))
         except ValueError:
             known = f" or classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})" if names else ""
             raise UserError(

@@ -8,7 +8,7 @@ from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
 from lit_gen.cli.config.nulls import take_nulls
 from lit_gen.cli.config.own_code import import_own, own_names, refuse_files
-from lit_gen.cli.config.sections import check_sections
+from lit_gen.cli.config.sections import check_sections, refuse_overlays
 from lit_gen.cli.config.words import pair_numbers
 from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI
@@ -94,6 +94,8 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
             if name in part:
                 raise UserError(f"{name}: it was found in a config, --{name} on the command line is expected")
         config = merge(config, part)
+    if files and saved is None and command == "fit":
+        refuse_overlays(files[-1], config, rest)
     config, rest = take_nulls(config, rest)
     import_own(typed, rest)  # not what the run keeps: that was not typed
     if repeats:

@@ -236,7 +236,7 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
             content = nested(path, value if value.startswith("{run_dir}") else load(value))
         except yaml.YAMLError:
             raise UserError(f"{option}: {value!r} is broken YAML") from None
-        if name:
+        if name and not any(_adds(entry, listed, name) for entry in named):
             named = [entry for entry in named if not _replaced(entry, path, listed)]
         named.append((path, content))
     return [content for _, content in named], rest
@@ -248,6 +248,14 @@ def _next(words: Iterator[str], option: str) -> str:
     if value is None:
         raise UserError(f"{option}: a value is expected after it")
     return value
+
+
+def _adds(entry: tuple[str, Config], listed: str, name: str) -> bool:
+    """Whether an entry adds an element of that name: what is said of it then counts from there on."""
+    path, value = entry
+    for part in path.split("."):
+        value = value[part]
+    return path == f"{listed}+" and name in map(_name, as_list(value))
 
 
 def _replaced(entry: tuple[str, Config], path: str, listed: str | None) -> bool:

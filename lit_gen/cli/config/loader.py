@@ -39,6 +39,8 @@ def _integer(loader: Any, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node).replace("_", "")
     digits = text.lstrip("+-")
     base = {"0b": 2, "0x": 16}.get(digits[:2].lower(), 10)
+    if len(digits) > 1000:
+        raise UserError(f"line {node.start_mark.line + 1}: a whole number of {len(digits)} digits was found")
     return int(text, base)
 
 

@@ -49,3 +49,24 @@ def _check_keys(value: Any, path: str) -> None:
 
 def _said(value: Any) -> str:
     return "null" if value is None else repr(value)
+
+
+def refuse_overlays(file: str, config: Config, options: list[str]) -> None:
+    """Refuse a fit whose configs are overlays only.
+
+    Args:
+        file: the last of them.
+        config: all of them, merged.
+        options: of the command line.
+
+    Raises:
+        UserError: if no model or no data set is named.
+    """
+    for part in ("model", "data"):
+        given, names = config.get(part), (f"--{part}", f"--{part}.class_path")
+        named = isinstance(given, str) or (isinstance(given, dict) and "class_path" in given)
+        if not named and not any(word.partition("=")[0] in names for word in options):
+            raise UserError(
+                f"--config {file}: no {part} was found, as in an overlay; a config with a {part} is expected before "
+                f"it, such as gan.yaml"
+            )

@@ -5,6 +5,7 @@ https://arxiv.org/abs/1706.08500, computed the first FIDs with, converted from T
 """
 
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -15,6 +16,10 @@ from lit_gen.core.cache import hash_of_file, offline
 from lit_gen.core.errors import UserError
 from lit_gen.evaluation.extractors.base import INCEPTION, PUBLISHED, check_images
 from lit_gen.protocols.images import Features
+
+_UNREADABLE = (
+    AttributeError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError, struct.error
+)  # fmt: skip
 
 
 class Inception(nn.Module):
@@ -68,7 +73,7 @@ def load_inception(path: str | None = None) -> Inception:
     try:
         torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity would run the code of a pickle
         return Inception(file, hash_of_file(file)).eval()
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, AttributeError, TypeError) as error:
+    except _UNREADABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         if isinstance(error, pickle.UnpicklingError):  # PyTorch advises to load it with the code in it
             reason = "it holds more than tensors, or is cut off"
@@ -86,7 +91,7 @@ def published_file() -> Path:
     file: Path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
     if file.is_file():
         return file
-    where = f"the weights of {INCEPTION} are not at {file}"
+    where = f"extractor: the weights of {INCEPTION} are not at {file}"
     if offline():
         raise UserError(f"{where}, and LIT_GEN_OFFLINE=1 forbids downloading them; name a file by extractor_weights")
     file.parent.mkdir(parents=True, exist_ok=True)

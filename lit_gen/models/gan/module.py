@@ -11,10 +11,11 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lit_gen.core import blame, distributed
 from lit_gen.core import data as datasets
-from lit_gen.core import distributed
 from lit_gen.core.batches import micro_batches_of, split
 from lit_gen.core.blame import tried
+from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import BLOCK, Draws
 from lit_gen.core.sampling import Sampler, one_pass
 from lit_gen.models.adversarial import checks as game_checks
@@ -212,7 +213,9 @@ class GAN(Alternating, Sampler):
         z = draws.rows(f"latents of the {side} step", batch.images.device).normal(count, dim)
         with torch.set_grad_enabled(side == "generator"):
             images = call(self.generator, z, batch.labels)
-        assert isinstance(images, Tensor)
+        if not isinstance(images, Tensor):
+            made = f"{blame.named(self.generator)} returned {blame.shown(images)}"
+            raise UserError(f"model.generator: {made}, images ({count}, C, H, W) are expected")
         return Fakes(images, z, self.generator)
 
     def _after_discriminator(self, signals: dict[str, Tensor], images: int, updates: int) -> None:

@@ -115,6 +115,13 @@ def test_resume_refuses_changes_by_name(lit_gen, trained, tmp_path):
     assert "model.init_args.ema.decay is '0.5' but was '0.999'" in err
     assert "max_steps" not in err
     allowed = ("--allow_changes=true", "--model.ema.decay=0.5", "--trainer.max_steps=6", "--data.root=elsewhere")
+    before = (tmp_path / "runs/r/one/config.yaml").read_bytes()
+    other = ("--allow_changes=true", "--model.discriminator_optimizer=SGD", "--trainer.max_steps=8")
+    code, _, err = lit_gen("fit", "--resume", run, *other)
+    assert code == 2
+    told = "model.discriminator_optimizer: SGD was found, but the checkpoint holds the state of Adam, which is expected"
+    assert told in err
+    assert (tmp_path / "runs/r/one/config.yaml").read_bytes() == before
     assert lit_gen("fit", "--resume", run, *allowed)[0] == 0
 
 

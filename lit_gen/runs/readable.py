@@ -1,0 +1,66 @@
+"""What a checkpoint may hold: it is read without unpickling objects, so an object in it could never be read again."""
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, load, save
+
+EXPECTED = "numbers, strings, tensors, and lists and dicts of them are expected"
+_OBJECT = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)")
+
+
+def strange(content: Any, name: str = "") -> str | None:
+    """``f, a pathlib.PosixPath``: the innermost value that could not be read again; None if all can.
+
+    Args:
+        content: of a checkpoint, or a part of it.
+        name: of that part.
+    """
+    skeleton = _without_tensors(content)
+    if _is_read_again(skeleton):
+        return None
+    for key, value in _parts(skeleton):
+        if (found := strange(value, f"{name}.{key}".strip("."))) is not None:
+            return found
+    kind = type(content)
+    return f"{name or 'it'}, a {f'{kind.__module__}.{kind.__qualname__}'.removeprefix('builtins.')}"
+
+
+def why_unread(error: Exception) -> str:
+    """Why torch refused to read a file, in a few words."""
+    if found := _OBJECT.search(str(error)):
+        return f"it holds an object of {found[1]}; {EXPECTED}"
+    return (str(error).splitlines() or [type(error).__name__])[0].partition("(1)")[0][:120]
+
+
+def _is_read_again(content: Any) -> bool:
+    file = io.BytesIO()
+    try:
+        save(content, file)
+        file.seek(0)
+        load(file, weights_only=True)
+    except Exception:  # of pickle, or of what an object does when it is pickled
+        return False
+    return True
+
+
+def _parts(content: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(content, dict):
+        yield from content.items()
+    elif isinstance(content, list | tuple):
+        yield from enumerate(content)
+
+
+def _without_tensors(content: Any) -> Any:
+    """The same with None for each tensor, which can always be read again."""
+    if isinstance(content, Tensor):
+        return None
+    if type(content) is dict:
+        return {key: _without_tensors(value) for key, value in content.items()}
+    if type(content) in (list, tuple):
+        return type(content)(_without_tensors(value) for value in content)
+    if type(content).__name__ == "OrderedDict":  # of weights
+        return {key: _without_tensors(value) for key, value in content.items()}
+    return content
