@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     for name in ("stdout", "stderr"):  # None where the caller has closed it
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     try:
         _leave_working_folder()
     except FileNotFoundError:

@@ -134,7 +134,6 @@ class Boundary(Callback):
         if trainer.state.fn != "fit" or "boundary" not in checkpoint:
             return
         self._resumed = saved = checkpoint["boundary"]
-
         settle = partial(self._settle, trainer, pl_module)
         reentry.install(trainer).owed = reentry.Owed(settle, saved["moment"]["validates"], saved["ended"])
 

@@ -81,6 +81,8 @@ def create(root: Path, name: str, identifier: str | None = None, take_over: bool
             except FileExistsError:
                 if given is None:
                     continue  # another run began within this second
+                if path.is_symlink() and not path.exists():
+                    raise UserError(f"run_id: {path} is a link that leads nowhere; choose another --run_id") from None
                 _refuse_run(path)
             lease.take(path, take_over)
             _refuse_run(path)  # of a process that made it, and has ended while this one waited

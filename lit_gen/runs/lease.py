@@ -142,10 +142,6 @@ class Lease:
         except FileExistsError:
             return False
         except FileNotFoundError:
-            if self.run.is_symlink():
-                raise UserError(
-                    f"{self.run} is a link that leads nowhere; remove it, or choose another --run_id"
-                ) from None
             raise UserError(f"{self.run} was removed by the process that held it; start again") from None
         return True
 
@@ -169,10 +165,9 @@ class Lease:
 
     def lost(self) -> str:
         """What became of the lease, as a sentence."""
-        content = _read(self.path)
         if not self.run.is_dir():
             return f"{self.run} was removed or moved, so that this process cannot write to the run any more"
-        if content is None:
+        if (content := _read(self.path)) is None:
             return (
                 f"{self.path} is gone, so that this process may not write to the run any more; what it saved is whole; "
                 f"continue with: lit-gen fit --resume {self.run}"

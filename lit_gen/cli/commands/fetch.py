@@ -9,8 +9,9 @@ from lightning import LightningDataModule
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.explain import explain
-from lit_gen.cli.config.files import Config, merge, take
+from lit_gen.cli.config.files import Config, merge
 from lit_gen.cli.config.parser import Parser
+from lit_gen.cli.config.taken import take
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core.errors import UserError
 from lit_gen.data import names  # noqa: F401

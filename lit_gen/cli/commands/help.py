@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 
-from lit_gen.cli.config.files import take
+from lit_gen.cli.config.taken import take
 
 ABOUT = {
     "fit": (

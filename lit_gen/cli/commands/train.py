@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.files import DEFAULTS, Config, merge, take, take_named
+from lit_gen.cli.config.files import DEFAULTS, Config, merge
 from lit_gen.cli.config.nulls import take_nulls
 from lit_gen.cli.config.own_code import import_own, own_names, refuse_files
 from lit_gen.cli.config.sections import check_sections, refuse_overlays
+from lit_gen.cli.config.taken import take, take_named
 from lit_gen.cli.config.words import pair_numbers
 from lit_gen.cli.launch import run_dir, slurm
 from lit_gen.cli.launch.lightning import LitGenCLI

@@ -6,7 +6,6 @@ element is identified by its class's name, so that `--trainer.logger.TensorBoard
 """
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,17 +126,20 @@ def _same_class(before: Config, value: Config) -> bool:
     if "class_path" not in before or "class_path" not in value:
         return True
     a, b = str(before["class_path"]), str(value["class_path"])
-    return a == b or (("." not in a or "." not in b) and _name(before) == _name(value))  # a short name means either
+    return a == b or (
+        ("." not in a or "." not in b) and class_name(before) == class_name(value)
+    )  # a short name means either
 
 
-def _name(element: Any) -> str:
+def class_name(element: Any) -> str:
+    """The name of an element of a named list: of its class, without its module."""
     path = element.get("class_path", "") if isinstance(element, dict) else element
     return str(path).rsplit(".", 1)[-1]
 
 
 def _as_class(element: Any) -> Any:
     """An element as a class with options; a function, whose name begins with a lower-case letter, stays as it is."""
-    function = isinstance(element, str) and _name(element)[:1].islower()
+    function = isinstance(element, str) and class_name(element)[:1].islower()
     return element if isinstance(element, dict) or function else {"class_path": element}
 
 
@@ -155,7 +157,7 @@ def _merge_list(before: list[Any], value: Any, path: str, always_new: bool) -> l
     class that is there already is added once more.
     """
     merged = [_as_class(e) for e in copy.deepcopy(before)]
-    names = [_name(e) for e in merged]
+    names = [class_name(e) for e in merged]
     if isinstance(value, dict) and "class_path" not in value:
         for key, change in value.items():
             name = str(key).removesuffix("?")
@@ -180,87 +182,10 @@ def _merge_list(before: list[Any], value: Any, path: str, always_new: bool) -> l
     # one list may name a class twice: the first changes the existing element, the next is new
     for element in as_list(value):
         element = _as_class(element)
-        if _name(element) in names and not always_new:
-            at = names.index(_name(element))
+        if class_name(element) in names and not always_new:
+            at = names.index(class_name(element))
             names[at] = ""
             merged[at] = merge(merged[at], element) if isinstance(element, dict) else element
         else:
             merged.append(copy.deepcopy(element))
     return merged
-
-
-# ---- options that are read before the parser, which gets the rest as it is
-
-
-def take(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
-    """Split ``--option VALUE`` and ``--option=VALUE`` out of the arguments: (values, the rest).
-
-    Raises:
-        UserError: if the option comes last without its value.
-    """
-    values, rest, words = [], [], iter(arguments)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if word == option or (option == "--config" and word == "-c"):
-            values.append(_next(words, option))
-        elif name == option and equals:
-            values.append(value)
-        else:
-            rest.append(word)
-    return values, rest
-
-
-def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
-    """Split options of the named lists out of the arguments, by list or by name: (their configs in order, the rest).
-
-    Of two values for one name the last counts: naming an element again restores it after ``false``.
-
-    Raises:
-        UserError: if a value is missing or is broken YAML.
-    """
-    named: list[tuple[str, Config]] = []
-    rest, words = [], iter(arguments)
-    for word in words:
-        option, equals, value = word.partition("=")
-        path = option.removeprefix("--")
-        if path.rstrip("+").split(".")[:2] == ["model", "regularizers"]:
-            path = path.replace("model.", "model.init_args.", 1)
-        listed = next((p for p in NAMED_LISTS if path in (p, f"{p}+") or path.startswith(f"{p}.")), None)
-        name = path.removeprefix(listed).strip(".+").split(".")[0] if listed else ""
-        if not listed or (name and not name[0].isupper()):
-            rest.append(word)
-            continue
-        value = value if equals else _next(words, option)
-        try:
-            # {run_dir}/best begins a mapping in YAML
-            content = nested(path, value if value.startswith("{run_dir}") else load(value))
-        except yaml.YAMLError:
-            raise UserError(f"{option}: {value!r} is broken YAML") from None
-        if name and not any(_adds(entry, listed, name) for entry in named):
-            named = [entry for entry in named if not _replaced(entry, path, listed)]
-        named.append((path, content))
-    return [content for _, content in named], rest
-
-
-def _next(words: Iterator[str], option: str) -> str:
-    """The word after an option."""
-    value = next(words, None)
-    if value is None:
-        raise UserError(f"{option}: a value is expected after it")
-    return value
-
-
-def _adds(entry: tuple[str, Config], listed: str, name: str) -> bool:
-    """Whether an entry adds an element of that name: what is said of it then counts from there on."""
-    path, value = entry
-    for part in path.split("."):
-        value = value[part]
-    return path == f"{listed}+" and name in map(_name, as_list(value))
-
-
-def _replaced(entry: tuple[str, Config], path: str, listed: str | None) -> bool:
-    """Whether a later value of ``path`` replaces an earlier entry: of the same path, or of ``false`` above it."""
-    other, value = entry
-    for part in other.split("."):
-        value = value[part]
-    return other == path or (other != listed and path.startswith(f"{other}.") and not isinstance(value, dict))

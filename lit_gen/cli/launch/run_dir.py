@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.files import Config, as_list, take
+from lit_gen.cli.config.files import Config, as_list
+from lit_gen.cli.config.taken import take
 from lit_gen.core.errors import UserError
 from lit_gen.core.terminal import one_line
 from lit_gen.runs import checkpoints, directory, lease, record, slurm, trust

@@ -11,7 +11,8 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-from lit_gen.cli.config.files import Config, take
+from lit_gen.cli.config.files import Config
+from lit_gen.cli.config.taken import take
 from lit_gen.cli.launch.hardware import refuse_too_many
 from lit_gen.core import distributed
 from lit_gen.core.errors import UserError

@@ -10,7 +10,8 @@ from typing import Any
 from lit_gen.cli import errors
 from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.config import files as configs
-from lit_gen.cli.config.files import as_list, take
+from lit_gen.cli.config.files import as_list
+from lit_gen.cli.config.taken import take
 from lit_gen.cli.launch import monitors, run_dir, trainer_options
 from lit_gen.cli.launch.lightning import LitGenCLI
 from lit_gen.cli.sweep.file import EXAMPLE, OWN, Sweep

@@ -3,6 +3,7 @@
 import pytest
 
 from lit_gen.cli.config import files as configs
+from lit_gen.cli.config import taken
 from lit_gen.cli.config.nulls import take_nulls
 from lit_gen.core.errors import UserError
 
@@ -43,12 +44,12 @@ def test_dotted_keys_are_expanded(tmp_path):
 def test_an_option_without_its_value():
     for given in (["--config"], ["-c"]):
         with pytest.raises(UserError, match="--config: a value is expected after it"):
-            configs.take(given, "--config")
+            taken.take(given, "--config")
 
 
 def test_options_are_taken_in_both_forms_and_the_rest_is_left():
     arguments = ["-c", "a.yaml", "--data.root", "x", "--config=b.yaml", "--config.c=1"]
-    assert configs.take(arguments, "--config") == (["a.yaml", "b.yaml"], ["--data.root", "x", "--config.c=1"])
+    assert taken.take(arguments, "--config") == (["a.yaml", "b.yaml"], ["--data.root", "x", "--config.c=1"])
 
 
 def test_null_in_a_part_of_a_part():

@@ -4,7 +4,8 @@ import functools
 
 import pytest
 
-from lit_gen.cli.config.files import merge, take_named
+from lit_gen.cli.config.files import merge
+from lit_gen.cli.config.taken import take_named
 from lit_gen.core.errors import UserError
 
 BASE = {
