@@ -111,7 +111,7 @@ class DataModule(LightningDataModule):
     def continued(self, loader: Loader) -> Loader:
         """Set a new training loader to the position of the run.
 
-                A new fit begins at 0, a resumed one at its position; lightning may ask for a new loader in between.
+        A new fit begins at 0, a resumed one at its position; lightning may ask for a new loader in between.
 
         Raises:
             UserError: if the position is of another shape, or the data or their batches are others.
