@@ -65,6 +65,13 @@ class TrainingModule(LightningModule):
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
         self._scheduled: dict[str, float] = {}  # their values at this step
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what Lightning sets before each hook of each callback, some 50 times a step, without torch's checks."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def keep_arguments(self) -> None:
         """Keep the arguments of the command line; call it in the constructor."""
         frame = inspect.currentframe()
