@@ -97,15 +97,21 @@ class Floor:
     def __init__(self, kind: type[Loop], module: LightningModule, trainer: Trainer, steps: int) -> None:
         self.clock, self.go, self.done, self.over = Clock(), threading.Semaphore(0), threading.Semaphore(0), False
         self.loop, self.steps = kind(module, trainer, self.clock), steps
-        self.thread = threading.Thread(target=self._train)
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._train, daemon=True)
         self.thread.start()
-        self.done.acquire()
+        self._wait()
 
     def turn(self) -> float:
         """Some steps; the CPU seconds of them."""
         self.go.release()
-        self.done.acquire()
+        self._wait()
         return self.clock.seconds
+
+    def _wait(self) -> None:
+        self.done.acquire()
+        if self.error is not None:
+            raise self.error
 
     def end(self) -> None:
         """Stop after the last turn."""
@@ -133,7 +139,10 @@ class Floor:
             accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, barebones=False,
         )  # fmt: skip
-        trainer.fit(bare, _Stream(self._batches))
+        try:
+            trainer.fit(bare, _Stream(self._batches))
+        except BaseException as error:
+            self.error = error
         self.done.release()
 
 
@@ -159,8 +168,9 @@ class Bare(LightningModule):
         """One step."""
         self.loop.run(1)
 
-    def configure_optimizers(self) -> None:
-        """None that Lightning knows."""
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One that does nothing: the loop has its own."""
+        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
 
 
 SHORT = (

@@ -1,5 +1,6 @@
 """Messages about a step that failed, and about what would fail later."""
 
+import contextlib
 import sys
 
 import torch
@@ -27,7 +28,10 @@ def refuse_states(trainer: Trainer, module: LightningModule) -> None:
                 f"{option}: {kind} was found, but the checkpoint holds the state of {before}, which is expected"
             )
     for callback in callbacks_of(trainer):
-        if (unreadable := strange(callback.state_dict())) is not None:
+        state = {}
+        with contextlib.suppress(Exception):  # one that has no state before the first step is asked at the first save
+            state = callback.state_dict()
+        if (unreadable := strange(state)) is not None:
             raise UserError(f"{named(callback)}: no checkpoint can hold its state_dict: {unreadable}; {EXPECTED}")
 
 

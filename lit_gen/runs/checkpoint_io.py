@@ -47,7 +47,8 @@ class CheckpointFiles(TorchCheckpointIO):
             raise TypeError(f"storage_options: {storage_options!r} was found, None is expected")
         self._join()
         if (found := strange(checkpoint)) is not None:
-            raise UserError(f"{path}: no checkpoint can hold {found}; {EXPECTED}")
+            reason = f"no checkpoint can hold {found}; {EXPECTED}"
+            raise UserError(f"{path} could not be written ({reason}); what was saved before is whole")
         with _told(Path(path)):
             trust.seal_checkpoint(checkpoint)
             copied = snapshot(checkpoint) if self.asynchronous else None

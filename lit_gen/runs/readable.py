@@ -25,7 +25,8 @@ def strange(content: Any, name: str = "") -> str | None:
         if (found := strange(value, f"{name}.{key}".strip("."))) is not None:
             return found
     kind = type(content)
-    return f"{name or 'it'}, a {f'{kind.__module__}.{kind.__qualname__}'.removeprefix('builtins.')}"
+    shown = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return f"{name or 'it'}, a {shown}{f' {content.__qualname__}' if shown == 'function' else ''}"
 
 
 def why_unread(error: Exception) -> str:

@@ -110,9 +110,12 @@ def test_what_cannot_be_kept_is_told_when_it_is_saved(tmp_path, asynchronous):
     for state, reason in (
         (
             {"callbacks": {"Mine": [1, threading.Lock()]}},
-            r": no checkpoint can hold callbacks\.Mine\.1, a _thread\.lock",
+            r" could not be written \(no checkpoint can hold callbacks\.Mine\.1, a _thread\.lock",
         ),
-        ({"state": Path("x")}, r": no checkpoint can hold state, a pathlib\.PosixPath; numbers, strings, tensors, and"),
+        (
+            {"state": Path("x")},
+            r" could not be written \(no checkpoint can hold state, a pathlib\.PosixPath; numbers, strings",
+        ),
         (
             {"hyper_parameters": {"weights": list(range(200_001))}},
             r" could not be written \(.*more than 200,000 values",
