@@ -1,6 +1,7 @@
 """The top level of the command line; imports neither torch nor lightning, so that help and version answer at once."""
 
 import importlib
+import os
 import traceback
 
 from lit_gen import __version__
@@ -8,6 +9,7 @@ from lit_gen.cli import errors
 from lit_gen.cli.commands import help as help_pages
 from lit_gen.cli.config import files as configs
 from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.variables import number
 from lit_gen.runs import slurm, srun
 
 COMMANDS = {
@@ -36,6 +38,9 @@ COMMANDS = {
     "slurm": ("lit_gen.cli.commands.slurm", "print a batch file for SLURM: slurm train > train.sbatch"),
     "configs": ("", "list the shipped configs"),
 }
+
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Variables that lightning reads, as numbers, when it is imported."""
 
 HELP = """usage: lit-gen COMMAND [options]
 
@@ -105,6 +110,9 @@ def _dispatch(arguments: list[str]) -> int:
             raise UserError(f"configs: {extra[0]!r} was found, nothing is expected after it")
         print(configs.listing(), end="")
         return 0
+    for name in _RANKS:
+        if name in os.environ:
+            number(os.environ, name)
     trains = COMMANDS[command][0] == "lit_gen.cli.commands.train"
     if trains and {"--help", "-h"} & set(arguments):
         return help_pages.run(command, [word for word in arguments[1:] if word not in ("--help", "-h")])

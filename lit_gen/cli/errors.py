@@ -42,10 +42,23 @@ _FILES = {
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """For the commands without a config: no abbreviated options, and one sentence for a mistake."""
+    """For the commands without a config: no abbreviated options, and one sentence for a mistake.
 
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(f"lit-gen {command}", description=description, allow_abbrev=False)
+    Args:
+        command: its name.
+        description: what it does.
+        examples: what to type after its name.
+    """
+
+    def __init__(self, command: str, description: str, *examples: str) -> None:
+        shown = "\n".join(f"  lit-gen {command} {example}" for example in examples)
+        super().__init__(
+            f"lit-gen {command}",
+            description=description,
+            epilog=f"examples:\n{shown}",
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100),
+        )
         self.command = command
         self._negative_number_matcher = re.compile(r"-(\.?\d|(inf|nan)$)")  # also -1e-3
 
@@ -62,6 +75,12 @@ class ArgumentParser(argparse.ArgumentParser):
     def add_overwrite(self) -> None:
         """The option of commands that write to a given place."""
         self.add_argument("--overwrite", action="store_true", help="replace files that lit_gen did not write")
+
+    def format_help(self) -> str:
+        """A page without a list of all options in its first line."""
+        operands = [str(a.metavar or a.dest) for a in self._actions if not a.option_strings]
+        self.usage = " ".join([self.prog, *operands, "[options]"])
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""

@@ -1,5 +1,6 @@
 """The top level of the command line."""
 
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,14 @@ def test_a_working_folder_that_was_removed_is_told(tmp_path):
     result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == "error: the working folder was removed; change to one that exists\n"
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"])
+def test_a_rank_that_is_no_number_is_told_before_lightning_reads_it(name):
+    command = [sys.executable, "-m", "lit_gen", "fit", "--config=gan.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, name: "y"})
+    assert result.returncode == 2
+    assert result.stderr == f"error: {name}: 'y' was found, a whole number of at least 0 is expected\n"
 
 
 def test_configs_lists_every_shipped_config(lit_gen):

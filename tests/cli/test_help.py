@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 
+from lit_gen.cli import entry
 from lit_gen.cli.commands import help as pages
 from lit_gen.cli.launch import described
 from lit_gen.cli.launch.quiet import quiet
@@ -27,6 +28,20 @@ def test_a_page_fits_a_screen(lit_gen, command):
     assert max(map(len, out.splitlines())) <= 100
     examples = re.findall(rf"^  lit-gen {command} (.*?)(?:  |$)", out, re.MULTILINE)
     assert len(examples) == 3
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "export", "check", "sweep", "slurm", "fetch"])
+def test_a_page_of_a_command_without_a_config_fits_a_screen(command, capfd):
+    try:
+        code = entry.run([command, "--help"])
+    except SystemExit as ended:
+        code = ended.code
+    out = capfd.readouterr().out
+    assert code == 0
+    assert len(out.splitlines()) <= 45
+    assert max(map(len, out.splitlines())) <= 100
+    assert out.startswith(f"usage: lit-gen {command} ")
+    assert len(re.findall(rf"^  lit-gen {command} ", out, re.MULTILINE)) == 3
 
 
 def test_it_names_the_options_of_a_run():

@@ -106,6 +106,7 @@ COMMANDS = {
     "evaluate . --reference .": "error: --extractor: the weights of inception-v3-compat are not at",
     "evaluate . --reference mnist --extractor foo": "error: --extractor: 'foo' is no file, and no extractor",
     "fit --config smoke.yaml": "--config smoke.yaml: no model was found, as in an overlay; a config with a",
+    "fit -config gan.yaml": "error: -config is no option; did you mean --config?",
     "fit --config gan": "'gan.yaml', 'gan_mlp.yaml' or 'gan_ring.yaml'? (`lit-gen configs` lists them all)",
     "fit --config configs/vea.yaml": "no shipped config of that name; did you mean 'vae.yaml', ",
     "fit --config vae.yaml --lr=1": "--lr is no option; did you mean 'model.optimizer.lr'?",

@@ -26,7 +26,13 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 def run(arguments: list[str]) -> int:
     """Print one line for each law and return the exit code: 2 if one is broken."""
-    parser = ArgumentParser("check", "Test your own loss, regularizer or network against the laws that ours keep.")
+    parser = ArgumentParser(
+        "check",
+        "Test your own loss, regularizer or network against the laws that ours keep.",
+        "my_file.MyPenalty",
+        "my_net.Generator --shape 3,32,32 --num_classes 10",
+        "my_net.Discriminator --init_args '{width: 8}'",
+    )
     parser.add_argument("name", metavar="my_file.MyPenalty", help="a function or class by its dotted path")
     parser.add_argument("--kind", choices=get_args(Kind), help="what it is, if the code does not show it")
     parser.add_argument("--shape", default="1,28,28", metavar="C,H,W", help="of an image (default 1,28,28)")

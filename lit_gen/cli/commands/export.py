@@ -7,11 +7,17 @@ from lit_gen.runs.opened import load
 
 def run(arguments: list[str]) -> int:
     """Run ``export`` and return the exit code."""
-    parser = ArgumentParser("export", "Write the network that makes images or texts to a safetensors file.")
+    parser = ArgumentParser(
+        "export",
+        "Write the network that makes images or texts to a safetensors file.",
+        "runs/gan generator.safetensors",
+        "runs/gan generator.safetensors --weights raw",
+        "runs/gan/20260131-120000/checkpoints/step=00005000.ckpt g.safetensors --overwrite",
+    )
     parser.add_argument(
         "path",
         metavar="RUN_OR_CHECKPOINT",
-        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest run)",
+        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest one)",
     )
     parser.add_argument("file", metavar="FILE.safetensors", help="the file to write")
     parser.add_argument(

@@ -24,7 +24,11 @@ def run(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(
             "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\n"
-            "Fetch a config's files, and print them with their hashes."
+            "Fetch a config's files, and print them with their hashes.\n\n"
+            "examples:\n"
+            "  lit-gen fetch --config dcgan_cifar10.yaml\n"
+            "  lit-gen fetch --config vae.yaml --data FashionMNIST\n"
+            "  lit-gen fetch --config gpt_shakespeare.yaml --data.root data"
         )
         return 0
     files, rest = take(arguments[1:], "--config")

@@ -18,18 +18,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser("sample", "Draw images, or continue texts.")
+    parser = ArgumentParser(
+        "sample",
+        "Draw images, or continue texts.",
+        "runs/gan --n 64 --out samples",
+        "runs/cgan_mnist --n 100 --labels 0,1,2",
+        "runs/gpt --prompt 'The ' --n 2 --temperature 0.8",
+    )
     parser.add_argument(
         "path",
         metavar="RUN_OR_CHECKPOINT",
-        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest run)",
+        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest one)",
     )
     parser.add_argument("--n", type=int, help="how many images (default 64), or continuations of each prompt (1)")
     parser.add_argument("--out", help="folder of the images (default ./samples); file for texts (default: print them)")
     parser.add_argument(
         "--batch_size",
         type=int,
-        help="images at a time, in whole blocks of 64, or prompts at a time (default 64); nothing depends on it",
+        metavar="N",
+        help="images or prompts at a time (default 64); nothing depends on it",
     )
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument(
@@ -52,8 +59,8 @@ def _parser() -> ArgumentParser:
     texts.add_argument(
         "--prompts", metavar="FILE", help="a prompt on each line, or .jsonl with a prompt in each object"
     )
-    texts.add_argument("--max_new_tokens", type=int, help="most tokens of a text (default 200)")
-    texts.add_argument("--temperature", type=float, help="0 takes the most likely token (default 1)")
+    texts.add_argument("--max_new_tokens", type=int, metavar="N", help="most tokens of a text (default 200)")
+    texts.add_argument("--temperature", type=float, metavar="T", help="0 takes the most likely token (default 1)")
     texts.add_argument("--top_k", type=int, help="draw from the TOP_K most likely tokens (default: all)")
     texts.add_argument("--top_p", type=float, help="draw from the fewest tokens whose probabilities add up to TOP_P")
     texts.add_argument("--stop", action="append", help="end a text before this string; may be given again")

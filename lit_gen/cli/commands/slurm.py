@@ -8,7 +8,9 @@ from lit_gen.core.errors import UserError, nearest
 def run(arguments: list[str]) -> int:
     """Run ``slurm NAME`` and return the exit code."""
     files = {path.stem: path for path in shipped("slurm").values()}
-    parser = ArgumentParser("slurm", "Print a batch file for SLURM: lit-gen slurm train > train.sbatch")
+    parser = ArgumentParser(
+        "slurm", "Print a batch file for SLURM.", "train > train.sbatch", "sweep > sweep.sbatch", "train | less"
+    )
     parser.add_argument("name", help="train: one run; sweep: agents of a W&B sweep")
     name = parser.parse_args(arguments[1:]).name.removesuffix(".sbatch")
     if name not in files:

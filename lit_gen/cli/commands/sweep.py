@@ -15,7 +15,13 @@ GRID_LINES, EXAMPLE_LINES = 50, 3
 
 def run(arguments: list[str]) -> int:
     """Run ``sweep FILE --dry-run`` and return the exit code."""
-    parser = ArgumentParser("sweep", "Check a W&B sweep file, and print the command lines of its trials.")
+    parser = ArgumentParser(
+        "sweep",
+        "Check a W&B sweep file, and print the command lines of its trials.",
+        "gan.yaml --dry-run",
+        "gan_losses.yaml --dry-run --n 2",
+        "my_sweep.yaml --dry-run",
+    )
     parser.add_argument("file", help="a sweep file, or the name of a shipped one")
     parser.add_argument("--dry-run", action="store_true", help="start nothing; W&B's own commands do that")
     parser.add_argument("--n", type=int, help=f"command lines: {GRID_LINES} of a grid, else {EXAMPLE_LINES} examples")

@@ -5,6 +5,7 @@ from typing import Any
 
 from lit_gen.cli.config.chosen import class_at
 from lit_gen.cli.config.files import Config
+from lit_gen.core.errors import UserError
 from lit_gen.models.adversarial import losses
 from lit_gen.training.hparams import constructor_arguments
 
@@ -12,7 +13,14 @@ _NUMBER = re.compile(r"-(\.?\d|\.?(inf|nan)$)", re.IGNORECASE)
 
 
 def pair_numbers(arguments: list[str]) -> list[str]:
-    """``--option=-1e-3`` for ``--option -1e-3``, which argparse would read as two options."""
+    """``--option=-1e-3`` for ``--option -1e-3``, which argparse would read as two options.
+
+    Raises:
+        UserError: for an option with one dash.
+    """
+    for word in arguments:
+        if re.match(r"-[A-Za-z]\w", word) and not _NUMBER.match(word):
+            raise UserError(f"{word.partition('=')[0]} is no option; did you mean -{word.partition('=')[0]}?")
     paired: list[str] = []
     for word in arguments:
         if _NUMBER.match(word) and paired and paired[-1].startswith("--") and "=" not in paired[-1]:
