@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_gen.core.cache import cached, read_npz
+from lit_gen.core.cache import cached, hash_of_file, read_npz
 from lit_gen.core.errors import UserError
 from lit_gen.data.text.readers import read_json_lines, read_parquet, read_table, read_text, reading
 from lit_gen.data.walk import as_text, identity
@@ -36,6 +36,7 @@ class Source:
         entropy_bits_per_byte: the floor of every model's bits per byte, if it is known.
         embedded: whether it is the text that comes with Python.
         found: what was found and skipped in folders and patterns, in words.
+        generated: whether lit_gen made its files, in the cache folder.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source:
     entropy_bits_per_byte: float | None = None
     embedded: bool = False
     found: str = ""
+    generated: bool = False
 
     def texts(self) -> Iterator[str]:
         """The documents, empty ones left out; of one text without end, its pieces."""
@@ -78,7 +80,9 @@ class Source:
         return any(file.name.lower().endswith((*JSON, *PARQUET, *TABLES)) for file in self.files)
 
     def state(self) -> str:
-        """Names the files as they are now, by path and `identity`.
+        """Names the files as they are now, by path and `identity`; a generated one by its content.
+
+        Another process that starts at the same time may put the same text in its place.
 
         Raises:
             UserError: if one of them has gone.
@@ -86,8 +90,8 @@ class Source:
         status: list[tuple[str, ...]] = []
         for file in self.files:
             with reading(file):
-                found = file.stat()
-            status.append((as_text(file.resolve()), *identity(found)))
+                found = (hash_of_file(file),) if self.generated else identity(file.stat())
+            status.append((as_text(file.resolve()), *found))
         return hashlib.sha256(json.dumps([3, self.documents, self.column, status]).encode()).hexdigest()[:24]
 
     def part(self, begin: int, end: int) -> Iterator[str]:

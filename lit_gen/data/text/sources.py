@@ -72,7 +72,8 @@ def _grammar(characters: int) -> Source:
 
     # the seed is not the run's: runs with other seeds read the same text
     file = cached(f"text/grammar-{ENGLISH.sha256[:12]}-{characters}.txt", write)
-    return Source(f"grammar-{characters}", False, (file,), entropy_bits_per_byte=ENGLISH.entropy_bits_per_char)
+    bits = ENGLISH.entropy_bits_per_char
+    return Source(f"grammar-{characters}", False, (file,), entropy_bits_per_byte=bits, generated=True)
 
 
 def _records(file: Path) -> bool:

@@ -159,6 +159,21 @@ def test_an_id_beyond_the_vocabulary_is_refused_with_the_file(tmp_path, on_devic
         TextCorpus(path).stream("val")
 
 
+def test_a_generated_text_may_be_made_again_by_a_process_that_started_at_the_same_time():
+    data = TextCorpus("grammar", "byte", grammar_characters=2000)
+    assert data.text_sha256
+    (file,) = data._source.files
+    again = file.with_name("again")
+    again.write_bytes(file.read_bytes())
+    again.replace(file)  # another inode, another time
+    data.prepare_data()
+    other = TextCorpus("grammar", "byte", grammar_characters=3000)
+    assert other.text_sha256
+    other._source.files[0].write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match="has changed while it was read; run the command again"):
+        other.prepare_data()
+
+
 @pytest.mark.parametrize("when", ["the scan", "learning"])
 def test_a_text_that_changes_after_the_scan_is_not_kept_under_its_name(tmp_path, monkeypatch, when):
     path = put(tmp_path, "a.txt", TEXT)
