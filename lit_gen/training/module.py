@@ -291,6 +291,7 @@ class TrainingModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums of the next log entry, and note whose states the checkpoint holds."""
-        self.loaded_optimizers = list(checkpoint.get("optimizers") or [])
+        names = checkpoint.get("optimizers")
+        self.loaded_optimizers = names if isinstance(names, list) else []
         if "since_log" in checkpoint:
             self.monitor.load_state_dict(checkpoint["since_log"])

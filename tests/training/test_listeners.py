@@ -57,3 +57,10 @@ def test_a_profiler_sees_each_backward_pass(tmp_path):
 def test_the_step_counts_only_the_generators_updates(tmp_path):
     model = build(n_critic=3)
     assert fit(model, 4, tmp_path).global_step == 4
+
+
+@pytest.mark.parametrize("names", [5, {"a": 1}, "Adam", None])
+def test_a_checkpoint_whose_optimizers_are_no_list_names_none(names):
+    model = build()
+    model.on_load_checkpoint({"optimizers": names})
+    assert model.loaded_optimizers == []
