@@ -14,7 +14,7 @@ import torch
 from lightning import LightningModule
 
 from lit_gen.core import archives, files
-from lit_gen.core.errors import UserError, nearest, note
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import RENAMED, forget_single
 from lit_gen.core.terminal import one_line
 from lit_gen.core.yaml_text import check_size
@@ -34,10 +34,8 @@ def resolve(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(
-            f"{path} does not exist; a checkpoint or a run directory is expected{nearest(str(path), beside)}"
-        )
+        hint = directory.nearest_to(path)
+        raise UserError(f"{path} does not exist; a checkpoint or a run directory is expected{hint}")
     runs = [p.parent for p in path.glob(f"*/{directory.CONFIG}")] if not (path / directory.CONFIG).is_file() else []
     if not runs:
         return newest(path)

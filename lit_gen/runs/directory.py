@@ -138,6 +138,12 @@ def checkpoints(run: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def nearest_to(path: Path) -> str:
+    """``"; did you mean 'runs/gan'?"`` for the name beside it that is closest, or ``""``."""
+    beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(str(path), beside)
+
+
 def find(path: Path) -> Path:
     """The run directory at ``path``.
 
@@ -145,9 +151,8 @@ def find(path: Path) -> Path:
         UserError: if there is no run.
     """
     if not path.is_dir():
-        beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = nearest(str(path), beside)
-        raise UserError(f"{path} is no folder; a run directory, such as runs/gan/20260131-120000, is expected{hint}")
+        expected = "a run directory, such as runs/gan/20260131-120000, is expected"
+        raise UserError(f"{path} is no folder; {expected}{nearest_to(path)}")
     if not (path / CONFIG).is_file():
         inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
         hint = f"; did you mean {str(inner[-1])!r}?" if inner else ""

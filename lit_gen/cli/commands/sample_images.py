@@ -63,7 +63,10 @@ def _labels(parts: list[str], names: list[str]) -> Tensor:
     labels = []
     for part in parts:
         try:
-            labels.append(min(int(part), 2**62) if _is_number(part) else names.index(part))
+            label = int(part) if _is_number(part) else names.index(part)
+            if abs(label) >= 2**62:
+                raise ValueError  # more than a tensor holds
+            labels.append(label)
         except ValueError:
             known = f" or classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})" if names else ""
             raise UserError(

@@ -41,3 +41,16 @@ def test_sample_draws_points_and_refuses_a_file_for_a_folder(lit_gen, tmp_path):
     code, _, err = lit_gen("sample", run, "--out", "file")
     assert code == 2
     assert "error: file: a file is there, a folder is expected" in err
+
+
+def test_numbers_that_no_tensor_holds_are_told_as_they_were_typed(lit_gen, trained, tmp_path):
+    assert fit_tiny(trained)[0] == 0
+    run, large = str(tmp_path / "runs/r/one"), "9" * 20
+    for option, told in (
+        ("--labels", f"{large!r} was found, whole numbers"),
+        ("--start", f"{large} was found, less than"),
+    ):
+        code, _, err = lit_gen("sample", run, option, large, "--out", "a")
+        assert code == 2
+        assert f"{option}: {told}" in err
+    assert not Path("a").exists()
