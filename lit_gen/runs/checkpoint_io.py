@@ -2,10 +2,11 @@
 
 import contextlib
 import copy
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -136,36 +137,28 @@ def _copied(content: Any, seen: dict[Any, Tensor]) -> Any:
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     sweep(path)  # what a killed process has left of this very file
-    stream = _Stream()
-    with _told(path, stream), whole(path) as partial, partial.open("wb") as stream.file:
-        torch.save(checkpoint, cast(IO[bytes], stream))
+    with _told(path), whole(path) as partial, partial.open("wb") as file:
+        torch.save(checkpoint, file)
 
 
 @contextlib.contextmanager
-def _told(path: Path, stream: "_Stream | None" = None) -> Iterator[None]:
-    """Name the checkpoint that cannot be written, and say why."""
+def _told(path: Path) -> Iterator[None]:
+    """Name the checkpoint that cannot be written, and say why; a signal that ended the writing goes on as it is."""
+    before = sys.exc_info()[1]
     try:
         yield
     except Exception as error:
-        cause = (stream and stream.error) or error
-        if isinstance(cause, OSError):
-            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        for cause in _causes(error, before):
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            if not isinstance(cause, Exception):
+                raise cause from None
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{path} could not be written ({reason}); what was saved before is whole") from error
 
 
-class _Stream:
-    """Remembers why writing failed: torch reports a full disk as a position that it did not expect."""
-
-    file: BinaryIO
-    error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def flush(self) -> None:
-        self.file.flush()
+def _causes(error: BaseException | None, before: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that led to it: torch reports a write that failed as a position that it did not expect."""
+    while error is not None and error is not before:
+        yield error
+        error = error.__context__

@@ -2,6 +2,8 @@
 
 import collections
 import errno
+import io
+import itertools
 import os
 import resource
 import signal
@@ -13,7 +15,7 @@ import torch
 
 from lit_gen.core import files
 from lit_gen.core.errors import UserError
-from lit_gen.runs import checkpoint_io
+from lit_gen.runs import signals
 from lit_gen.runs.checkpoint_io import CheckpointFiles, snapshot
 
 
@@ -104,6 +106,33 @@ def test_a_failure_in_the_thread_is_told_where_it_is_waited_for_and_runs_no_late
     assert (names(tmp_path), done) == (["2.ckpt"], [])
 
 
+@pytest.mark.parametrize("raised", [signals.Interrupted(), KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("write", [1, 2, 6, 7])
+def test_what_ends_a_write_arrives_as_it_is(tmp_path, monkeypatch, raised, write):
+    """Torch closes its archive on the way out and reports what it finds there as an error of its own."""
+    calls, opened = itertools.count(1), Path.open
+
+    class File(io.BytesIO):
+        def write(self, data):
+            if next(calls) == write:
+                raise raised
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: opened(path, mode) and File())
+    with pytest.raises(type(raised)):
+        CheckpointFiles().save_checkpoint(content(), tmp_path / "1.ckpt")
+    assert names(tmp_path) == []
+
+
+def test_an_error_that_is_being_handled_is_no_reason_of_a_later_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "save", lambda *_: 1 / 0)
+    try:
+        raise OSError(5, "what the save is the answer to")
+    except OSError:
+        with pytest.raises(UserError, match="ZeroDivisionError"):
+            CheckpointFiles().save_checkpoint(content(), tmp_path / "1.ckpt")
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_what_cannot_be_kept_is_told_when_it_is_saved(tmp_path, asynchronous):
     io = CheckpointFiles(asynchronous)
@@ -159,8 +188,7 @@ def test_whatever_fails_is_named(tmp_path, monkeypatch, number, where):
         raise OSError(number, os.strerror(number))
 
     if where == "write":
-        monkeypatch.setattr(checkpoint_io._Stream, "flush", fail)
-        monkeypatch.setattr(torch, "save", lambda checkpoint, stream: stream.flush())
+        monkeypatch.setattr(torch, "save", fail)
     else:
         monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(OSError, match=r"a\.ckpt") as caught:
