@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except BaseException as error:
-        told = errors.explain(error)
+        told = errors.explain(error, arguments[0] if arguments else "")
         if told is None:
             errors.leave_with_traceback(error)
             raise
@@ -77,6 +77,8 @@ def run(arguments: list[str]) -> int:
 
 def _meant(word: str) -> str:
     """The command that was meant, or what is missing before the word."""
+    if " " in word:
+        return "; it was found as one word, and is expected without quotes"
     if word.endswith((".yaml", ".yml")):
         return f"; did you mean fit --config {word}?"
     if word.startswith("-"):

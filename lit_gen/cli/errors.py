@@ -21,6 +21,7 @@ _STOPS = re.compile(r"Early stopping conditioned on metric `(.*?)` which is not 
 """Lightning's words for a number that its callback monitors and that is not logged."""
 _INTERVAL = re.compile(r"`val_check_interval` \((\d+)\) must be .* number of the training batches \((\d+)\)")
 """Lightning's words for an interval that is longer than an epoch."""
+_IN_PLACE = re.compile(r"has been modified by an inplace operation: \[(.*?\])\]")
 _LOST = re.compile(r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer|^another rank failed: ")
 
 _WHOLE = "what was saved before is whole"
@@ -98,7 +99,7 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{self.command}: {message}")
 
 
-def explain(error: BaseException) -> tuple[int, str] | None:
+def explain(error: BaseException, command: str = "fit") -> tuple[int, str] | None:
     """The exit code and the sentence for an error of the user or the machine; None for a bug of ours.
 
     Whatever a user's own code raises is the user's: the sentence names its file and line.
@@ -122,35 +123,53 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         second = "stopped at once by a second Ctrl-C; the last checkpoint is whole"
         return INTERRUPTED, second if error.args else "stopped by Ctrl-C"
+    said = blame.text(error)
     if type(error).__name__ == "MisconfigurationException":  # lightning's; not imported here, for the sake of --help
-        told = " ".join(str(error).replace("`", "").split())
+        told = " ".join(said.replace("`", "").split())
         if "manual optimization" in told and "clipping" in told:
             expected = "model.generator_clip and model.discriminator_clip are expected for a GAN"
             return USER, f"trainer.gradient_clip_val: a number was found; {expected}"
         return USER, f"trainer: {told}"
-    if isinstance(error, RuntimeError) and (stops := _STOPS.match(str(error))):
+    if isinstance(error, RuntimeError) and (stops := _STOPS.match(said)):
         name, others = stops.groups()
         logged = f"logged are {others.replace('`, `', ', ')}" if others else "nothing is logged"
         return USER, f"trainer.callbacks.EarlyStopping.monitor: nothing logs {name} ({logged})"
-    if isinstance(error, RuntimeError) and "EADDRINUSE" in str(error):
+    if isinstance(error, RuntimeError) and (changed := _IN_PLACE.search(said)):
+        return USER, f"a network, loss or term changes {changed[1]} in place, whose old value a gradient needs"
+    if isinstance(error, RuntimeError) and "EADDRINUSE" in said:
         port = os.environ.get("MASTER_PORT", "?")
         return USER, f"MASTER_PORT: port {port} of this node is in use; set MASTER_PORT to a free one"
-    if (of_memory := memory.told(error)) is not None:
+    if (of_memory := memory.told(error, command)) is not None:
         return USER, of_memory
-    if isinstance(error, ValueError) and (interval := _INTERVAL.search(str(error))):
+    if isinstance(error, ValueError) and (interval := _INTERVAL.search(said)):
         found, steps = interval.groups()
         expected = (
             f"at most {steps} is expected, the steps of an epoch; --trainer.check_val_every_n_epoch null counts on"
         )
         return USER, f"trainer.val_check_interval: {found} was found, {expected}"
     company = sys.modules.get("lit_gen.cli.launch.company")
-    if company is not None and company.company.watch and isinstance(error, RuntimeError) and _LOST.search(str(error)):
-        return ENDED, f"{LOST}: {' '.join(str(error).split())[:200]}"
-    if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", str(error)):
+    if company is not None and company.company.watch and isinstance(error, RuntimeError) and _LOST.search(said):
+        return ENDED, f"{LOST}: {' '.join(said.split())[:200]}"
+    if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", said):
         return USER, f"a checkpoint could not be written, probably because the disk is full; {_WHOLE}"
+    if of_callback := _of_callback(error):
+        return USER, of_callback
     if own := blame.fault(error, _said):
         return USER, f"{own}; --debug shows where it was called from"
     return (USER, _said(error)) if _is_of_a_file(error) else None
+
+
+def _of_callback(error: BaseException) -> str | None:
+    """What failed in a callback of lightning's, outside lit_gen, as one that expects a model of another kind does."""
+    found, last, step = None, "", error.__traceback__
+    while step is not None:
+        one = step.tb_frame.f_locals.get("self")
+        if step.tb_frame.f_globals.get("__name__", "").startswith("lightning.pytorch.callbacks"):
+            found = type(one).__name__ if type(one).__module__.startswith("lightning.") else found
+        last, step = step.tb_frame.f_globals.get("__name__", ""), step.tb_next
+    if found is None or last.startswith("lit_gen."):
+        return None
+    return f"trainer.callbacks.{found}: {blame.words(error)}; this callback does not fit this run"
 
 
 def _with_place(mistake: UserError) -> str:

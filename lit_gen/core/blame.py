@@ -78,8 +78,16 @@ def shown(value: object) -> str:
 
 def words(error: BaseException) -> str:
     """``ValueError: what it says``, on one line."""
-    said = printable(" ".join(str(error).split()), _LONGEST)
+    said = printable(" ".join(text(error).split()), _LONGEST)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def text(error: BaseException) -> str:
+    """What an error says; nothing if its own ``__str__`` fails."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def fault(error: BaseException, said: Callable[[BaseException], str] = words) -> str | None:
@@ -166,7 +174,7 @@ def _frames(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
 
 def _of_a_worker(error: BaseException) -> tuple[str, str] | None:
     """What a loader's worker process raised, of which torch keeps the traceback as text."""
-    lines = str(error).splitlines() if "Original Traceback" in str(error) else []
+    lines = text(error).splitlines() if "Original Traceback" in text(error) else []
     own = [match for line in lines if (match := _FRAME.match(line)) and is_own(match[1])]
     return (f"{place(own[-1][1], int(own[-1][2]))}, in {own[-1][3]}", printable(lines[-1], _LONGEST)) if own else None
 
@@ -176,7 +184,7 @@ def _owner(error: BaseException, frame: types.FrameType) -> tuple[str, str] | No
 
     A call that does not fit its signature, a method that a base expects of it, an attribute that it lacks.
     """
-    if isinstance(error, TypeError) and (call := _CALL.match(str(error))):
+    if isinstance(error, TypeError) and (call := _CALL.match(text(error))):
         function = _called(call[1], frame)
         where = None if function is None else defined(function)
         return None if where is None else (f"{where}, in {call[1]}", words(error))

@@ -3,8 +3,10 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
+from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError, nearest, note
 from lit_gen.evaluation.features import Extracted
 from lit_gen.evaluation.reference import Reference
@@ -156,11 +158,20 @@ def compare(
     for metric in METRICS.values():
         inputs = _inputs(metric.needs, generated, reference, held_out) if metric.name in metrics else None
         if inputs is not None:
-            found = metric.compute(*inputs)
-            numbers = found if isinstance(found, tuple) else (found,)
-            named = zip(metric.keys, numbers, strict=False)  # a tuple may go on: the size of a subset
-            values |= {key: number for key, number in named if number is not None}
+            found = zip(metric.keys, _numbers(metric, inputs), strict=False)  # it may go on: the size of a subset
+            values |= {key: number for key, number in found if number is not None}
     return values
+
+
+def _numbers(metric: Metric, inputs: tuple[Any, ...]) -> tuple[float | None, ...]:
+    """What a metric computes, a number for each of its keys and possibly more."""
+    found: object = metric.compute(*inputs)
+    numbers = found if isinstance(found, tuple) else (found,)
+    if len(numbers) < len(metric.keys) or not all(n is None or isinstance(n, Real) for n in numbers):
+        seen = f"({', '.join(map(shown, found))})" if isinstance(found, tuple) else shown(found)
+        expected = f"numbers for {', '.join(metric.keys)} are expected"
+        raise UserError(f"metrics: {metric.name}: {named(metric.compute)} returned {seen}, {expected}")
+    return numbers
 
 
 def _inputs(

@@ -111,6 +111,8 @@ class Client:
             if self._abandoned is not None:
                 with contextlib.suppress(Exception):  # it has failed before, which was reported
                     self._abandoned.finish(exit_code=code)
+                with contextlib.suppress(Exception, SystemExit):  # or the client says it anew as the process ends
+                    sys.modules["wandb"].teardown()
             if self.run is None:
                 return
             self.run.finish(exit_code=code)
@@ -119,6 +121,7 @@ class Client:
         finally:
             for name in self._environment:
                 os.environ.pop(name, None)
+            wandb_files.tidy(self.folder)
         limit = f"within {self.options.finish_timeout:g} s"
         if self._in_files:
             self.state.offline_step = max(self.state.offline_step, self.sent)
@@ -154,7 +157,8 @@ class Client:
     def _setup(self) -> Any:
         import wandb
 
-        settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
+        with wandb_files.apart(self.folder):
+            settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
         wandb.termsetup(settings, self.messages)
         return settings
 

@@ -3,6 +3,7 @@
 metrics.csv is the original and W&B its copy: a row is sent once, even if processes were killed in between.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -18,7 +19,7 @@ from lit_gen.core.files import write_whole
 from lit_gen.runs import directory
 from lit_gen.runs.directory import SEPARATOR
 
-FOLDER = "wandb"
+FOLDER, SERVICE_LOG = "wandb", "service.log"
 MAGIC, HEADER, BLOCK = b":W&B", 7, 32768  # a .wandb file: the log format of LevelDB, one protobuf message a record
 LAST_PART = (1, 4)  # a record in one piece, and the last piece of one
 
@@ -60,6 +61,40 @@ def identify(run: Path) -> State:
         state = State(given or uuid.uuid4().hex[:10])
         state.write(run)
     return state
+
+
+# ---- what the client's service would write to the terminal
+
+
+@contextlib.contextmanager
+def apart(run: Path) -> Iterator[None]:
+    """Let the service that starts in the block write into ``wandb/service.log``, not to the terminal, if it panics."""
+    path = run / FOLDER / SERVICE_LOG
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        kept = {stream: os.dup(stream) for stream in (1, 2)}
+    except OSError:  # a closed stream receives nothing
+        yield
+        return
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        for stream in kept:
+            os.dup2(log, stream)
+        yield
+    finally:
+        for stream, copy in kept.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(log)
+
+
+def tidy(run: Path) -> None:
+    """Remove the service's log if nothing is in it, and its folder if nothing else is."""
+    path = run / FOLDER / SERVICE_LOG
+    if path.is_file() and path.stat().st_size == 0:
+        path.unlink()
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
 
 # ---- files written offline

@@ -83,11 +83,16 @@ def create(root: Path, name: str, identifier: str | None = None, take_over: bool
                     continue  # another run began within this second
                 if path.is_symlink() and not path.exists():
                     raise UserError(f"run_id: {path} is a link that leads nowhere; choose another --run_id") from None
+                if not path.is_dir():
+                    raise UserError(f"run_id: {path} is a file; choose another --run_id") from None
                 _refuse_run(path)
             lease.take(path, take_over)
             _refuse_run(path)  # of a process that made it, and has ended while this one waited
             check_writable(path)
             return path
+    except NotADirectoryError:
+        file = next(path for path in (root, *root.parents, root / name) if path.exists() and not path.is_dir())
+        raise UserError(f"run_root: {file} is a file, a folder is expected") from None
     except OSError as error:
         raise UserError(f"run_root: {root} cannot be written ({error.strerror}); choose a folder that can") from None
     raise UserError(f"run_root: {root / name} already holds a thousand runs named {chosen}")

@@ -92,8 +92,12 @@ def confirm() -> None:
 
     Raises:
         LeaseLostError: if the lease belongs to another process, or is gone.
+        UserError: if own code has changed the working folder, to which the run's paths are relative.
     """
-    if _held is not None and not _held.holds():
+    if _held is None:
+        return
+    _held.stay()
+    if not _held.holds():
         raise LeaseLostError(_held.lost())
 
 
@@ -108,6 +112,8 @@ def release() -> None:
     held, _held = _held, None
     files.before_renaming(None)
     if held is not None and held.owner["pid"] == os.getpid():
+        with contextlib.suppress(UserError):
+            held.stay()
         held.remove()
 
 
@@ -120,6 +126,7 @@ class Lease:
 
     def __init__(self, run: Path) -> None:
         self.run, self.path = run, run / LEASE
+        self._folder = Path.cwd()
         self.owner = owner.this_process()
         self._nonce = str(self.owner["nonce"]).encode()
         self._ended = threading.Event()
@@ -149,6 +156,22 @@ class Lease:
         """Whether the file is this process's."""
         content = _read(self.path)
         return content is not None and self._nonce in content
+
+    def stay(self) -> None:
+        """Return to the working folder in which the run began.
+
+        Raises:
+            UserError: if this process was in another one.
+        """
+        with contextlib.suppress(FileNotFoundError):  # one of the two was removed
+            found = Path.cwd()
+            os.chdir(self._folder)
+            if found != self._folder:
+                raise UserError(
+                    f"the working folder was changed to {found} while {self.run} was trained; own code, such as a "
+                    f"callback, is expected to stay in {self._folder}, where the run's files are; what was saved is "
+                    f"whole"
+                )
 
     def keep(self) -> None:
         """Begin to renew it."""

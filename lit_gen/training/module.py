@@ -26,6 +26,7 @@ from lit_gen.training.ema import EMA, Moved
 from lit_gen.training.hparams import module_hparams
 from lit_gen.training.meeting import meetings
 from lit_gen.training.monitor import Monitor
+from lit_gen.training.optimizers import refuse_untrained
 from lit_gen.training.schedules import Schedule, setter
 
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
@@ -94,6 +95,11 @@ class TrainingModule(LightningModule):
             except UserError:
                 if self.described is None:  # else it was loaded from a checkpoint, which did describe it
                     raise
+
+    def on_train_start(self) -> None:
+        """See `refuse_untrained`: by now every network was tried."""
+        if not isinstance(self.trainer.strategy, SHARDING):
+            refuse_untrained(self, self.trainer.optimizers)
 
     def on_fit_start(self) -> None:
         """Prepare for training; a family that overrides this calls it first.

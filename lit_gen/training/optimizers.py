@@ -9,7 +9,7 @@ from torch import nn
 from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError
 
-__all__ = ["MuonAdamW", "made", "parameter_groups"]
+__all__ = ["MuonAdamW", "made", "parameter_groups", "refuse_untrained"]
 
 
 def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.optim.Optimizer:
@@ -26,7 +26,8 @@ def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.opti
     try:
         optimizer = make(parameters)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{option}: {error}") from error
+        null = "null was found where a number is expected: " if "'NoneType'" in str(error) else ""
+        raise UserError(f"{option}: {null}{error}") from error
     name = type(optimizer).__name__
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UserError(f"{option}: {shown(optimizer)} was found, an optimizer is expected")
@@ -36,6 +37,21 @@ def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.opti
         needs = "a function that computes the loss anew" if name == "LBFGS" else "sparse gradients"
         raise UserError(f"{option}: {name} was found, which needs {needs}; another optimizer is expected")
     return optimizer
+
+
+def refuse_untrained(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Refuse a parameter that no optimizer updates, such as one that a network created in its first forward.
+
+    Raises:
+        UserError: for the first one, by name.
+    """
+    trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and id(parameter) not in trained:
+            raise UserError(
+                f"model.{name}: no optimizer updates this parameter; parameters are expected to be created in __init__ "
+                f"and not in forward, and to have requires_grad=False if they stay as they are"
+            )
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import RENAMED
 from lit_gen.training.hparams import constructor_arguments
@@ -50,10 +51,17 @@ class Schedule:
         self.start, self.end, self.steps, self.warmup = start, end, steps, warmup
 
     def __call__(self, step: int) -> float:
-        """The value at ``step``, which counts from 0."""
+        """The value at ``step``, which counts from 0.
+
+        Raises:
+            UserError: if a subclass's `at` returns no number.
+        """
         if step < self.warmup:
             return self.start * (step + 1) / self.warmup
-        return self.at(min((step - self.warmup) / self.steps, 1.0))
+        value: object = self.at(min((step - self.warmup) / self.steps, 1.0))
+        if not isinstance(value, float | int):
+            raise UserError(f"model.schedules: at of {named(self)} returned {shown(value)}, a number is expected")
+        return value
 
     def at(self, progress: float) -> float:
         """The value at a share of the way, in [0, 1]."""

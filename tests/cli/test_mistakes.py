@@ -1,6 +1,8 @@
 """Mistakes out of habit: names of other programs, wrong classes and types, sections of another form, commands."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.cli import TINY, refused
 
 LOSSES = "there are hinge, least_squares, minimax, non_saturating, relativistic, relativistic_average, wasserstein"
@@ -37,6 +39,8 @@ HABITS = {
     "--wandb=true": "--wandb is no option; --config wandb.yaml logs to W&B",
     "--temperature=1": "--temperature is no option; texts are drawn by lit-gen sample RUN",
     "-v": "error: -v is no option; --debug",
+    "": "an empty word was found among the options",
+    "--trainer.max_steps 3": "was found as one word, --trainer.max_steps and its value are expected without quotes",
 }
 VALUES = {
     "--model.loss=hing": f"model.loss: there is no loss 'hing'; did you mean 'hinge'? ({LOSSES}",
@@ -60,6 +64,12 @@ VALUES = {
     "--trainer.logger=wandb": "there is no class 'wandb'; W&B is --config wandb.yaml",
     "--trainer.logger+=EarlyStopping": "trainer.logger: EarlyStopping was found, which is no Logger",
     "--trainer.callbacks.EarlyStoping.patience=3": "no element of that name (there are none); did you mean 'EarlyS",
+    "--trainer.callbacks+=TQDMProgressBar": "a second progress bar was found, one is expected: a run shows its own",
+    "--trainer.callbacks+=BatchSizeFinder": "BatchSizeFinder was found, which changes data.batch_size of its own",
+    "--trainer.callbacks+=BackboneFinetuning": "trainer.callbacks.BackboneFinetuning: AttributeError: 'GAN' object",
+    "--trainer.enable_progress_bar=false": "for no progress line say --progress.enabled false",
+    "--trainer.min_steps=5001": "trainer.min_steps: 5001 was found, at most trainer.max_steps, ",
+    "--model.generator_optimizer.lr=null": "model.generator_optimizer: null was found where a number is expected",
     "--stop.foo=3": "error: --stop.foo is no option",
     "--config=gan_mpl": "no shipped config of that name; did you mean 'gan_mlp.yaml', ",
 }
@@ -100,6 +110,10 @@ COMMANDS = {
     "sample x --weights emma": "--weights: 'emma' was found, one of ema, raw is expected; did you mean 'ema'?",
     "sample x --temperature -1e-3": "x does not exist",
     "sample x --out": "--out: a value is expected after it",
+    "check ./my.X": "check: './my.X' was found, a dotted path such as my.X is expected",
+    "check my.py": "check: 'my.py' was found, a dotted path such as my.MyPenalty is expected",
+    "evaluate . --reference y --device gpu": "--device: 'gpu' was found, cpu, cuda, cuda:1 or mps is expected; did",
+    "evaluate . --reference y --device meta": "--device: 'meta' was found, a device that holds values is expected",
     "evaluate x --reference y": "error: x does not exist; a folder, .npz or .npy of images, a run or a checkpoint",
     "evaluate . --reference y": "error: --reference: 'y' is not a reference (expected a folder, an .npz or .npy, or",
     "evaluate . --reference cifar11": "--reference: 'cifar11' is not a reference; did you mean 'cifar10'?",
@@ -130,6 +144,29 @@ def test_of_a_config(lit_gen, tmp_path, case):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_of_a_command(lit_gen, command):
     refused(lit_gen, COMMANDS[command], *command.split())
+
+
+def test_a_command_in_quotes(lit_gen):
+    refused(lit_gen, "is no command; it was found as one word, and is expected without quotes", "fit --config gan.yaml")
+
+
+def test_of_files_in_the_way(lit_gen, tmp_path):
+    """Each is refused by its own name."""
+    (tmp_path / "file").touch()
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "pictures/0.png")
+    np.savez(tmp_path / "a.npz", mine=np.zeros((9, 28, 28), "uint8"))
+    (tmp_path / "runs/gan_mlp").mkdir(parents=True)
+    (tmp_path / "runs/gan_mlp/one").touch()
+    for told, *words in (
+        ("run_root: file is a file, a folder is expected", "fit", *TINY, "--run_root=file"),
+        ("run_id: runs/gan_mlp/one is a file; choose another --run_id", "fit", *TINY, "--run_id=one"),
+        ("pictures/0.png is one image; a folder of images is expected", "evaluate", "pictures/0.png"),
+        ("pictures holds one image, at least 2 are expected", "evaluate", "pictures"),
+        ("a.npz: found 'mine', but nothing under 'images' or 'arr_0', where", "evaluate", "a.npz"),
+    ):
+        reference = ["--reference=mnist-5k"] if words[0] == "evaluate" else []
+        refused(lit_gen, told, *words, *reference)
 
 
 @pytest.mark.parametrize("name", ["hinge", "Hinge", "HingeLoss", "lit_gen.models.adversarial.losses.hinge"])

@@ -29,6 +29,13 @@ OPTIONS = {  # which run is given what mine.py holds
     "loss": (*GAN, "--model.loss=mine.mine"),
     "regularizer": (*GAN, "--model.regularizers=[mine.mine]"),
     "augmentation": (*GAN, "--model.augment=mine.Mine"),
+    "bottleneck": (*VAE, "--model.bottleneck=mine.Mine"),
+    "likelihood": (*VAE, "--model.likelihood=mine.Mine"),
+    "objective": (*VAE, "--model.objective=mine.Mine"),
+    "schedule": (
+        *GAN,
+        "--model.schedules={generator_optimizer.lr: {class_path: mine.Mine, init_args: {start: 1, end: 1, steps: 1}}}",
+    ),
     "optimizer": (*GAN, "--model.generator_optimizer=mine.Mine"),
     "data": (*GAN, "--data=mine.Mine"),
     "callback": (*GAN, "--trainer.callbacks+=mine.Mine"),
@@ -42,6 +49,10 @@ HEADS = {  # what precedes the source; CLASS is the line that is named where the
     "from lit_gen.evaluation.result import Result\nclass Mine(Evaluator):",
     "data": "import torch\nfrom lit_gen.data.images.loaders import ImageSet\n"
     "from lit_gen.data.images.module import ImageData\nclass Mine(ImageData):  # CLASS\n    shape = (1, 28, 28)",
+    "bottleneck": "from lit_gen.models.vae.bottleneck import GaussianBottleneck\nclass Mine(GaussianBottleneck):",
+    "likelihood": "from lit_gen.models.likelihoods.bernoulli import Bernoulli\nclass Mine(Bernoulli):",
+    "objective": "from lit_gen.models.vae.objectives import ELBO\nclass Mine(ELBO):",
+    "schedule": "from lit_gen.training.schedules import Schedule\nclass Mine(Schedule):",
     "loss": "",
     "regularizer": "",
 }
@@ -253,6 +264,78 @@ CASES = [  # the kind of code, its source with LINE at the line that is named, a
         "def __init__(self):\n    super().__init__(1, 0, True)\n"
         "def announced(self, data): return []\ndef evaluate(self, *_):\n    return Result({'x': 'one'}, {}, {})",
         r"trainer\.callbacks\.Mine: evaluate of mine\.Mine \(.*\) gave a str for x, a number is expected",
+    ),
+    (
+        "evaluator",
+        "def __init__(self):\n    super().__init__(1, 0, True)\n"
+        "def announced(self, data): return []\ndef evaluate(self, *_):\n    return Result(None, {}, {})",
+        r"trainer\.callbacks\.Mine: evaluate of mine\.Mine \(.*\) gave None for values, a dictionary is expected",
+    ),
+    (
+        "evaluator",
+        "def __init__(self):\n    super().__init__(1, 0, True)\n"
+        "def announced(self, data): return []\ndef evaluate(self, *_):\n    return Result({}, {}, {'of': {1, 2}})",
+        r"evaluate of mine\.Mine \(.*\) gave a protocol that is no JSON \(Object of type set is not JSON ",
+    ),
+    (
+        "evaluator",
+        "def __init__(self):\n    super().__init__(1, 0, True)\n"
+        "def announced(self, data): return []\n"
+        "def evaluate(self, *_):\n    return Result({}, {}, {}, picture=[[1]])",
+        r"evaluate of mine\.Mine \(.*\) gave a list for picture, uint8 \(C, H, W\) is expected",
+    ),
+    (
+        "bottleneck",
+        "def forward(self, features, noise): ...",
+        r"model\.bottleneck: mine\.Mine \(.*\) returned None, a Code is expected",
+    ),
+    (
+        "bottleneck",
+        "def forward(self, features, noise):\n    1 / 0  # LINE",
+        r"model\.bottleneck: LINE, in Mine\.forward: Zero.* given features \(2, \d+\) and noise \(2, 8\)\)",
+    ),
+    (
+        "likelihood",
+        "def forward(self, outputs): ...",
+        r"model\.likelihood: mine\.Mine \(.*\) returned None, mean, log_prob and sample of a Distribution are expected",
+    ),
+    (
+        "objective",
+        "def __call__(self, *_): ...",
+        r"model\.objective: mine\.Mine \(.*\) returned None, Terms are expected",
+    ),
+    (
+        "schedule",
+        "def at(self, progress): ...",
+        r"model\.schedules: at of mine\.Mine \(.*\) returned None, a number is",
+    ),
+    (
+        "generator",
+        "def forward(self, z):\n    self.extra = getattr(self, 'extra', None) or nn.Parameter(z[0, 0])\n"
+        "    return self.wide(z).view(-1, 1, 28, 28)",
+        r"model\.generator\.extra: no optimizer updates this parameter; parameters are expected to be ",
+    ),
+    (
+        "regularizer",
+        "def mine(context):\n    scores = context.score(context.real)\n    loss = scores.square().mean()\n"
+        "    scores.mul_(2)\n    return loss",
+        r"a network, loss or term changes torch.FloatTensor \[32\] in place, whose old value a gradient needs",
+    ),
+    (
+        "callback",
+        "def on_train_start(self, *_):\n    class Mute(Exception):\n        def __str__(self): return 1 / 0\n"
+        "    raise Mute  # LINE",
+        rf"LINE, in Mine\.on_train_start: Mute{DEBUG}",
+    ),
+    (
+        "callback",
+        "def on_train_start(self, *_):\n    import os\n    os.chdir('/')\n    1 / 0  # LINE",
+        "error: LINE, in Mine.on_train_start: ZeroDivisionError",
+    ),
+    (
+        "callback",
+        "def on_train_start(self, *_):\n    import os\n    os.chdir('/')",
+        "the working folder was changed to / while runs.* was trained; own code, such as a callback, is exp",
     ),
     ("loss", "raise SystemExit(3)  # LINE\ndef mine(): ...", "LINE: SystemExit: 3, so that mine cannot be imported"),
     ("loss", "raise BaseException  # LINE\ndef mine(): ...", "LINE: BaseException, so that mine cannot be imported"),

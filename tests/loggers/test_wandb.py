@@ -1,9 +1,11 @@
 """The W&B logger in this process: offline, against the stand-in server, and against servers that are not well."""
 
 import contextlib
+import gc
 import json
 import os
 import shlex
+import signal
 import socket
 import sys
 import threading
@@ -81,7 +83,8 @@ def log(capfd):
                 file.write(f"{step},{step / 3!r}\n")
             logger.log_metrics({"train/a": step / 3}, step)
         logger.finalize("success")
-        checks.settle()
+        with contextlib.suppress(ConnectionError):  # of a service that was killed
+            checks.settle()
         return capfd.readouterr()
 
     return rows
@@ -112,6 +115,32 @@ def test_an_offline_file_equals_the_log(lit_gen, tmp_path):
         assert a.tobytes() == b.tobytes()
     assert {p.name for p in tmp_path.iterdir()} <= {"runs", "home", "cache", "torch"}
     assert not checks.holds(RUN, checks.KEY)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_panic_of_the_service_stays_off_the_terminal(log):
+    """Go prints every goroutine when it gets this signal, as it does when it panics."""
+    seen = []
+
+    def steps():
+        yield 1
+        mine = f"{os.getpid()}"
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode().split("\0")
+                if words[0].endswith("wandb-core") and words[words.index("--pid") + 1] == mine:
+                    seen.append(int(process.name))
+        for number in seen:
+            os.kill(number, signal.SIGQUIT)
+        yield from range(2, 5)
+
+    printed = log(steps(), mode="offline")
+    assert len(seen) == 1
+    assert "SIGQUIT: quit" in (RUN / "wandb/service.log").read_text(encoding="utf-8")
+    assert "goroutine" not in printed.out + printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("W&B: the client "), printed.err
+    gc.collect()  # the client's handle of the service, which it never waited for
 
 
 def test_the_configuration_is_sent_whole(lit_gen):

@@ -119,15 +119,7 @@ class Evaluator(Derived):
         distributed.broadcast_buffers(module)
         with exact_math(module.device), evaluation_mode(module):
             made: object = self.evaluate(trainer, module, split)
-        if not isinstance(made, Result):
-            expected = "a lit_gen.evaluation.result.Result is expected"
-            raise UserError(f"{self.option}: evaluate of {named(self)} returned {shown(made)}, {expected}")
-        found: Result = made
-        for name, value in {**found.values, **found.floors}.items():
-            if not isinstance(value, float | int):
-                raise UserError(
-                    f"{self.option}: evaluate of {named(self)} gave {shown(value)} for {name}, a number is expected"
-                )
+        found = _checked(made, f"{self.option}: evaluate of {named(self)}")
         values, floors = ({f"{split}/{k}": v for k, v in part.items()} for part in (found.values, found.floors))
         self._log(module, replace(found, values=values, floors=floors, picture=None))
         if trainer.is_global_zero:
@@ -142,6 +134,26 @@ class Evaluator(Derived):
     def _log(self, module: LightningModule, result: Result) -> None:
         self.latest = result
         log_scalars(module, result.values | {f"{name}_floor": value for name, value in result.floors.items()})
+
+
+def _checked(made: object, which: str) -> Result:
+    """A result that can be logged and recorded; else a mistake that begins with ``which``."""
+    if not isinstance(made, Result):
+        raise UserError(f"{which} returned {shown(made)}, a lit_gen.evaluation.result.Result is expected")
+    for part in ("values", "floors", "protocol"):
+        if not isinstance(getattr(made, part), dict):
+            raise UserError(f"{which} gave {shown(getattr(made, part))} for {part}, a dictionary is expected")
+    for name, value in {**made.values, **made.floors}.items():
+        if not isinstance(value, float | int):
+            raise UserError(f"{which} gave {shown(value)} for {name}, a number is expected")
+    picture: Any = made.picture
+    if picture is not None and (getattr(picture, "dtype", None) != torch.uint8 or picture.ndim != 3):
+        raise UserError(f"{which} gave {shown(picture)} for picture, uint8 (C, H, W) is expected")
+    try:
+        json.dumps(made.protocol)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{which} gave a protocol that is no JSON ({error})") from error
+    return made
 
 
 def tables(callbacks: Iterable[Callback]) -> str:

@@ -19,6 +19,7 @@ from lit_gen.core.errors import UserError, nearest, note, under
 from lit_gen.core.options import at_least
 from lit_gen.core.terminal import printable
 from lit_gen.data.images.cifar import CIFAR10
+from lit_gen.data.images.files import SUFFIXES as PICTURES
 from lit_gen.data.images.files import read_images
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
@@ -132,6 +133,8 @@ def _expect_both(source: Path, reference: str) -> None:
     """Refuse what is not there before anything is loaded."""
     if not source.exists():
         raise UserError(f"{source} does not exist; a folder, .npz or .npy of images, a run or a checkpoint is expected")
+    if source.suffix.lower() in PICTURES and source.is_file():
+        raise UserError(f"{source} is one image; a folder of images is expected, such as {source.parent}")
     name, path = reference.partition(":")[0], Path(reference)
     if name not in SETS and not path.is_dir() and not (path.suffix in SUFFIXES and path.is_file()):
         known = f"expected a folder, an .npz or .npy, or one of {', '.join(SETS)}"
@@ -149,7 +152,10 @@ def _source(path: Path, extractor: FeatureExtractor, trust: list[str]) -> Tensor
         return _images(read_arrays(path), path)
     if _is_run(path):
         return load(path, trust)
-    return read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")
+    images = read_images(path, 1 if extractor.channels == 1 else 3, "evaluate")
+    if len(images) < 2:
+        raise UserError(f"{path} holds one image, at least 2 are expected")
+    return images
 
 
 def _images(arrays: dict[str, np.ndarray], path: Path) -> Tensor:

@@ -1,6 +1,7 @@
 """``fit``, ``validate``, ``test`` and ``predict``: from the command line to a configuration, a run and an exit code."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,11 @@ def assemble(command: str, arguments: list[str]) -> Assembled:
         if command != "fit":
             raise UserError(f"--resume belongs to fit; for {command} name the run with --ckpt_path")
         saved = directory.find(Path(resume[-1]))
+        for word in rest:
+            if re.match(r"--run_(root|name|id)\b", word):
+                raise UserError(
+                    f"{word.partition('=')[0]}: it was found beside --resume, which continues {saved} in place"
+                )
         config = run_dir.read_config(saved / directory.CONFIG, trusted)
     elif command != "fit" and not files:
         config = merge(config, run_dir.config_beside(rest, trusted))

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import importlib.machinery
 import json
+import os
 import re
 import sys
 import traceback
@@ -17,7 +18,7 @@ import yaml
 
 from lit_gen.cli.config.loader import load
 from lit_gen.core.blame import fault, place, words
-from lit_gen.core.errors import LeaseLostError, UserError
+from lit_gen.core.errors import LeaseLostError, UserError, note
 
 _VALUE = re.compile(r'"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)"(?!:)')
 """A dotted name in JSON that is not a key."""
@@ -148,8 +149,11 @@ def _defines(file: Path, name: str) -> bool:
 
 
 def _import(module: str) -> None:
+    folder = Path.cwd()
     try:
         importlib.import_module(module)
+        if Path.cwd() != folder:
+            note(f"{module} changes the working folder when it is imported; the run stays in {folder}")
     except SyntaxError as error:
         where = place(error.filename or "?", error.lineno or 0)
         raise UserError(f"{where}: {error.msg}, so that {module} cannot be imported") from error
@@ -161,6 +165,8 @@ def _import(module: str) -> None:
         raise
     except BaseException as error:  # sys.exit() among it
         raise UserError(f"{_told(error, words)}, so that {module} cannot be imported") from error
+    finally:
+        os.chdir(folder)
 
 
 def _told(error: BaseException, said: Callable[[BaseException], str]) -> str:

@@ -20,6 +20,7 @@ from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning_utilities.core.enums import StrEnum
 from torch import nn
 
 from lit_gen.cli.config.loader import as_it_looks, load, quote_what_looks_otherwise
@@ -31,6 +32,7 @@ from lit_gen.training.hparams import constructor_arguments
 
 as_it_looks(get_yaml_default_loader())  # options on the command line are read as config files are
 quote_what_looks_otherwise(yaml.SafeDumper, get_yaml_default_loader())  # which writes config.yaml
+yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(value.value))
 
 
 class Parser(LightningArgumentParser):

@@ -16,9 +16,13 @@ def pair_numbers(arguments: list[str]) -> list[str]:
     """``--option=-1e-3`` for ``--option -1e-3``, which argparse would read as two options.
 
     Raises:
-        UserError: for an option with one dash.
+        UserError: for an option with one dash, one quoted together with its value, or an empty word.
     """
     for word in arguments:
+        if not word:
+            raise UserError("an empty word was found among the options; a quoted variable may be empty")
+        if quoted := re.match(r"(--[\w.+]+) +\S", word):
+            raise UserError(f"{word!r} was found as one word, {quoted[1]} and its value are expected without quotes")
         if re.match(r"-[A-Za-z]\w", word) and not _NUMBER.match(word):
             raise UserError(f"{word.partition('=')[0]} is no option; did you mean -{word.partition('=')[0]}?")
     paired: list[str] = []

@@ -6,7 +6,8 @@ import subprocess
 
 import torch
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, nearest
+from lit_gen.core.options import expect
 
 
 def refuse_unusable_gpu(accelerator: str) -> None:
@@ -70,6 +71,12 @@ def usable_device(name: str) -> torch.device:
     """
     try:
         where = torch.device(name)
+    except RuntimeError:
+        kinds = ("cpu", "cuda", "mps")
+        meant = nearest("cuda" if name.partition(":")[0] == "gpu" else name.partition(":")[0], kinds)
+        raise UserError(f"--device: {name!r} was found, cpu, cuda, cuda:1 or mps is expected{meant}") from None
+    expect(where.type != "meta", "--device", name, "a device that holds values")
+    try:
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None

@@ -19,6 +19,12 @@ STRATEGIES = ("auto", "ddp", "ddp_spawn", "fsdp", "deepspeed")
 PROFILERS = ("simple", "advanced", "pytorch")
 SHARES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches")
 
+_TUNERS = {
+    "BatchSizeFinder": "data.batch_size",
+    "LearningRateFinder": "the learning rate",
+    "GradientAccumulationScheduler": "the number of micro-batches",
+}
+
 
 def check_values(trainer: Any, trains_anew: bool = False) -> None:
     """Refuse values that lightning takes without a word, meets with a traceback, or explains in its own words.
@@ -47,6 +53,14 @@ def _check_numbers(trainer: Any) -> None:
     at_least(1, T, log_every_n_steps=trainer.log_every_n_steps, num_nodes=trainer.num_nodes)
     at_least(1, T, check_val_every_n_epoch=trainer.check_val_every_n_epoch)
     at_least(0, T, min_steps=trainer.min_steps, min_epochs=trainer.min_epochs)
+    for least, most in (("min_steps", "max_steps"), ("min_epochs", "max_epochs")):
+        floor, limit = trainer[least], trainer[most]
+        bounded = None not in (floor, limit) and limit >= 0
+        expect(not bounded or floor <= limit, T + least, floor, f"at most trainer.{most}, {limit},")
+    if trainer.enable_progress_bar is False:
+        raise UserError(
+            "trainer.enable_progress_bar: false was found; for no progress line say --progress.enabled false"
+        )
     at_least(0, T, reload_dataloaders_every_n_epochs=trainer.reload_dataloaders_every_n_epochs)
     at_least(0, T, fast_dev_run=trainer.fast_dev_run)
     not_negative(T, gradient_clip_val=trainer.gradient_clip_val)
@@ -84,6 +98,10 @@ def _check_callbacks(trainer: Any) -> None:
     for element in as_list(trainer.callbacks):
         mode = element.get("init_args", {}).get("mode")
         name = str(element.class_path).rpartition(".")[2]
+        if name in _TUNERS:
+            raise UserError(
+                f"{T}callbacks: {name} was found, which changes {_TUNERS[name]} of its own; set it yourself"
+            )
         if name in ("EarlyStopping", "ModelCheckpoint") and mode is not None:
             one_of(("min", "max"), f"{T}callbacks.{name}.", mode=mode)
 
@@ -180,6 +198,8 @@ def lightning_says(error: Exception, trainer: Any) -> str:
         trainer: the parsed options.
     """
     told = " ".join(str(error).split()).replace("`", "")
+    if "multiple progress bar" in told:
+        return f"{T}callbacks: a second progress bar was found, one is expected: a run shows its own"
     names = [name for name in vars(trainer) if re.search(rf"\b{name}\b", told)]
     if len(names) != 1:
         return f"trainer: {told}"

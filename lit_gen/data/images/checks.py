@@ -11,16 +11,20 @@ from lit_gen.data.images.loaders import ImageSet
 
 
 def check_shape(data: Any) -> None:
-    """Refuse a data module without the shape of its images.
+    """Refuse a data module without the shape of its images, or whose number of classes is none.
 
     Raises:
-        UserError: unless ``data.shape`` is three whole numbers.
+        UserError: unless ``data.shape`` is three whole numbers, and ``data.num_classes`` one, or None.
     """
     shape = getattr(data, "shape", None)
     good = isinstance(shape, tuple | list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
     if not good:
         has = "no shape" if shape is None else f"the shape {shape!r}"
         raise UserError(f"data: {named(data)} has {has}, (channels, height, width) is expected")
+    classes = getattr(data, "num_classes", None)
+    if classes is not None and (type(classes) is not int or classes < 1):
+        expected = "a whole number of at least 1, or None without labels, is expected"
+        raise UserError(f"data: {named(data)} has num_classes {classes!r}, {expected}")
 
 
 def check(found: Any, split: str, data: Any) -> None:

@@ -31,7 +31,8 @@ def images_of(arrays: dict[str, np.ndarray], path: Path, levels: Levels) -> Tens
     given = arrays.get("images", arrays.get("arr_0"))
     expected = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3 is expected"
     if given is None:
-        raise UserError(f"{path}: found nothing under 'images'; {expected}")
+        there = ", ".join(map(repr, arrays)) or "nothing"
+        raise UserError(f"{path}: found {there}, but nothing under 'images' or 'arr_0', where {expected}")
     images = levels.of_array(given, str(path), len(np.atleast_1d(given)))
     if images.ndim == 3:
         images = images[:, None]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed, randomness
-from lit_gen.core.blame import named, tried
+from lit_gen.core.blame import named, shown, tried
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
 from lit_gen.core.modes import evaluation_mode
@@ -185,7 +185,9 @@ class VAE(Automatic, Sampler):
             self._check_images(batch.images)
             self._unseen = not datasets.has_images(datasets.data_of(self.trainer))
         noise = draws.rows("posterior", self.device).normal(len(batch.images), self.objective.samples, self.latent_dim)
-        terms = self.objective(self.parts("raw"), batch.images, batch.labels, noise, draws.update)
+        terms: object = self.objective(self.parts("raw"), batch.images, batch.labels, noise, draws.update)
+        if not isinstance(terms, Terms):
+            raise UserError(f"model.objective: {named(self.objective)} returned {shown(terms)}, Terms are expected")
         measured: dict[str, Any] = {name: terms.info[name] for name in self.objective.measured}
         means = {"rate": terms.rate.mean(), "distortion": terms.distortion.mean(), "loss": terms.loss}
         self.record_terms(means | measured)
@@ -237,8 +239,11 @@ class VAE(Automatic, Sampler):
         images = torch.zeros(2, *shape, device=self.device)
         labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
         where = [self.device] if self.device.type == "cuda" else []
-        with evaluation_mode(self), torch.random.fork_rng(where), tried("model.encoder", f"images {(2, *shape)}"):
-            self.bottleneck(self.parts("raw").encode_features(images, labels), images.new_zeros(2, self.latent_dim))
+        with evaluation_mode(self), torch.random.fork_rng(where):
+            with tried("model.encoder", f"images {(2, *shape)}"):
+                features = self.parts("raw").encode_features(images, labels)
+            with tried("model.bottleneck", f"features {tuple(features.shape)} and noise (2, {self.latent_dim})"):
+                self.parts("raw").encode(images, images.new_zeros(2, self.latent_dim), labels)
 
     # ---- evaluation
 

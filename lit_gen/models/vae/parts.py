@@ -42,7 +42,9 @@ class Parts(nn.Module):
 
     def encode(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Code:
         """Images (B, C, H, W) and standard normal noise (B, latent_dim) to a sample of q(z|x)."""
-        code: Code = self.bottleneck(self.encode_features(images, labels), noise)
+        code: object = self.bottleneck(self.encode_features(images, labels), noise)
+        if not isinstance(code, Code):
+            raise UserError(f"model.bottleneck: {named(self.bottleneck)} returned {shown(code)}, a Code is expected")
         return code
 
     def prior(self, noise: Tensor) -> Tensor:
@@ -52,6 +54,9 @@ class Parts(nn.Module):
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
         """Latents (B, latent_dim) and labels (B,) to p(x|z)."""
         distribution: Distribution = self.likelihood(_call("decoder", self.decoder, z, labels))
+        if not hasattr(distribution, "log_prob"):
+            found = f"{named(self.likelihood)} returned {shown(distribution)}"
+            raise UserError(f"model.likelihood: {found}, mean, log_prob and sample of a Distribution are expected")
         return distribution
 
 
