@@ -57,10 +57,10 @@ def take(run: Path, take_over: bool = False) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(mine.path.lstat().st_mode):  # to open a pipe would wait for ever
             raise UserError(f"{mine.path} is a link, a folder or a device; move it away")
-    unwanted = _read(mine.path) if take_over else None
+    unwanted = owner.read(mine.path) if take_over else None
     try:
         while not mine.create():
-            content = _read(mine.path)
+            content = owner.read(mine.path)
             if content is None:  # released in this moment
                 time.sleep(LOOK)
                 continue
@@ -71,7 +71,7 @@ def take(run: Path, take_over: bool = False) -> None:
             else:
                 time.sleep(LOOK)
                 continue
-            _displace(mine.path, content)
+            owner.displace(mine.path, content)
             if mine.create():
                 time.sleep(SETTLE)
                 if mine.holds():
@@ -154,7 +154,7 @@ class Lease:
 
     def holds(self) -> bool:
         """Whether the file is this process's."""
-        content = _read(self.path)
+        content = owner.read(self.path)
         return content is not None and self._nonce in content
 
     def stay(self) -> None:
@@ -169,8 +169,7 @@ class Lease:
             if found != self._folder:
                 raise UserError(
                     f"the working folder was changed to {found} while {self.run} was trained; own code, such as a "
-                    f"callback, is expected to stay in {self._folder}, where the run's files are; what was saved is "
-                    f"whole"
+                    f"callback, is expected to stay in {self._folder}, where the run is; what was saved is whole"
                 )
 
     def keep(self) -> None:
@@ -190,7 +189,7 @@ class Lease:
         """What became of the lease, as a sentence."""
         if not self.run.is_dir():
             return f"{self.run} was removed or moved, so that this process cannot write to the run any more"
-        if (content := _read(self.path)) is None:
+        if (content := owner.read(self.path)) is None:
             return (
                 f"{self.path} is gone, so that this process may not write to the run any more; what it saved is whole; "
                 f"continue with: lit-gen fit --resume {self.run}"
@@ -259,25 +258,3 @@ def _first_rank() -> bool:
     launched = "RANK" in os.environ or (step is not None and step.tasks > 1)
     node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
     return slurm.rank() == 0 and (launched or node == "0")
-
-
-def _read(path: Path) -> bytes | None:
-    """A lease's content; None without a lease."""
-    for _ in range(2):
-        try:
-            with path.open("rb", buffering=0) as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno != errno.ESTALE:  # of NFS: the file was removed under its name
-                raise
-    return None
-
-
-def _displace(path: Path, content: bytes) -> None:
-    """Rename a lease to its nonce, if it is still the one that was read, and remove it: only one process succeeds."""
-    if _read(path) != content:
-        return
-    with contextlib.suppress(FileNotFoundError):
-        files.set_aside(path, f".{owner.nonce(content) or 'unreadable'}").unlink()

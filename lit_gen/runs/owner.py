@@ -1,9 +1,11 @@
-"""Who holds a lease: a process, named so that others can tell whether it has ended.
+"""Who holds a lease, and the file that says so: a process, named so that others can tell whether it has ended.
 
 On Linux, a process of the same machine and container has ended if no process has its number, or the one that has it
 began at another time. On other systems and machines this is not known.
 """
 
+import contextlib
+import errno
 import json
 import os
 import platform
@@ -12,6 +14,8 @@ import secrets
 import time
 from pathlib import Path
 from typing import Any
+
+from lit_gen.core import files
 
 Owner = dict[str, Any]
 
@@ -104,3 +108,25 @@ def _namespace() -> int | None:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return None
+
+
+def read(path: Path) -> bytes | None:
+    """A lease's content; None without a lease."""
+    for _ in range(2):
+        try:
+            with path.open("rb", buffering=0) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.ESTALE:  # of NFS: the file was removed under its name
+                raise
+    return None
+
+
+def displace(path: Path, content: bytes) -> None:
+    """Rename a lease to its nonce, if it is still the one that was read, and remove it: only one process succeeds."""
+    if read(path) != content:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        files.set_aside(path, f".{nonce(content) or 'unreadable'}").unlink()

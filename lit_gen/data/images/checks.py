@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import whole_number
 from lit_gen.data.images.loaders import ImageSet
 
 
@@ -23,7 +24,7 @@ def check_shape(data: Any) -> None:
         raise UserError(f"data: {named(data)} has {has}, (channels, height, width) is expected")
     classes = getattr(data, "num_classes", None)
     if classes is not None and (type(classes) is not int or classes < 1):
-        expected = "a whole number of at least 1, or None without labels, is expected"
+        expected = f"{whole_number(1)}, or None without labels, is expected"
         raise UserError(f"data: {named(data)} has num_classes {classes!r}, {expected}")
 
 
