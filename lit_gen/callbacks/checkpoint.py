@@ -39,8 +39,8 @@ class Checkpoint(Saver, callbacks.Checkpoint):
             too. A step without that number, or whose number is not finite, is not ranked.
         mode: whether the smallest (``min``) or the largest (``max``) number is best; needed with ``monitor``.
         keep_best: how many of the best to keep.
-        enabled: false writes no checkpoint, not even at the last step.
-        before_evaluation: false writes none between the steps of ``every``: what fails there costs the steps since.
+        enabled: whether checkpoints are written at all, even at the last step.
+        before_evaluation: whether one is also written before what may fail: evaluations, pictures, validation.
         asynchronous: copy what is saved and write the copy in a thread while training goes on; null does so on CUDA
             only. Evaluations, validation, a stop and the end wait until it is written.
 

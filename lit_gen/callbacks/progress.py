@@ -22,7 +22,7 @@ class ProgressLine(ProgressBar):
     Args:
         refresh: seconds between updates of the bar.
         every: seconds between lines if the output is not a terminal (a file, a batch job).
-        enabled: false shows nothing during training; the closing lines stay.
+        enabled: whether progress is shown during training; the closing lines stay.
 
     Raises:
         UserError: for a number of seconds below 0.

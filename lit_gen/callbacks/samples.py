@@ -37,9 +37,9 @@ class Samples(Derived):
     Args:
         every: steps between pictures; 0 for the last step only.
         count: number of samples in a picture, or of texts.
-        prompt: the text that texts continue.
-        max_new_tokens: the most tokens of a text.
-        enabled: false writes no samples.
+        prompt: what texts continue.
+        max_new_tokens: the maximum number of tokens of a text.
+        enabled: whether samples are written.
         overwrite: let ``predict`` replace pictures that lit_gen did not write.
     """
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "fit": ("lit_gen.cli.commands.train", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
     "validate": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the validation split"),
     "test": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the test split"),
-    "predict": ("lit_gen.cli.commands.train", "write a PNG per test image: a sample, or a VAE's reconstruction"),
+    "predict": ("lit_gen.cli.commands.train", "write a PNG per test image: a GAN's sample, or a VAE's reconstruction"),
     "sample": (
         "lit_gen.cli.commands.sample",
         "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT",
@@ -29,10 +29,10 @@ COMMANDS = {
         "lit_gen.cli.commands.export",
         "write the network that makes images or texts as safetensors: export RUN FILE",
     ),
-    "fetch": ("lit_gen.cli.commands.fetch", "get everything that a config needs, on a machine with a network"),
+    "fetch": ("lit_gen.cli.commands.fetch", "download everything that a config needs, where there is a network"),
     "check": (
         "lit_gen.cli.commands.check",
-        "test your own loss, regularizer or network against our laws: check my_file.MyPenalty",
+        "test your own loss, regularizer or network as ours are tested: check my_file.MyPenalty",
     ),
     "sweep": ("lit_gen.cli.commands.sweep", "check a W&B sweep file, and print its trials' command lines"),
     "slurm": ("lit_gen.cli.commands.slurm", "print a batch file for SLURM: slurm train > train.sbatch"),
@@ -55,6 +55,17 @@ options:
   --debug      show the traceback of an error
 
 A first run: lit-gen fit --config gan.yaml
+"""
+
+
+CONFIGS_HELP = """usage: lit-gen configs
+
+List the shipped configs, each with its purpose. Copy one to change it, or override its options.
+
+examples:
+  lit-gen configs
+  lit-gen configs | grep gan
+  lit-gen configs > configs.txt
 """
 
 
@@ -110,6 +121,10 @@ def _dispatch(arguments: list[str]) -> int:
     if command == "configs":
         if extra := [word for word in arguments[1:] if word not in ("--help", "-h")]:
             raise UserError(f"configs: {extra[0]!r} was found, nothing is expected after it")
+        if arguments[1:]:
+            print(CONFIGS_HELP, end="")
+            return 0
+
         print(configs.listing(), end="")
         return 0
     for name in _RANKS:

@@ -75,7 +75,7 @@ def take(run: Path, take_over: bool = False) -> None:
             if mine.create():
                 time.sleep(SETTLE)
                 if mine.holds():
-                    note(f"{run} was taken over from {owner.described(content)}: {why}")
+                    note(f"{run} was taken over from {owner.described(content)} ({why})")
                     break
     except BaseException:
         mine.remove()
@@ -239,7 +239,7 @@ class _Watch:
         if content != self._content:
             if self._content and owner.nonce(content) == owner.nonce(self._content) is not None:
                 raise UserError(
-                    f"{self._run} belongs to another process, {owner.described(content)}, which is at work; end that "
+                    f"{self._run} belongs to another process, {owner.described(content)}, which still runs; stop it "
                     f"or wait for its end, or take the run from it with --take_over"
                 )
             self._content, self._waited = content, 0.0

@@ -29,7 +29,7 @@ def loss(real, fake):
 """
 STEPS, LONG = 40, 4000
 OWN = ("--model.loss=own_slow.loss", "--checkpoint.every=10", "--checkpoint.keep=0", "--run_name=r")
-HELD = r"error: \S+ belongs to another process, pid \d+ on \S+, since .*, which is at work; end that or wait for"
+HELD = r"error: \S+ belongs to another process, pid \d+ on \S+, since .*, which still runs; stop it or wait for"
 
 
 @pytest.fixture(autouse=True)

@@ -130,8 +130,8 @@ def test_the_refusal_says_who_and_what_to_do(run):
         with pytest.raises(UserError) as refused:
             lease.take(run)
         found = re.fullmatch(
-            r"(\S+) belongs to another process, pid (\d+) on (\S+), since [\d-]+ [\d:]+ [+-]\d+, which is at work; end "
-            r"that or wait for its end, or take the run from it with --take_over",
+            r"(\S+) belongs to another process, pid (\d+) on (\S+), since [\d-]+ [\d:]+ [+-]\d+, which still runs; "
+            r"stop it or wait for its end, or take the run from it with --take_over",
             str(refused.value),
         )
         assert found, refused.value

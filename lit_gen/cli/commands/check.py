@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     """Print one line for each law and return the exit code: 2 if one is broken."""
     parser = ArgumentParser(
         "check",
-        "Test your own loss, regularizer or network against the laws that ours keep.",
+        "Test your own loss, regularizer or network as the built-in ones are tested.",
         "my_file.MyPenalty",
         "my_net.Generator --shape 3,32,32 --num_classes 10",
         "my_net.Discriminator --init_args '{width: 8}'",

@@ -107,21 +107,31 @@ def _parser() -> ArgumentParser:
         f"or .npy of images, or an .npz of mu and sigma",
     )
     parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid)")
-    parser.add_argument("--extractor", help="a name, a .pt2 or TorchScript file (default: what suits the reference)")
+    parser.add_argument(
+        "--extractor",
+        help=f"a name, a .pt2 or TorchScript file (default: the lenet of an MNIST reference, else {INCEPTION})",
+    )
     parser.add_argument("--extractor_weights", help=f"file with the weights of {INCEPTION} (default: downloaded)")
-    parser.add_argument("--extractor_hash", help="SHA-256 that its weights must have, or the first digits")
+    parser.add_argument("--extractor_hash", help="expected SHA-256 of the weights, or its first digits")
     parser.add_argument(
-        "--count", type=int, help="how many images (default: all of a folder, which come by path; 10,000 of a run)"
+        "--count",
+        type=int,
+        help="how many images (default: all of a folder, in the order of their paths; 10,000 of a run)",
     )
     parser.add_argument(
-        "--repeats", type=int, default=1, help="of a run: sets of images to draw, for their mean and minimum"
+        "--repeats",
+        type=int,
+        default=1,
+        help="for a run: how many sets of images to draw, for the mean and minimum of each metric",
     )
     parser.add_argument(
-        "--weights", choices=["ema", "raw"], default="ema", help="of a run: averaged or raw weights (default ema)"
+        "--weights", choices=["ema", "raw"], default="ema", help="for a run: averaged or raw weights (default ema)"
     )
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
-    parser.add_argument("--out", help="the record, a .json file (default: of a run, in its eval folder)")
+    parser.add_argument(
+        "--out", help="the record, a .json file (default: in a run's eval folder; none for other images)"
+    )
     parser.add_trust()
     return parser
 

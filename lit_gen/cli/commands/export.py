@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "path",
         metavar="RUN_OR_CHECKPOINT",
-        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest one)",
+        help="a checkpoint file, a run directory, or runs/NAME (the newest run of that name)",
     )
     parser.add_argument("file", metavar="FILE.safetensors", help="the file to write")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""``fit --help`` and its like: a page without a config, and the options of a config with their present values."""
+"""``fit --help`` and its like: a page without a config, and the options of a config with their current values."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,24 +13,39 @@ ABOUT = {
         ("--resume runs/gan/20260131-120000 --trainer.max_steps 10000", "continue a run"),
     ),
     "validate": (
-        "Evaluate a checkpoint on the validation split. Without --config, with that of its run.",
-        ("--ckpt_path runs/gan", "of the newest run"),
-        ("--ckpt_path runs/gan --trainer.callbacks.FID.count 5000", "with more images"),
-        ("--config vae.yaml --ckpt_path vae.ckpt", "from elsewhere"),
+        "Evaluate a checkpoint on the validation split. Without --config, the run's own config is used.",
+        ("--ckpt_path runs/gan", "the newest run of that name"),
+        ("--ckpt_path runs/gan --repeats 3", "with three sets of images"),
+        ("--config vae.yaml --ckpt_path vae.ckpt", "a checkpoint from elsewhere"),
     ),
     "test": (
-        "Evaluate a checkpoint on the test split. Without --config, with that of its run.",
-        ("--ckpt_path runs/vae", "of the newest run"),
-        ("--ckpt_path runs/vae --trainer.callbacks.ImportanceNLL.samples 500", "with more samples"),
-        ("--config vae.yaml --ckpt_path vae.ckpt", "from elsewhere"),
+        "Evaluate a checkpoint on the test split. Without --config, the run's own config is used.",
+        ("--ckpt_path runs/vae", "the newest run of that name"),
+        ("--ckpt_path runs/vae --repeats 3", "with three sets of images"),
+        ("--config vae.yaml --ckpt_path vae.ckpt", "a checkpoint from elsewhere"),
     ),
     "predict": (
-        "Write one PNG for each test image: a sample, or of a VAE its reconstruction.",
-        ("--ckpt_path runs/gan", "of the newest run"),
-        ("--ckpt_path runs/vae/20260131-120000", "of one run"),
-        ("--ckpt_path runs/gan --overwrite", "replace other files too"),
+        "Write one PNG per test image: a GAN's sample of the same index, or a VAE's reconstruction.",
+        ("--ckpt_path runs/gan", "the newest run of that name"),
+        ("--ckpt_path runs/vae/20260131-120000", "one run"),
+        ("--ckpt_path runs/gan --overwrite", "replace files that lit_gen did not write"),
     ),
 }
+
+RUN = (  # the command that has the option, or "" for all
+    ("", "--config FILE", "a file, or the name of a shipped one (lit-gen configs); may be given again"),
+    ("fit", "--resume RUN", "continue the run in this directory"),
+    ("fit", "--ckpt_path PATH", "begin a new run from the state in this checkpoint or run"),
+    ("not fit", "--ckpt_path PATH", "the checkpoint or run to evaluate"),
+    ("fit", "--run_root DIR, --run_name NAME, --run_id ID", "write the run to DIR/NAME/ID"),
+    ("", "--seed_everything N", "the run's seed, which determines every random draw"),
+    ("fit", "--allow_changes true", "with --resume: accept options that differ from the run's"),
+    ("fit", "--take_over", "take the run from a process that still trains it"),
+    ("", "--trust MODULE", "a module that another person's run may import"),
+    ("", "--repeats N", "how many sets of images FID draws, for their mean and minimum"),
+    ("predict", "--overwrite", "replace files that lit_gen did not write"),
+    ("", "--debug", "show the traceback of an error"),
+)
 
 PAGE = """usage: {usage}
 
@@ -40,16 +55,7 @@ examples:
 {examples}
 
 run:
-  --config FILE         a file, or the name of a shipped one (lit-gen configs); may be given again
-  --resume RUN          fit: continue the run in this directory
-  --ckpt_path PATH      a checkpoint or a run: where a new fit begins, or what is evaluated
-  --run_root DIR, --run_name NAME, --run_id ID    fit: the run lies in DIR/NAME/ID
-  --seed_everything N   names every random draw of the run
-  --allow_changes true  with --resume: accept options that differ from the run's
-  --take_over           fit: take the run from a process that still trains it
-  --trust MODULE        a module that another person's run may import
-  --repeats N           how many sets of images FID measures
-  --debug               show the traceback of an error
+{run}
 
 model, data:
   --model CLASS, --model.OPTION VALUE     --model.generator.width 64
@@ -58,19 +64,26 @@ model, data:
 trainer:
   --trainer.OPTION VALUE                  max_steps, devices, precision, val_check_interval, ...
   --trainer.callbacks.NAME.OPTION VALUE   --trainer.callbacks.FID.count 5000
-  --trainer.callbacks.NAME false          leave it out
+  --trainer.callbacks.NAME false          remove this callback
 
-beside it:
+other sections:
   --checkpoint.OPTION VALUE, --samples.OPTION, --progress.OPTION, --stop.OPTION
 
-The options of a config, with their present values:  lit-gen {command} --config gan.yaml --help
+The options of a config, with their current values:  lit-gen {command} --config gan.yaml --help
 Every option of every part, hundreds of lines:       lit-gen {command} --help_all
 """
 
 
+def options_of(command: str) -> dict[str, str]:
+    """The options of a run that a command has, and what each does."""
+    kinds = ("", command, "fit" if command == "fit" else "not fit")
+    return {option: text for kind, option, text in RUN if kind in kinds}
+
+
 def usage(command: str) -> str:
     """How a command is called."""
-    return f"lit-gen {command} --config FILE [--config OVERLAY ...] [--OPTION VALUE ...]"
+    config = "--config FILE" if command == "fit" else "[--config FILE]"
+    return f"lit-gen {command} {config} [--config OVERLAY ...] [--OPTION VALUE ...]"
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -83,7 +96,9 @@ def run(command: str, arguments: list[str]) -> int:
     about, *examples = ABOUT[command]
     width = max(len(words) for words, _ in examples)
     lines = [f"  lit-gen {command} {words:{width}}  {why}" for words, why in examples]
-    print(PAGE.format(usage=usage(command), about=about, examples="\n".join(lines), command=command), end="")
+    options = [f"  {name:20}  {text}" for name, text in options_of(command).items()]
+    parts = {"examples": "\n".join(lines), "run": "\n".join(options)}
+    print(PAGE.format(usage=usage(command), about=about, command=command, **parts), end="")
     return 0
 
 

@@ -28,7 +28,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "path",
         metavar="RUN_OR_CHECKPOINT",
-        help="a file, a run directory (its newest checkpoint) or runs/NAME (its newest one)",
+        help="a checkpoint file, a run directory, or runs/NAME (the newest run of that name)",
     )
     parser.add_argument("--n", type=int, help="how many images (default 64), or continuations of each prompt (1)")
     parser.add_argument("--out", help="folder of the images (default ./samples); file for texts (default: print them)")
@@ -36,7 +36,7 @@ def _parser() -> ArgumentParser:
         "--batch_size",
         type=int,
         metavar="N",
-        help="images or prompts at a time (default 64); nothing depends on it",
+        help="images or prompts at a time (default 64); the output does not depend on it",
     )
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument(
@@ -49,7 +49,7 @@ def _parser() -> ArgumentParser:
     images.add_argument(
         "--labels",
         metavar="0,1,2",
-        help="classes to draw, by number or name, in turn, of a conditional model (default: as in the training set)",
+        help="of a conditional model: classes to draw in turn, by number or name (default: as in the training set)",
     )
     images.add_argument(
         "--interpolate", type=int, metavar="STEPS", help="n paths between samples, of STEPS images each"
@@ -59,12 +59,12 @@ def _parser() -> ArgumentParser:
     texts.add_argument(
         "--prompts", metavar="FILE", help="a prompt on each line, or .jsonl with a prompt in each object"
     )
-    texts.add_argument("--max_new_tokens", type=int, metavar="N", help="most tokens of a text (default 200)")
+    texts.add_argument("--max_new_tokens", type=int, metavar="N", help="the maximum number of new tokens (default 200)")
     texts.add_argument("--temperature", type=float, metavar="T", help="0 takes the most likely token (default 1)")
     texts.add_argument("--top_k", type=int, help="draw from the TOP_K most likely tokens (default: all)")
     texts.add_argument("--top_p", type=float, help="draw from the fewest tokens whose probabilities add up to TOP_P")
     texts.add_argument("--stop", action="append", help="end a text before this string; may be given again")
-    texts.add_argument("--seed", type=int, help="names the draws (default: the run's seed)")
+    texts.add_argument("--seed", type=int, help="the seed of the draws (default: the run's)")
     texts.add_argument("--format", choices=["text", "jsonl"], help="plain, or a JSON object for each (default text)")
     return parser
 

@@ -11,7 +11,7 @@ def run(arguments: list[str]) -> int:
     parser = ArgumentParser(
         "slurm", "Print a batch file for SLURM.", "train > train.sbatch", "sweep > sweep.sbatch", "train | less"
     )
-    parser.add_argument("name", help="train: one run; sweep: agents of a W&B sweep")
+    parser.add_argument("name", metavar="NAME", help="train: one run; sweep: agents of a W&B sweep")
     name = parser.parse_args(arguments[1:]).name.removesuffix(".sbatch")
     if name not in files:
         raise UserError(f"slurm: {name!r} was found, {' or '.join(files)} is expected{nearest(name, files)}")

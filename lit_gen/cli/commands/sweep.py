@@ -22,16 +22,22 @@ def run(arguments: list[str]) -> int:
         "gan_losses.yaml --dry-run --n 2",
         "my_sweep.yaml --dry-run",
     )
-    parser.add_argument("file", help="a sweep file, or the name of a shipped one")
-    parser.add_argument("--dry-run", action="store_true", help="start nothing; W&B's own commands do that")
-    parser.add_argument("--n", type=int, help=f"command lines: {GRID_LINES} of a grid, else {EXAMPLE_LINES} examples")
+    parser.add_argument("file", metavar="FILE", help="a sweep file, or the name of a shipped one")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="required: check and print only; `wandb sweep` starts a sweep"
+    )
+    parser.add_argument(
+        "--n",
+        type=int,
+        help=f"command lines to print (default: {GRID_LINES} of a grid, else {EXAMPLE_LINES} random examples)",
+    )
     options = parser.parse_args(arguments[1:])
     at_least(0, "sweep: --", n=options.n)
     path = configs.resolve(options.file, "sweeps")
     if not options.dry_run:
         raise UserError(
             f"sweep: --dry-run is expected, which checks the file; to start it, `wandb sweep {shlex.quote(str(path))}` "
-            f"registers it and prints its ID, and `wandb agent ID` runs it"
+            f"registers it and prints its ID, and `wandb agent ENTITY/PROJECT/ID` runs it"
         )
     with under(f"{path}: "):
         sweep = sweep_file.read(path)

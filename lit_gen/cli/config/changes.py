@@ -32,7 +32,7 @@ def refuse_changes(parser: LightningArgumentParser, run: Path, chosen: Any) -> N
     saved = parser.parse_object(configs.read(run / directory.CONFIG))
     before, after = _flat(saved), _flat(chosen)
     changed = [
-        f"{name} is {after.get(name)!r} but was {before.get(name)!r}"
+        f"{name.replace('.init_args', '')} is {after.get(name)} but was {before.get(name)}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name) and not name.startswith(FREE) and name.split(".")[0] not in IGNORED
     ]

@@ -2,7 +2,8 @@
 
 import importlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import docstring_parser
 import yaml
@@ -87,7 +88,7 @@ def described(command: str, arguments: list[str]) -> dict[str, list[Option]]:
     return groups
 
 
-def _options(options: Namespace, prefix: str, abouts: dict[str, str]) -> Iterator[Option]:
+def _options(options: Namespace, prefix: str, abouts: dict[str, str], owner: type | None = None) -> Iterator[Option]:
     for key, value in vars(options).items():
         if key in HIDDEN:
             continue
@@ -99,7 +100,8 @@ def _options(options: Namespace, prefix: str, abouts: dict[str, str]) -> Iterato
             for element in elements:
                 yield from _of_class(f"{name}.{_short(element.class_path)}", element, "", named=True)
         elif isinstance(value, Namespace):
-            yield from _options(value, f"{name}.", {})
+            kind = None if owner is None else _dataclass_of(owner, key)
+            yield from _options(value, f"{name}.", {} if kind is None else _arguments(kind))
         else:
             yield Option(name, _text(value), about)
 
@@ -111,7 +113,13 @@ def _of_class(name: str, chosen: Namespace, about: str, named: bool = False) -> 
     # several networks have the same name, those of other libraries too
     value = chosen.class_path if issubclass(cls, nn.Module) and not issubclass(cls, LightningModule) else kind
     yield Option(name, "" if named else value, about)
-    yield from _options(chosen.get("init_args") or Namespace(), f"{name}.", _arguments(cls))
+    yield from _options(chosen.get("init_args") or Namespace(), f"{name}.", _arguments(cls), cls)
+
+
+def _dataclass_of(cls: type, argument: str) -> type | None:
+    """The dataclass whose fields are the options of a constructor's argument, such as ``ema: EMA | None``."""
+    hint = get_type_hints(vars(cls).get("__init__")).get(argument)
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
 def _arguments(cls: type) -> dict[str, str]:

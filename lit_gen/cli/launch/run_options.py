@@ -5,7 +5,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 def add_to(parser: LightningArgumentParser) -> None:
     """Add where a run lies, its seed, and how it is resumed."""
-    parser.add_argument("--seed_everything", type=int, default=0, help="the run's seed: names every random draw")
+    parser.add_argument(
+        "--seed_everything", type=int, default=0, help="the run's seed, which determines every random draw"
+    )
     parser.add_argument("--run_root", type=str, default="runs", help="folder of all runs")
     parser.add_argument(
         "--run_name", type=str | None, default=None, help="folder below run_root (default: the first config's name)"

@@ -45,11 +45,11 @@ class IdxImages(ImageData):
 
     Args:
         val_size: how many of the training images are held out for validation, the last ones of every class.
-        binarize: one of the above.
+        binarize: how grey levels become black and white, one of the above.
         **images: see `ImageData`.
 
     Attributes:
-        binarize: as given.
+        binarize: how grey levels become black and white, as given.
         name: ends in the binarization, ``mnist-5k-static-seed0``, except for grey images.
     """
 

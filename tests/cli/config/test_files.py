@@ -66,3 +66,12 @@ def test_null_in_a_part_of_a_part():
         assert rest == others
     for words in ([path], [path, "8"], [f"{path}=8"], [f"{path}=null", f"{path}=8"], ["--model.a.b.c=null"], []):
         assert take_nulls(config, words) == (config, words)
+    null = {"class_path": "ADA", "init_args": {"target": None}}
+    for words, others in (
+        (["--model.augment", "ADA", "--model.augment.target", "null"], []),
+        (["--data.flip", "1", "--model.augment.target=~", "--model.augment=ADA"], ["--data.flip", "1"]),
+    ):
+        found, rest = take_nulls(config, words)
+        assert (found["model"]["init_args"]["augment"], rest) == (null, others)
+    words = ["--model.augment=ADA", "--model.augment=ADA", "--model.augment.target=null"]
+    assert take_nulls(config, words) == (config, words)
