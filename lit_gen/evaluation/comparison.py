@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError, nearest, note
@@ -32,6 +32,9 @@ class Metric:
         settings: its constants for the record, from the number of images of the smaller side.
         published: what the first key is called with the published Inception weights; None for the same.
         distance: whether the minimum over several sets of images is reported too.
+
+    Raises:
+        ValueError: for keys that are no names, or another need.
     """
 
     name: str
@@ -41,6 +44,13 @@ class Metric:
     settings: Callable[[int], dict[str, Any]] = lambda images: {}
     published: str | None = None
     distance: bool = False
+
+    def __post_init__(self) -> None:
+        good = isinstance(self.keys, tuple) and self.keys and all(isinstance(key, str) for key in self.keys)
+        if not good:
+            raise ValueError(f"keys: {self.keys!r} was found, a tuple of names such as ('fd',) is expected")
+        if self.needs not in get_args(Needs):
+            raise ValueError(f"needs: {self.needs!r} was found, one of {', '.join(get_args(Needs))} is expected")
 
 
 def _frechet(generated: Gaussian, real: Gaussian) -> float:

@@ -156,6 +156,17 @@ class TrainingModule(LightningModule):
 
     # ---- averaged weights
 
+    def refuse_lazy(self, *names: str) -> None:
+        """Refuse networks with layers whose sizes the first batch decides.
+
+        Raises:
+            UserError: names the network.
+        """
+        for name in names:
+            if any(isinstance(p, UninitializedParameter) for p in getattr(self, name).parameters()):
+                told = "has layers whose sizes the first batch decides; sizes in its constructor are expected"
+                raise UserError(f"model.{name}: {named(getattr(self, name))} {told}")
+
     def keep_average(self, ema: EMA | None, *names: str) -> None:
         """Keep a moving average of each of this module's networks ``names``; call it in the constructor, after them.
 
@@ -166,10 +177,7 @@ class TrainingModule(LightningModule):
             ema: how; None for no average, ``ema_generator`` is then None.
             names: attributes of this module: everything that draws or is evaluated.
         """
-        for name in names:
-            if any(isinstance(p, UninitializedParameter) for p in getattr(self, name).parameters()):
-                told = "has layers whose sizes the first batch decides; sizes in its constructor are expected"
-                raise UserError(f"model.{name}: {named(getattr(self, name))} {told}")
+        self.refuse_lazy(*names)
         self.ema = copy.copy(ema)  # a copy: its numbers may be scheduled
         self._averaged = names if ema is not None else ()
         copies = copy.deepcopy({name: getattr(self, name) for name in self._averaged})  # shared parts stay shared

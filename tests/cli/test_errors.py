@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written(lit_gen, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     code, _, err = lit_gen("fit", *TINY, "--run_root=file")
     assert code == 2
-    assert "run_root: file cannot be written" in err
+    assert "run_root: file is a file, a folder is expected" in err
     if Path("/proc").is_dir():
         code, _, err = lit_gen("fit", *TINY, "--run_root=/proc/nowhere")
         assert code == 2

@@ -41,7 +41,7 @@ def test_a_page_of_a_command_without_a_config_fits_a_screen(command, capfd):
     assert len(out.splitlines()) <= 45
     assert max(map(len, out.splitlines())) <= 100
     assert out.split()[:3] == ["usage:", "lit-gen", command]
-    assert len(re.findall(rf"^  lit-gen {command} ", out, re.MULTILINE)) == 3
+    assert len(re.findall(rf"^  lit-gen {command}\b", out, re.MULTILINE)) == 3
 
 
 def test_it_names_the_options_of_a_run():

@@ -285,6 +285,17 @@ CASES = [  # the kind of code, its source with LINE at the line that is named, a
         r"evaluate of mine\.Mine \(.*\) gave a list for picture, uint8 \(C, H, W\) is expected",
     ),
     (
+        "generator",
+        "def __init__(self):\n    super().__init__()\n    self.wide = nn.LazyLinear(784)",
+        r"model\.generator: mine\.Net \(CLASS\) has layers whose sizes the first batch decides; sizes in",
+    ),
+    (
+        "loss",
+        "from lit_gen.evaluation.comparison import Metric\ndef mine(real, fake): ...\n"
+        "Metric('mine', ('mine',), 'feature', print)  # LINE",
+        r"LINE: ValueError: needs: 'feature' was found, one of gaussian, features, logits, held_out is exp",
+    ),
+    (
         "bottleneck",
         "def forward(self, features, noise): ...",
         r"model\.bottleneck: mine\.Mine \(.*\) returned None, a Code is expected",

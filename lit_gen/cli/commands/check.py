@@ -80,12 +80,12 @@ def _find(name: str) -> Any:
         UserError: if it does not exist, or the file fails; then with file and line.
     """
     module_name, _, attribute = name.rpartition(".")
+    if not module_name:
+        raise UserError(f"check: {name!r} was found, a dotted path such as my_file.MyPenalty is expected")
     if attribute == "py" or not re.fullmatch(r"\w+(\.\w+)*", module_name):
         stem = Path(name).stem if attribute == "py" else Path(module_name).name
         meant = f"{stem}.{'MyPenalty' if attribute == 'py' else attribute}"
         raise UserError(f"check: {name!r} was found, a dotted path such as {meant} is expected")
-    if not module_name:
-        raise UserError(f"check: {name!r} was found, a dotted path such as my_file.MyPenalty is expected")
     import_own({"class_path": name}, [])
     try:
         module = importlib.import_module(module_name)

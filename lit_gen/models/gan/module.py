@@ -101,6 +101,7 @@ class GAN(Alternating, Sampler):
         self.generator_clip, self.discriminator_clip, self.weight_clip = generator_clip, discriminator_clip, weight_clip
         self.generator_first, self.reuse_fakes, self.concatenate = generator_first, reuse_fakes, concatenate
         self.sync_batch_norm, self.channels_last, self.seed = sync_batch_norm, channels_last, seed
+        self.refuse_lazy("generator", "discriminator")
         for network in (generator, discriminator):
             if channels_last:
                 network.to(memory_format=torch.channels_last)

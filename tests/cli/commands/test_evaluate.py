@@ -127,7 +127,7 @@ def test_archives_of_images_and_of_statistics(lit_gen):
         (["same", "--metrics=kid", "--reference=stats.npz"], "kid need the features of real images"),
         (["same", "--reference=bad.npz"], "bad.npz holds mu; mu and sigma are expected"),
         (["cut.npz"], "error: cut.npz is truncated or is no .npz"),
-        (["one"], "expected at least 2"),
+        (["one"], "at least 2 are expected"),
     ],
 )
 def test_mistakes(lit_gen, arguments, message):

@@ -217,7 +217,7 @@ def test_it_says_which_commands_start_a_sweep(lit_gen):
     code, _, err = lit_gen("sweep", "gan.yaml")
     assert code == 2
     assert f"`wandb sweep {configs.shipped('sweeps')['gan.yaml']}` registers it" in err
-    assert "`wandb agent ID` runs it" in err
+    assert "`wandb agent ENTITY/PROJECT/ID` runs it" in err
     assert err.count("\n") == 1
 
 
