@@ -172,9 +172,9 @@ def test_who_has_ended_is_replaced_at_once_and_others_after_a_while(tmp_path, mo
     for name, (_, expected) in CASES.items():
         assert (0.1 <= took[name] < 1.4) if expected == HERE else (took[name] >= 1.5), (name, took)
     err = capfd.readouterr().err
-    assert err.count(": that process has ended\n") == 2
-    assert err.count(": SLURM has put its job back into the queue since\n") == 1
-    assert err.count(": it showed no sign of life for 2 s\n") == len(CASES) - 3
+    assert err.count(" (that process has ended)\n") == 2
+    assert err.count(" (SLURM has put its job back into the queue since)\n") == 1
+    assert err.count(" (it showed no sign of life for 2 s)\n") == len(CASES) - 3
 
 
 def test_a_process_that_nobody_has_waited_for_has_ended(run):
