@@ -53,7 +53,7 @@ def test_a_torch_dataset_from_the_command_line(lit_gen):
     ("content", "told"),
     [
         (b"no zip", "is truncated or is no .npz"),
-        ({"pictures": np.zeros((2, 4, 4), np.uint8)}, "found nothing under 'images'"),
+        ({"pictures": np.zeros((2, 4, 4), np.uint8)}, "found 'pictures', but nothing under 'images'"),
         ({"images": np.zeros((2, 4, 4), np.float32)}, r"floats from 0 to 0 were found"),
         ({"images": np.zeros((2, 4, 4, 4), np.uint8)}, r"found uint8 \(2, 4, 4, 4\)"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(2)}, r"labels are float64 \(2,\)"),
