@@ -92,6 +92,8 @@ def _meant(word: str) -> str:
         return "; it was found as one word, and is expected without quotes"
     if word.endswith((".yaml", ".yml")):
         return f"; did you mean fit --config {word}?"
+    if near := nearest(word, ("--help", "--version")):
+        return near
     if word.startswith("-"):
         return "; a command is expected before the options, such as fit"
     habits = {

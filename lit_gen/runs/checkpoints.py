@@ -29,8 +29,9 @@ def resolve(path: Path) -> Path:
     Raises:
         UserError: if there is neither.
     """
-    if path.is_file() and path.suffix in (".yaml", ".yml"):
-        raise UserError(f"{path} is a config; a checkpoint or a run directory is expected")
+    if path.is_file() and path.suffix in (".yaml", ".yml", ".csv", ".json", ".png", ".txt"):
+        kind = "a config" if path.suffix in (".yaml", ".yml") else "no checkpoint"
+        raise UserError(f"{path} is {kind}; a checkpoint or a run directory is expected")
     if path.is_file():
         return path
     if not path.exists():

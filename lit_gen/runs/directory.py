@@ -145,8 +145,16 @@ def checkpoints(run: Path) -> list[Path]:
 
 def nearest_to(path: Path) -> str:
     """``"; did you mean 'runs/gan'?"`` for the name beside it that is closest, or ``""``."""
-    beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside = [str(other) for other in path.parent.iterdir() if other != path] if path.parent.is_dir() else []
     return nearest(str(path), beside)
+
+
+def _around(path: Path) -> str:
+    """A hint at the run that a path lies in, or at a run below it."""
+    inside = [parent for parent in path.parents if (parent / CONFIG).is_file()]
+    below = sorted(p.parent for p in (*path.glob(f"*/{CONFIG}"), *path.glob(f"*/*/{CONFIG}")))
+    found = inside[:1] or below[-1:]
+    return f"; did you mean {str(found[0])!r}?" if found else ""
 
 
 def find(path: Path) -> Path:
@@ -157,11 +165,9 @@ def find(path: Path) -> Path:
     """
     if not path.is_dir():
         expected = "a run directory, such as runs/gan/20260131-120000, is expected"
-        raise UserError(f"{path} is no folder; {expected}{nearest_to(path)}")
+        raise UserError(f"{path} is no folder; {expected}{_around(path) or nearest_to(path)}")
     if not (path / CONFIG).is_file():
-        inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
-        hint = f"; did you mean {str(inner[-1])!r}?" if inner else ""
-        raise UserError(f"{path} is no run directory: it holds no {CONFIG}{hint}")
+        raise UserError(f"{path} is no run directory: it holds no {CONFIG}{_around(path)}")
     return path
 
 

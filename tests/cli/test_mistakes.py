@@ -97,6 +97,7 @@ FILES = {
     ),
 }
 COMMANDS = {
+    "--hlep": "'--hlep' is no command; did you mean '--help'?",
     "train": "'train' is no command; did you mean 'fit'?",
     "gan.yaml": "'gan.yaml' is no command; did you mean fit --config gan.yaml?",
     "--config gan.yaml": "'--config' is no command; a command is expected before the options, such as fit",
@@ -161,6 +162,9 @@ def test_of_files_in_the_way(lit_gen, tmp_path):
     for told, *words in (
         ("run_root: file is a file, a folder is expected", "fit", *TINY, "--run_root=file"),
         ("run_id: runs/gan_mlp/one is a file; choose another --run_id", "fit", *TINY, "--run_id=one"),
+        ("'pictures' is no option; did you mean --ckpt_path pictures?", "test", "pictures"),
+        ("'pictures' is no option; did you mean --resume pictures?", "fit", "pictures"),
+        ("pictures/0.png is no checkpoint; a checkpoint or a run directory is expected", "sample", "pictures/0.png"),
         ("pictures/0.png is one image; a folder of images is expected", "evaluate", "pictures/0.png"),
         ("pictures holds one image, at least 2 are expected", "evaluate", "pictures"),
         ("a.npz: found 'mine', but nothing under 'images' or 'arr_0', where", "evaluate", "a.npz"),

@@ -184,7 +184,7 @@ def _reference(options: argparse.Namespace, extractor: FeatureExtractor, where: 
         data = SETS[name][0](options.root)
         data.prepare_data()
         splits = [s for s in SPLITS if len(data.split(s))]
-        if (split or "train") not in splits:
+        if (split if ":" in options.reference else "train") not in splits:
             raise UserError(f"--reference: {name} has no split {split!r}{nearest(split, splits)} ({', '.join(splits)})")
         return Reals(data.split, cast(Split, split or "train"), name, extractor, where)
     path = Path(options.reference)

@@ -82,7 +82,9 @@ def _sample(arguments: list[str]) -> int:
     for name in IMAGES if writes else TEXTS:
         if getattr(options, name) is not None:
             kinds = ("image", "texts") if writes else ("language", "images")
-            raise UserError(f"--{name} belongs to {kinds[0]} models, but {opened.checkpoint} ({kind}) makes {kinds[1]}")
+            hint = "; --start draws other images" if name == "seed" else ""
+            found = f"{opened.checkpoint} ({kind}) makes {kinds[1]}"
+            raise UserError(f"--{name} belongs to {kinds[0]} models, but {found}{hint}")
     options.drawing = drawing.of_model(opened.model, own, parser)
     opened.model.to(usable_device(options.device))
     if writes:

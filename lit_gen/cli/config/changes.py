@@ -20,6 +20,7 @@ FREE = (
     "data.init_args.device_batch_size",
 )
 RUN = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over", "trust")
+_SHOWN = 5  # differences that are told
 IGNORED = ("config", "ckpt_path", "weights_only", *RUN)
 
 
@@ -37,9 +38,10 @@ def refuse_changes(parser: LightningArgumentParser, run: Path, chosen: Any) -> N
         if before.get(name) != after.get(name) and not name.startswith(FREE) and name.split(".")[0] not in IGNORED
     ]
     if changed:
-        raise UserError(
-            f"--resume {run}: {'; '.join(changed)}; a resumed run continues as it was (or say --allow_changes true)"
-        )
+        classes = ("model.class_path ", "data.class_path ")  # from which others follow
+        told = [change for change in changed if change.startswith(classes)] or changed
+        shown = "; ".join(told[:_SHOWN]) + (f"; {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
+        raise UserError(f"--resume {run}: {shown}; a resumed run continues as it was (or say --allow_changes true)")
 
 
 def _flat(config: Any) -> dict[str, str]:

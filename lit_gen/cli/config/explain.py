@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 from itertools import pairwise
+from pathlib import Path
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -35,7 +36,11 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
         first = found[1].split()[0]
         typed = first.split("=")[0]
         if not first.startswith("-"):
-            meant = f"did you mean --config {first}?" if first.endswith((".yaml", ".yml")) else "options begin with --"
+            meant = "options begin with --"
+            if first.endswith((".yaml", ".yml")):
+                meant = f"did you mean --config {first}?"
+            elif Path(first).exists():
+                meant = f"did you mean {'--resume' if parser.prog.endswith(' fit') else '--ckpt_path'} {first}?"
             return f"{first!r} is no option; {meant}"
         return f"{typed} {_no_option(typed.lstrip('-'), known, model)}"
     if found := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
