@@ -44,6 +44,7 @@ class TrainingModule(LightningModule):
         ema: how averaged weights follow the trained ones; None without an average.
         schedules: numbers that change over the steps, by dotted name.
         sync_batch_norm: whether batch norm runs over all ranks; None: if there are several.
+        headline: the numbers of its validation that a run prints at its end.
     """
 
     monitor: Monitor
@@ -51,6 +52,7 @@ class TrainingModule(LightningModule):
     ema: EMA | None = None
     schedules: Mapping[str, Schedule] | None = None
     sync_batch_norm: bool | None = None
+    headline: tuple[str, ...] = ()
     _averaged: tuple[str, ...] = ()  # names of the networks of which averages are kept
 
     def __init_subclass__(cls, **options: Any) -> None:

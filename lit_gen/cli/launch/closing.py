@@ -116,7 +116,11 @@ def what_came_of_it(run: Path, trainer: Trainer, idle: bool) -> None:
         print(f"samples   {printable(samples.latest)}")
     for line in best(run, callback(trainer, Checkpoint)):
         print(line)
-    print(tables(datasets.callbacks_of(trainer)), end="")
+    shown = tables(datasets.callbacks_of(trainer))
+    print(shown, end="")
+    for name in getattr(trainer.lightning_module, "headline", ()):  # of lightning's validation
+        if name in trainer.callback_metrics and name not in shown.split():
+            print(f"{name:32} {float(trainer.callback_metrics[name]):.5g}")
     if progress.rate:
         print(f"{f'{progress.unit}/s':9} {progress.rate:,.0f}")
 

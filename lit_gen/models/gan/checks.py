@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from lit_gen.core import distributed
 from lit_gen.core.blame import named, tried
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import above, expect, whole_number
+from lit_gen.models.adversarial import penalties as of_gradients
 from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.checks import ignores_a_shift
 from lit_gen.models.adversarial.context import FunctionRegularizer, judge
@@ -87,6 +89,12 @@ def networks(
     if logits.adversarial.shape != (2,):
         returned = f"{named(discriminator)} returned {tuple(logits.adversarial.shape)}"
         raise UserError(f"model.discriminator: {returned} for 2 images, logits (2,) are expected")
+    penalties = [type(r).__name__ for r in terms if type(r).__module__ == of_gradients.__name__]
+    if penalties and has_batch_norm(discriminator) and distributed.rank() == 0:
+        note(
+            f"model.regularizers: {', '.join(penalties)} cannot separate the gradients of images that the "
+            f"discriminator's batch norm mixes; --model.discriminator.batch_norm false is expected"
+        )
     trains = [r for r in terms if isinstance(r, AuxiliaryClassifier) or not _is_ours(r)]
     if logits.classes is not None and not trains:
         raise UserError(

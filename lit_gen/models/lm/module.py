@@ -54,6 +54,8 @@ class LanguageModel(Automatic, Writer):
         UserError: for parts that do not fit together.
     """
 
+    headline = ("val/loss",)
+
     def __init__(
         self,
         network: nn.Module,

@@ -62,6 +62,8 @@ class VAE(Automatic, Sampler):
         UserError: for parts that do not fit together.
     """
 
+    headline = ("val/elbo", "val/bits_per_dim")
+
     def __init__(
         self,
         encoder: nn.Module,

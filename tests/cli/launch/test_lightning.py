@@ -14,6 +14,7 @@ from PIL import Image
 from support.cli import TINY, fit_tiny
 
 from lit_gen.cli import entry
+from lit_gen.core import errors
 
 
 def test_a_run_leaves_everything_in_its_directory(lit_gen, tmp_path):
@@ -306,3 +307,27 @@ def test_another_data_set_by_its_short_name(lit_gen, tmp_path):
     config = yaml.safe_load((tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8"))
     assert config["data"]["init_args"]["kind"] == "grid"
     assert json.dumps(config)  # plain data
+
+
+def test_the_last_bound_is_printed_and_a_penalty_beside_batch_norm_is_told(lit_gen):
+    """A validation's number is in no table of an evaluation."""
+    small = ["--trainer.logger=false", "--trainer.callbacks=[]", "--samples.enabled=false", "--trainer.max_steps=1"]
+    small += ["--trainer.callbacks.FID=false", "--checkpoint.enabled=false"]
+    callbacks = ["ImportanceNLL", "LatentDiagnostics", "LatentPictures", "MixtureFID", "ReconstructionFID"]
+    options = [f"--trainer.callbacks.{name}=false" for name in callbacks]
+    code, out, err = lit_gen(
+        "fit", "--config=vae.yaml", "--config=smoke.yaml", *small, *options, "--trainer.val_check_interval=1"
+    )
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("val/elbo ")]
+    assert -600 < float(line.split()[1]) < -400
+    errors.note.cache_clear()  # another test may have been told
+    penalty = "--model.regularizers=R1"
+    told = "note: model.regularizers: R1 cannot separate the gradients of images that the discriminator's batch norm"
+    code, _, err = lit_gen("fit", "--config=gan.yaml", "--config=smoke.yaml", *small, penalty)
+    assert (code, err.count(told)) == (0, 1)
+    errors.note.cache_clear()
+    code, _, err = lit_gen(
+        "fit", "--config=gan.yaml", "--config=smoke.yaml", *small, penalty, "--model.discriminator.batch_norm=false"
+    )
+    assert (code, err.count(told)) == (0, 0)
