@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from lit_gen.core import randomness
 from lit_gen.models.lm.module import LanguageModel
@@ -37,19 +37,33 @@ class Strict(TorchDispatchMode):
         may_read: whether values may be read, as evaluations do; what is read is made up: zeros, True, and no places.
     """
 
-    may_read = True
+    def __init__(self):
+        super().__init__()
+        self.may_read, self._masks = True, WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        there, here = [x for x in tensors if x.is_meta], [x for x in tensors if not x.is_meta and x.ndim]
+        tensors = list(_tensors((*args, *kwargs.values())))
+        there, here = any(x.is_meta for x in tensors), any(not x.is_meta and x.ndim for x in tensors)
         if there and self.may_read:
-            found = made_up(func, args, kwargs)
+            found = self._masks.get(args[0]) if func is aten._to_copy.default else None
+            found = made_up(func, args, kwargs) if found is None else found.clone()
             if found is not None:
                 return found
         if there and here and not (func in COPIES or (func in INDEXED and args[0].is_meta)):
             raise RuntimeError(f"{func} got tensors of two devices: {[(x.device, tuple(x.shape)) for x in tensors]}")
-        return func(*args, **kwargs)
+        made = func(*args, **kwargs)
+        if func is aten._to_copy.default and made.is_meta and not args[0].is_meta and made.dtype == torch.bool:
+            self._masks[made] = args[0]  # which tokens count: a mask of the host comes back as it was
+        return made
+
+
+def _tensors(arguments):
+    for x in arguments:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from _tensors(x)
 
 
 def made_up(func, args, kwargs):
@@ -61,6 +75,8 @@ def made_up(func, args, kwargs):
         return torch.zeros(x.shape, dtype=kwargs.get("dtype") or x.dtype)
     if func is aten.copy_.default and not x.is_meta:
         return x.zero_()
+    if func is aten.equal.default:
+        return True
     if func is aten.nonzero.default:
         return x.new_empty(0, x.ndim, dtype=torch.int64)
     if func is aten.index.Tensor and x.is_meta and args[1][0] is not None and args[1][0].dtype == torch.bool:
@@ -69,13 +85,14 @@ def made_up(func, args, kwargs):
 
 
 class WithinSteps(Callback):
-    """Let no value be read within a training step, but for the first one of a model that looks at its first batch."""
+    """Let no value be read within a training step, but for a log entry, and where a model looks at its first batch."""
 
     def __init__(self, strict):
         self.strict = strict
 
     def on_train_batch_start(self, trainer, module, batch, index):
-        self.strict.may_read = index == 0 and isinstance(module, VAE | LanguageModel)
+        first = index == 0 and isinstance(module, VAE | LanguageModel)
+        self.strict.may_read = first or (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
     def on_train_batch_end(self, *_):
         self.strict.may_read = True
