@@ -1,8 +1,8 @@
 """Every network's forward pass on a GPU that is not there: torch's `FakeTensorMode`, whose tensors say "cuda".
 
 Tensors of two devices in one operation are refused, as are tensors that were made outside. Numbers and indices of the
-host pass, as on a GPU: a forward pass that copies some of them to the device in every step is not found here. torch's LSTM asks the driver
-itself, so that network is not here.
+host pass, as on a GPU: a forward pass that copies some of them to the device in every step is not found here. torch's
+LSTM asks the driver itself, so that network is missing.
 """
 
 import importlib
