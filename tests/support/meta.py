@@ -29,7 +29,7 @@ INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, a
 
 
 class Strict(TorchDispatchMode):
-    """Refuse what a GPU refuses: tensors of two devices in one operation.
+    """Refuse what a GPU refuses: tensors of two devices in one operation, and on Apple's a tensor of float64.
 
     As on a GPU, numbers and indices of the host are allowed, and copies from the host.
 
@@ -53,6 +53,8 @@ class Strict(TorchDispatchMode):
         if there and here and not (func in COPIES or (func in INDEXED and args[0].is_meta)):
             raise RuntimeError(f"{func} got tensors of two devices: {[(x.device, tuple(x.shape)) for x in tensors]}")
         made = func(*args, **kwargs)
+        if isinstance(made, Tensor) and made.is_meta and made.dtype == torch.float64:
+            raise RuntimeError(f"{func} made a float64 tensor, which Apple's GPUs do not have")
         if func is aten._to_copy.default and made.is_meta and not args[0].is_meta and made.dtype == torch.bool:
             self._masks[made] = args[0]  # which tokens count: a mask of the host comes back as it was
         return made
