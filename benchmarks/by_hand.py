@@ -65,7 +65,7 @@ class Loop:
         self.mixed = plain and trainer.precision == "bf16-mixed"
         self.data, self.history, self.step = datasets.data_of(trainer), [], 0
         self.weights: dict[str, nn.Module] = {}
-        self.random = torch.Generator(self.where)  # by hand
+        self.random, self.on_host = torch.Generator(self.where), torch.Generator()  # by hand
         self.begin(module, trainer)
 
     def begin(self, module: Any, trainer: Trainer) -> None:
@@ -254,7 +254,7 @@ class LM(Loop):
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """As nanoGPT's get_batch."""
-        places = torch.randint(len(self.tokens) - self.size, (self.rows,))
+        places = torch.randint(len(self.tokens) - self.size, (self.rows,), generator=self.on_host)
         x = torch.stack([torch.from_numpy(self.tokens[i : i + self.size].astype("int64")) for i in places])
         y = torch.stack([torch.from_numpy(self.tokens[i + 1 : i + 1 + self.size].astype("int64")) for i in places])
         if self.where.type == "cuda":
