@@ -1,8 +1,9 @@
 """Training loops as one writes them by hand, with the updates of a shipped config bit by bit.
 
-Each is a generator that makes one step at a time, with the networks and optimizers that a run of `lit_gen` has before
-its first step. Noise, order and crops must be those of the run: they are drawn beside the clock, and what a loop by
-hand would draw instead, by `torch.randn` and the like, is drawn and thrown away while it runs.
+Each makes one step at a time, with the networks and optimizers that a run of `lit_gen` has before its first step.
+Noise, order and crops must be those of the run: they are drawn beside the clock, and what a loop by hand would draw
+instead, by `torch.randn` and the like, is drawn and thrown away while it runs. A plain loop uses what it draws by hand,
+for a GPU: its work goes on while a clock is stopped.
 """
 
 import copy
@@ -55,13 +56,16 @@ class Loop:
         module: as it is before the first step.
         trainer: of the run.
         clock: of this loop.
+        plain: draw by hand, and compute with the run's precision.
     """
 
-    def __init__(self, module: LightningModule, trainer: Trainer, clock: Clock) -> None:
+    def __init__(self, module: LightningModule, trainer: Trainer, clock: Clock, plain: bool = False) -> None:
         self.clock, self.every, self.seed = clock, trainer.log_every_n_steps, module.seed
+        self.where, self.plain = module.device, plain
+        self.mixed = plain and trainer.precision == "bf16-mixed"
         self.data, self.history, self.step = datasets.data_of(trainer), [], 0
         self.weights: dict[str, nn.Module] = {}
-        self.random = torch.Generator()  # by hand
+        self.random, self.on_host = torch.Generator(self.where), torch.Generator()  # by hand
         self.begin(module, trainer)
 
     def begin(self, module: Any, trainer: Trainer) -> None:
@@ -83,9 +87,15 @@ class Loop:
 
     def drawn(self, by_hand: Callable[[], Tensor], as_in_the_run: Callable[[], Tensor]) -> Tensor:
         """What the run draws, in the time that it takes by hand."""
-        by_hand()
+        drawn = by_hand()
+        if self.plain:
+            return drawn
         with self.clock.stopped():
             return as_in_the_run()
+
+    def autocast(self) -> torch.autocast:
+        """Around forward passes."""
+        return torch.autocast(self.where.type, torch.bfloat16, enabled=self.mixed)
 
 
 class Images(Loop):
@@ -101,12 +111,16 @@ class Images(Loop):
         """The next real images."""
         place = self.step % self.loader.steps
         if place == 0:
-            with self.clock.stopped():
-                host = randomness.host(self.seed, "order", self.step // self.loader.steps)
-                self.order = torch.from_numpy(host.permutation(len(self.images)))
-            torch.randperm(len(self.images), generator=self.random)
+            self.order = self.drawn(
+                lambda: torch.randperm(len(self.images), generator=self.random, device=self.where),
+                lambda: self.order_of_the_run(self.step // self.loader.steps),
+            )
         images = self.images[self.order[place * self.rows : (place + 1) * self.rows]]
         return images if images.is_floating_point() else images.float() / 127.5 - 1
+
+    def order_of_the_run(self, epoch: int) -> Tensor:
+        """In which the run reads the images."""
+        return torch.from_numpy(randomness.host(self.seed, "order", epoch).permutation(len(self.images)))
 
 
 def moved(average: list[Tensor], source: list[Tensor], update: int, decay: float = 0.999) -> None:
@@ -135,23 +149,24 @@ class GAN(Images):
     def noise(self, side: str) -> Tensor:
         """Latents."""
         rows, dim = self.rows, self.generator.latent_dim
-        where, purpose = torch.device("cpu"), f"latents of the {side} step"
+        purpose = f"latents of the {side} step"
         return self.drawn(
-            lambda: torch.randn(rows, dim, generator=self.random),
-            lambda: randomness.Rows(where, self.seed, purpose, self.step).normal(rows, dim),
+            lambda: torch.randn(rows, dim, generator=self.random, device=self.where),
+            lambda: randomness.Rows(self.where, self.seed, purpose, self.step).normal(rows, dim),
         )
 
     def make_step(self) -> None:
         """See `Loop`."""
-        if self.dropout:
+        if self.dropout and not self.plain:
             with self.clock.stopped():
                 randomness.seed_global(self.seed, self.step, 0, torch.device("cpu"))
         real = self.batch().to(memory_format=torch.channels_last)
         z = self.noise("discriminator")
         self.discriminator_optimizer.zero_grad()
-        with torch.no_grad():
-            fake = self.generator(z)
-        of_real, of_fake = self.discriminator(real), self.discriminator(fake)
+        with self.autocast():
+            with torch.no_grad():
+                fake = self.generator(z)
+            of_real, of_fake = self.discriminator(real).float(), self.discriminator(fake).float()
         if self.least_squares:
             loss = ((of_real - 1).square().mean() + of_fake.square().mean()) / 2
         else:
@@ -163,7 +178,8 @@ class GAN(Images):
         self.generator_optimizer.zero_grad()
         for parameter in self.of_discriminator:
             parameter.requires_grad_(False)
-        of_fake = self.discriminator(self.generator(z).to(memory_format=torch.channels_last))
+        with self.autocast():
+            of_fake = self.discriminator(self.generator(z).to(memory_format=torch.channels_last)).float()
         generator_loss = (of_fake - 1).square().mean() / 2 if self.least_squares else F.softplus(-of_fake).mean()
         generator_loss.backward()
         for parameter in self.of_discriminator:
@@ -233,12 +249,18 @@ class LM(Loop):
         self.rates, self.schedule = [group["lr"] for group in self.optimizer.param_groups], module.schedule
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.tokens, self.size, self.rows = self.loader.stream.tokens, self.loader.block_size, self.loader.batches.size
+        if self.plain and module.compiled:
+            self.network.compile()
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """As nanoGPT's get_batch."""
-        places = torch.randint(len(self.tokens) - self.size, (self.rows,), generator=self.random)
-        torch.stack([torch.from_numpy(self.tokens[i : i + self.size].astype("int64")) for i in places])
-        torch.stack([torch.from_numpy(self.tokens[i + 1 : i + 1 + self.size].astype("int64")) for i in places])
+        places = torch.randint(len(self.tokens) - self.size, (self.rows,), generator=self.on_host)
+        x = torch.stack([torch.from_numpy(self.tokens[i : i + self.size].astype("int64")) for i in places])
+        y = torch.stack([torch.from_numpy(self.tokens[i + 1 : i + 1 + self.size].astype("int64")) for i in places])
+        if self.where.type == "cuda":
+            x, y = (each.pin_memory().to(self.where, non_blocking=True) for each in (x, y))
+        if self.plain:
+            return x, y
         with self.clock.stopped():
             tokens = self.loader._crops(self.step).tokens
             return tokens[:, :-1], tokens[:, 1:]
@@ -249,9 +271,9 @@ class LM(Loop):
         factor = self.schedule(self.step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        loss = F.cross_entropy(
-            self.network(x).flatten(0, 1), y.flatten(), reduction="none"
-        ).mean()  # the run's rounding
+        with self.autocast():
+            logits = self.network(x).float()
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").mean()  # the run's rounding
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, self.clip)

@@ -83,7 +83,7 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
     if name in ("vae_cifar10.yaml", "iwae_mnist.yaml"):
         small.append("--data.val_size=100")
     if name in LARGE & TEXTS:
-        small += ["--data.block_size=64", "--trainer.precision=32-true", "--model.compiled=false"]
+        small += ["--data.block_size=64", "--model.compiled=false"]
         small += ["--data.val_fraction=0.3"]
     code, _, err = lit_gen("fit", "--config", name, *small)
     assert code == 0, err

@@ -13,15 +13,17 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_trains_and_resumes_on_the_device(lit_gen, tmp_path, precision):
+def test_two_runs_are_equal_and_one_resumes_on_the_device(lit_gen, tmp_path, precision):
     options = ("--trainer.accelerator=gpu", "--trainer.devices=1", f"--trainer.precision={precision}", "--run_name=r")
     options = (*options, "--data.on_device=true", "--trainer.deterministic=true")
-    for identifier, steps in (("whole", 8), ("half", 4)):
+    for identifier, steps in (("whole", 8), ("again", 8), ("half", 4)):
         code, _, err = lit_gen("fit", *TINY, *options, f"--run_id={identifier}", f"--trainer.max_steps={steps}")
         assert code == 0, err
     assert lit_gen("fit", "--resume", str(tmp_path / "runs/r/half"), "--trainer.max_steps=8")[0] == 0
-    whole, half = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000008.ckpt") for i in ("whole", "half"))
-    assert all(torch.equal(whole["state_dict"][k], half["state_dict"][k]) for k in whole["state_dict"])
+    names = ("whole", "again", "half")
+    whole, *others = (torch.load(tmp_path / f"runs/r/{i}/checkpoints/step=00000008.ckpt") for i in names)
+    for other in others:
+        assert all(torch.equal(tensor, other["state_dict"][key]) for key, tensor in whole["state_dict"].items())
 
 
 def test_numbers_of_the_device_are_those_of_the_host_and_repeat(lit_gen, tmp_path):

@@ -79,9 +79,14 @@ def rows_of_block(numbers: int) -> int:
     return max(1, min(max(BLOCK, 2048 // max(1, numbers)), NUMBERS // max(1, numbers)))
 
 
+def on(where: torch.device) -> torch.Generator:
+    """A torch generator on device ``where``: every generator of a device is made here."""
+    return torch.Generator(where)
+
+
 def device(where: torch.device, seed: int, purpose: str, step: int = 0, index: int = 0) -> torch.Generator:
     """A torch generator on device ``where`` for the draw of that name."""
-    generator = torch.Generator(where)
+    generator = on(where)
     generator.manual_seed(key(seed, purpose, step, index) >> 1)  # 63 bits: accepted by every backend
     return generator
 
@@ -106,7 +111,7 @@ class Rows:
     def __init__(self, where: torch.device, seed: int, purpose: str, step: int, part: int = 0, parts: int = 1) -> None:
         self.device, self.part, self.parts = where, part, parts
         self._seed, self._purpose, self._step, self._calls = seed, purpose, step, 0
-        self._generator = torch.Generator(where)
+        self._generator = on(where)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
         """Standard normal draws (rows, *shape)."""

@@ -42,10 +42,11 @@ class SynchronizedBatchNorm(_BatchNorm):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
         unbiased = variance * (count / max(count - 1, 1))
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+        for running, found in ((self.running_mean, mean), (self.running_var, unbiased)):
+            # without momentum a mean over all batches so far, whose number no step reads: it would wait for the device
+            share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum
+            running.lerp_(found.to(running.dtype), share)
 
 
 def synchronize(network: nn.Module) -> None:

@@ -36,6 +36,10 @@ def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.opti
     if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
         needs = "a function that computes the loss anew" if name == "LBFGS" else "sparse gradients"
         raise UserError(f"{option}: {name} was found, which needs {needs}; another optimizer is expected")
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        # A fused one says that it undoes a loss's scale itself. Lightning then refuses to clip gradients under every
+        # mixed precision, even bf16, which scales nothing. Otherwise it undoes the scale before it clips.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
 
 

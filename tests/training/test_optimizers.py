@@ -1,9 +1,12 @@
 """Parameter groups and the composed optimizer, against torch's own optimizers run side by side."""
 
 import copy
+import functools
 
 import pytest
 import torch
+from support.lm import build, corpus
+from support.measuring import trainer
 from torch import nn
 
 from lit_gen.core.errors import UserError
@@ -106,6 +109,17 @@ def test_the_matrices_can_have_a_rate_of_their_own():
         "embeddings": 0.01,
         "vectors": 0.01,
     }
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_before_a_fused_step_at_any_precision(tmp_path, precision):
+    """Lightning refuses to under bf16, as if the loss were scaled; two shipped configs ask for it."""
+    data = corpus()
+    model = build(data, functools.partial(torch.optim.SGD, lr=1.0, weight_decay=0.0, fused=True))
+    before = [p.detach().clone() for p in model.network.parameters()]
+    trainer(tmp_path, precision=precision, gradient_clip_val=0.01, max_steps=1).fit(model, datamodule=data)
+    moved = [(a - b.detach()).flatten() for a, b in zip(before, model.network.parameters(), strict=True)]
+    assert float(torch.cat(moved).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_warmup_stable_decay_by_hand():

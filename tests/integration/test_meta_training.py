@@ -1,0 +1,209 @@
+"""Training steps of every family on the device ``meta``: what would break on a GPU, without one.
+
+Within a step no value is read, for which a GPU would have to be waited for, and no tensor is left on the host.
+"""
+
+import functools
+import itertools
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from support import bottlenecks, langevin, many_cases, meta
+from support.autoencoder.data import Waves
+from support.autoencoder.module import Autoencoder, Expand, Squeeze
+from torch import nn
+
+from lit_gen.core.randomness import Rows
+from lit_gen.data.images.mnist import MNIST
+from lit_gen.data.text.module import TextCorpus
+from lit_gen.models.adversarial import ada, augment, losses
+from lit_gen.models.gan import dcgan, mlp
+from lit_gen.models.gan.module import GAN
+from lit_gen.models.likelihoods import bernoulli, gaussian, logistic
+from lit_gen.models.lm.lstm import LSTM
+from lit_gen.models.lm.module import LanguageModel
+from lit_gen.models.lm.transformer import Transformer
+from lit_gen.models.vae import mlp as vae_mlp
+from lit_gen.models.vae import objectives
+from lit_gen.models.vae.bottleneck import GaussianBottleneck
+from lit_gen.models.vae.module import VAE
+from lit_gen.training.ema import EMA
+from lit_gen.training.optimizers import MuonAdamW
+from lit_gen.training.schedules import Cosine, Linear
+
+SHAPE = (1, 28, 28)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Train for two steps on ``meta``, without a log entry."""
+
+    def run(model, data, *callbacks, **options):
+        with meta.stood_in(monkeypatch), meta.Strict() as strict:
+            trainer = meta.trainer(2, tmp_path, [meta.WithinSteps(strict), *callbacks], **options)
+            trainer.fit(model, datamodule=data)
+        assert trainer.global_step == 2
+        assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+
+    return run
+
+
+def digits(**options):
+    return MNIST(embedded=True, **{"batch_size": 16, **options})
+
+
+# ---- adversarial models
+
+
+@pytest.mark.parametrize("name", many_cases.CASES)
+def test_every_regularizer_and_option_of_a_gan(train, name):
+    networks, options, _ = many_cases.CASES[name]
+    train(GAN(*networks(), **options()), digits(device_batch_size=8 if name == "micro-batches" else None))
+
+
+@pytest.mark.parametrize("name", many_cases.FAMILIES)
+def test_families_outside_the_package(train, name):
+    adam = functools.partial(torch.optim.Adam, lr=1e-3)
+    train(many_cases.FAMILIES[name](adam), digits(device_batch_size=8 if name == "cycle" else None))
+
+
+def test_batch_norm_of_a_plain_mean_and_what_listens(train):
+    """Statistics that are a mean over all batches so far, and steps by Lightning's own calls."""
+
+    class Listening(Callback):
+        def on_after_backward(self, *_):
+            pass
+
+    networks = dcgan.Generator(SHAPE, latent_dim=4, width=4), mlp.Discriminator(SHAPE, width=16)
+    for module in networks[0].modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    model = GAN(*networks, sync_batch_norm=True, schedules={"generator_optimizer.lr": Linear(1e-3, 0, 10)})
+    train(model, digits(on_device=True, flip=True, pad=2), Listening())
+
+
+@pytest.mark.parametrize("name", losses.__all__[2:])
+def test_every_loss(name):
+    with meta.Strict():
+        logits = torch.empty(2, 4, device="meta", requires_grad=True)
+        for loss in getattr(losses, name)(*logits):
+            assert loss.is_meta
+            torch.autograd.grad(loss, logits)
+
+
+AUGMENTATIONS = [
+    getattr(module, name) for module in (augment, ada) for name in module.__all__ if name != "Augmentation"
+]
+
+
+@pytest.mark.parametrize("cls", AUGMENTATIONS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_augmentation_twice_differentiated(monkeypatch, cls, channels):
+    with meta.stood_in(monkeypatch), meta.Strict() as strict:
+        transform = cls().to(meta.META)
+        strict.may_read = False
+        images = torch.empty(4, channels, 16, 16, device="meta", requires_grad=True)
+        score = transform(images, Rows(meta.META, 0, "augmentation", 0)).pow(3).sum()
+        (slope,) = torch.autograd.grad(score, images, create_graph=True)
+        slope.square().sum().backward()
+        transform.observe(score.detach(), 4, 4)
+    assert images.grad.shape == images.shape
+
+
+# ---- models with latents
+
+OBJECTIVES = {
+    "ELBO": objectives.ELBO,
+    "beta": lambda: objectives.ELBO(beta=Linear(0.5, 4, 10)),
+    "free bits": lambda: objectives.ELBO(free_bits=0.1),
+    "capacity": lambda: objectives.ELBO(capacity=Linear(0, 25, 10)),
+    "IWAE": lambda: objectives.IWAE(3),
+    "IWAE-dreg": lambda: objectives.IWAE(3, dreg=True),
+    "mean": lambda: objectives.ELBO(reduction="mean"),
+}
+BOTTLENECKS = {
+    "learned prior": lambda: GaussianBottleneck(3, prior=bottlenecks.WidePrior(3)),
+    "flow posterior": lambda: GaussianBottleneck(3, posterior=bottlenecks.Affine()),
+    "flow without an inverse": lambda: GaussianBottleneck(3, posterior=bottlenecks.Planar()),
+    "codebook": lambda: bottlenecks.Codebook(3),
+}
+LIKELIHOODS = {
+    "ContinuousBernoulli": bernoulli.ContinuousBernoulli,
+    "Gaussian": gaussian.Gaussian,
+    "Gaussian-learned": lambda: gaussian.Gaussian("learned"),
+    "Gaussian-optimal": lambda: gaussian.Gaussian("optimal"),
+    "DiscretizedLogistic": logistic.DiscretizedLogistic,
+    "MixtureOfLogistics": logistic.MixtureOfLogistics,
+}
+
+
+def vae(likelihood=bernoulli.Bernoulli, objective=objectives.ELBO, bottleneck=lambda: GaussianBottleneck(3), **options):
+    sizes = {"width": 8, "conditioning": "concat", "num_classes": 10}
+    networks = vae_mlp.Encoder(SHAPE, **sizes), vae_mlp.Decoder(SHAPE, **sizes)
+    return VAE(*networks, bottleneck(), likelihood(), objective(), **options)
+
+
+@pytest.mark.parametrize(("objective", "likelihood"), list(itertools.zip_longest(OBJECTIVES, LIKELIHOODS)))
+def test_every_objective_and_likelihood(train, objective, likelihood):
+    parts = LIKELIHOODS.get(likelihood, bernoulli.Bernoulli), OBJECTIVES[objective]
+    data = digits() if likelihood else digits(binarize="dynamic")
+    train(vae(*parts, ema=EMA(half_life=100.0), schedule=Cosine(1, 0, 10)), data, gradient_clip_val=1.0)
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_bottlenecks_of_ones_own(train, name):
+    train(vae(bottleneck=BOTTLENECKS[name]), digits(binarize="threshold", device_batch_size=8))
+
+
+def test_each_objective_and_likelihood_has_a_case():
+    made = {type(make()) for make in OBJECTIVES.values()}
+    assert made == {v for v in vars(objectives).values() if isinstance(v, type) and issubclass(v, objectives.Objective)
+                    } - {objectives.Objective}  # fmt: skip
+    known = {getattr(module, name) for module in (bernoulli, gaussian, logistic) for name in module.__all__}
+    assert {type(make()) for make in LIKELIHOODS.values()} == known - {bernoulli.Bernoulli}
+
+
+# ---- other families
+
+
+def text(**options):
+    return TextCorpus(path="grammar", grammar_characters=20_000, batch_size=8, **options)
+
+
+@pytest.mark.parametrize(("kind", "optimizer"), [("transformer", None), ("transformer", MuonAdamW), ("lstm", None)])
+def test_language_models(train, kind, optimizer):
+    data = text(device_batch_size=4, on_device=kind == "lstm", block_size=8 if kind == "lstm" else 16)
+    if kind == "transformer":
+        network = Transformer(data.vocab_size, 16, n_layer=1, n_head=2, n_embd=16, dropout=0.1)
+    else:
+        network = LSTM(data.vocab_size, n_layer=1, n_embd=8, hidden=10, dropout=0.1)
+    train(LanguageModel(network, optimizer, Cosine(1, 0, 10), ema=EMA()), data, gradient_clip_val=1.0)
+
+
+def test_small_families(train):
+    train(Autoencoder(Squeeze(16), [Expand(2, 16)]), Waves())
+    train(langevin.Langevin(langevin.Score(SHAPE)), digits())
+
+
+# ---- the stand-in itself
+
+
+def test_it_refuses_what_a_gpu_refuses():
+    there, here = torch.empty(3, 3, device="meta"), torch.ones(3, 3)
+    with meta.Strict() as strict:
+        for mixed in (torch.add, torch.matmul, nn.functional.linear, torch.minimum):
+            with pytest.raises(RuntimeError, match="two devices"):
+                mixed(there, here)
+        with pytest.raises(RuntimeError, match="two devices"):
+            nn.functional.embedding(torch.zeros(2, dtype=torch.int64, device="meta"), here)
+        with pytest.raises(RuntimeError, match="float64"):
+            there.double()
+        assert (there + torch.tensor(1.0))[torch.tensor([0, 1])].shape == (2, 3)  # allowed there too
+        assert there.copy_(here).is_meta
+        assert there.cpu().tolist() == [[0.0] * 3] * 3
+        strict.may_read = False
+        reads = [there.sum().item, there.tolist, there.cpu, there.nonzero, lambda: bool(there.sum() > 0)]
+        for read in [*reads, lambda: here.copy_(there), lambda: there[there > 0]]:
+            with pytest.raises((RuntimeError, NotImplementedError)):
+                read()
