@@ -83,8 +83,9 @@ class _Cube(NamedTuple):
     """k(a, b) less what cancels in the distance, so that little of what float32 holds is common to all pairs.
 
     With c the mean of the real features, g = (a - c) . (b - c) / d, e_a = (a - c) . c / d, q = c . c / d + 1 and
-    u = g + e_a + e_b, the kernel is (q + u)^3 = q^3 + 3 q^2 (e_a + e_b) + [3 q^2 g + 3 q u^2 + u^3]. A term that
-    depends on one of both samples cancels, since each is as often within as between; the bracket remains.
+    u = g + e_a + e_b, the kernel is (q + u)^3 = q^3 + 3 q^2 (e_a + e_b) + 3 q^2 g + (3 q + u) u^2. Terms that depend
+    on one of both samples cancel, since each is as often within as between: 3 q^2 g + f(u) - f(e_a) - f(e_b) remains,
+    with f(u) = (3 q + u) u^2.
     """
 
     q: float
@@ -141,7 +142,11 @@ class _Cube(NamedTuple):
         torch.add(e_columns, products, alpha=self.gamma, out=u).add_(e_rows[:, None])
         torch.add(u, 3 * self.q, out=k).mul_(u).mul_(u)
         k.add_(products, alpha=3 * self.q**2 * self.gamma)
+        k.sub_(self._alone(e_columns)).sub_(self._alone(e_rows)[:, None])
         return k
+
+    def _alone(self, e: Tensor) -> Tensor:
+        return (3 * self.q + e) * e * e
 
 
 def _zeros(members: Tensor) -> Tensor:

@@ -126,6 +126,16 @@ def test_samples_close_to_a_sphere(gap, levels):
     assert "float32" in levels, "where all but a few balls are ruled out; differences decide of those"
 
 
+def test_radii_are_exact():
+    """Where the two nearest are equally far to nine digits, and all are a hundred times as far from the origin."""
+    centers, step = 100 * draws(200, 6, 1).double(), draws(200, 6, 2).double()
+    x = torch.cat([centers, centers + step, centers - step * (1 + 1e-9 * draws(200, 1, 3).sign())])
+    both = Pair(x, x)
+    found = balls.squared_radii(both.real, both.within_real, 1) * both.real.scale**2
+    exact = (x[:, None] - x).square().sum(2).fill_diagonal_(torch.inf).amin(1)
+    torch.testing.assert_close(found, exact, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e18, 1e30])
 def test_features_of_any_size(factor):
     x, y = 1.1 * draws(200, 8, 1), draws(200, 8, 2)
