@@ -129,7 +129,7 @@ def test_samples_close_to_a_sphere(gap, levels):
 def test_radii_are_exact():
     """Where the two nearest are equally far to nine digits, and all are a hundred times as far from the origin."""
     centers, step = 100 * draws(200, 6, 1).double(), draws(200, 6, 2).double()
-    x = torch.cat([centers, centers + step, centers - step * (1 + 1e-9 * draws(200, 1, 3).sign())])
+    x = torch.cat([centers, centers + step, centers - step * (1 + 1e-9 * draws(200, 1, 3).double().sign())])
     both = Pair(x, x)
     found = balls.squared_radii(both.real, both.within_real, 1) * both.real.scale**2
     exact = (x[:, None] - x).square().sum(2).fill_diagonal_(torch.inf).amin(1)
