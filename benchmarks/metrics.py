@@ -22,8 +22,9 @@ from lit_gen.evaluation.extractors.lenet import load_lenet
 from lit_gen.evaluation.features import extract
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.metrics.inception_score import inception_score
-from lit_gen.metrics.kernel import kernel_distance
-from lit_gen.metrics.neighbors import precision_recall
+from lit_gen.metrics.kernel import kernel_distance, pair_kernel_distance
+from lit_gen.metrics.neighbors import pair_precision_recall
+from lit_gen.metrics.pair import Pair
 from lit_gen.protocols.images import FeatureExtractor, Features
 
 BATCH = 64
@@ -33,10 +34,11 @@ Values = dict[str, float]
 def ours(network: FeatureExtractor, generated: Tensor, real: Tensor) -> Values:
     """All four by this package."""
     g, r = extract(network, generated), extract(network, real)
-    precision, recall = precision_recall(g.features, r.features)
+    pair = Pair(g.features, r.features)
+    precision, recall = pair_precision_recall(pair)
     return {
         "fid": frechet_distance(g.gaussian, r.gaussian),
-        "kid": kernel_distance(g.features, r.features).mean,
+        "kid": pair_kernel_distance(pair).mean,
         "is": inception_score(g.logits).mean,
         "precision": precision,
         "recall": recall,

@@ -41,6 +41,11 @@ def host(seed: int, purpose: str, step: int = 0, index: int = 0) -> np.random.Ge
     return np.random.Generator(np.random.Philox(key(seed, purpose, step, index)))
 
 
+def numpys(seed: int) -> np.random.RandomState:
+    """NumPy's former generator, whose draws never change: for what must be drawn as another tool draws it."""
+    return np.random.RandomState(seed)
+
+
 def host_rows(
     seed: int,
     purpose: str,

@@ -12,8 +12,9 @@ from lit_gen.evaluation.features import Extracted
 from lit_gen.evaluation.reference import Reference
 from lit_gen.metrics import inception_score, kernel, neighbors
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
+from lit_gen.metrics.pair import Pair
 
-Needs = Literal["gaussian", "features", "logits", "held_out"]
+Needs = Literal["gaussian", "features", "pair", "logits", "held_out"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Metric:
         keys: the names of its numbers, without an underscore except in the ``_std`` of a spread.
         needs: what `compute` is called with. ``gaussian``: the `Gaussian` of the generated and that of the real
             features, the only thing that streaming mode and published statistics have; ``features``: those of generated
-            (n, d) and of real images (m, d); ``logits``: those of generated images (n, K); ``held_out``: features of
+            (n, d) and of real images (m, d); ``pair``: a `Pair` of these, whose products of features are computed once
+            for all metrics that use them; ``logits``: those of generated images (n, K); ``held_out``: features of
             generated (n, d), training (m, d) and held-out images (l, d).
         compute: a function of `lit_gen.metrics`. It returns a number or a tuple that begins with those of `keys`,
             None for a missing one.
@@ -70,8 +72,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "kid",
             ("kd", "kd_std"),
-            "features",
-            kernel.kernel_distance,
+            "pair",
+            kernel.pair_kernel_distance,
             lambda images: {"subsets": kernel.SUBSETS, "subset_size": min(kernel.SUBSET_SIZE, images)},
             published="kid",
             distance=True,
@@ -87,8 +89,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "prc",
             ("precision", "recall"),
-            "features",
-            neighbors.precision_recall,
+            "pair",
+            neighbors.pair_precision_recall,
             lambda images: {"neighbors": neighbors.PRECISION_NEIGHBORS},
         ),
         Metric(
@@ -122,11 +124,11 @@ def check_metrics(metrics: Sequence[str], streaming: bool, reference: Reference 
             )
     if not metrics:
         raise UserError(f"metrics: none was given, some of {', '.join(METRICS)} are expected")
-    others = needing(metrics, "features", "logits", "held_out")
+    others = needing(metrics, "features", "pair", "logits", "held_out")
     if streaming and others:
         sums = ", ".join(needing(list(METRICS), "gaussian"))
         raise UserError(f"metrics: {', '.join(others)} need all features at once; streaming mode has only {sums}")
-    lacking = needing(metrics, "features", "held_out")
+    lacking = needing(metrics, "features", "pair", "held_out")
     if lacking and reference is not None and reference.extracted is None:
         needed = f"metrics: {', '.join(lacking)} need the features of real images"
         raise UserError(f"{needed}, but the reference holds only mu and sigma")
@@ -165,8 +167,11 @@ def compare(
     if isinstance(generated, Extracted):
         check_logits(metrics, generated)
     values: dict[str, float] = {}
+    pair = None
+    if isinstance(generated, Extracted) and reference.extracted is not None:
+        pair = Pair(generated.features, reference.extracted.features)
     for metric in METRICS.values():
-        inputs = _inputs(metric.needs, generated, reference, held_out) if metric.name in metrics else None
+        inputs = _inputs(metric.needs, generated, reference, pair, held_out) if metric.name in metrics else None
         if inputs is not None:
             found = zip(metric.keys, _numbers(metric, inputs), strict=False)  # it may go on: the size of a subset
             values |= {key: number for key, number in found if number is not None}
@@ -188,6 +193,7 @@ def _inputs(
     needs: Needs,
     generated: Extracted | Gaussian,
     reference: Reference,
+    pair: Pair | None,
     held_out: tuple[Extracted, Extracted] | None,
 ) -> tuple[Any, ...] | None:
     """The input of a metric; None if it is missing."""
@@ -199,4 +205,6 @@ def _inputs(
         return (generated.logits,)
     if needs == "held_out":
         return None if held_out is None else (generated.features, held_out[0].features, held_out[1].features)
-    return None if reference.extracted is None else (generated.features, reference.extracted.features)
+    if pair is None or needs == "pair":
+        return None if pair is None else (pair,)
+    return pair.generated_features, pair.real_features

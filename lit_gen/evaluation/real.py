@@ -79,7 +79,7 @@ class Reals:
         split = self.other_split
         if split is None:
             return {}, None
-        wanted = (tuple(needing(metrics, "gaussian", "features", "logits")), count, draws)
+        wanted = (tuple(needing(metrics, "gaussian", "features", "pair", "logits")), count, draws)
         if wanted not in self._floors:
             images = self.split_of(split).images
             scores, record = [], dict[str, Any]()

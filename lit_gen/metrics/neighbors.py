@@ -10,12 +10,20 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.metrics.balls import inside, squared_radii
 from lit_gen.metrics.frechet import check_sets
+from lit_gen.metrics.pair import Pair
 
-__all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "memorization_ratio", "precision_recall"]
+__all__ = [
+    "DensityCoverage",
+    "PrecisionRecall",
+    "density_coverage",
+    "memorization_ratio",
+    "pair_precision_recall",
+    "precision_recall",
+]
 
 PRECISION_NEIGHBORS, COVERAGE_NEIGHBORS = 3, 5  # the papers'
-WHOLE = 20_000  # up to this many rows torch-fidelity may hold whole matrices of distances, 1.6 GB each
 BLOCK = 512  # rows of a matrix of distances at a time: 200 MB for 50,000 columns
 
 
@@ -43,8 +51,9 @@ class DensityCoverage(NamedTuple):
 def precision_recall(generated: Tensor, real: Tensor, k: int = PRECISION_NEIGHBORS) -> PrecisionRecall:
     """Shares of the samples within the other side's balls; a ball reaches from a sample to its k-th nearest neighbor.
 
-    Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991. Computed by torch-fidelity, and equal to what that tool
-    prints for the same features.
+    Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991. A sample on a sphere is inside. Every comparison is
+    exact, wherever the features are, so that nothing but them decides. torch-fidelity prints the same numbers for
+    features near zero; its distances are float32, and wrong far from it.
 
     Args:
         generated: (n, d) features, n > k.
@@ -54,17 +63,16 @@ def precision_recall(generated: Tensor, real: Tensor, k: int = PRECISION_NEIGHBO
     Raises:
         UserError: for k < 1 or too large, and as `check_sets`.
     """
-    from torch_fidelity.metric_prc import prc_features_to_metric  # seconds: only where it is needed
+    return pair_precision_recall(Pair(generated, real), k)
 
-    _check(generated, real, k)
-    found = prc_features_to_metric(
-        generated,
-        real,
-        prc_neighborhood=k,
-        save_cpu_ram=max(len(generated), len(real)) > WHOLE,
-        verbose=False,
-    )
-    return PrecisionRecall(found["precision"], found["recall"])
+
+def pair_precision_recall(pair: Pair, k: int = PRECISION_NEIGHBORS) -> PrecisionRecall:
+    """`precision_recall` of a pair, whose products other metrics may have computed already."""
+    _check(pair.generated_features, pair.real_features, k)
+    radii_generated = squared_radii(pair.generated, pair.within_generated, k)
+    radii_real = squared_radii(pair.real, pair.within_real, k)
+    # float32 shares, as that tool prints them
+    return PrecisionRecall(*(float(held.float().mean()) for held in inside(pair, radii_generated, radii_real)))
 
 
 def density_coverage(generated: Tensor, real: Tensor, k: int = COVERAGE_NEIGHBORS) -> DensityCoverage:

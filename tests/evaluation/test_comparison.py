@@ -85,21 +85,22 @@ def test_every_need_gets_its_inputs(monkeypatch):
     """And a metric whose input is not there is left out."""
     generated, real, train, other = (extracted(rows, rows, logits=True) for rows in (5, 6, 7, 8))
     seen = {}
-    for needs in ("gaussian", "features", "logits", "held_out"):
+    for needs in ("gaussian", "features", "pair", "logits", "held_out"):
 
         def keep(*inputs, needs=needs):
             seen[needs] = inputs
             return 1.0
 
         monkeypatch.setitem(METRICS, needs, Metric(needs, (needs,), needs, keep))
-    names = ["gaussian", "features", "logits", "held_out"]
+    names = ["gaussian", "features", "pair", "logits", "held_out"]
     whole = Reference(real.gaussian, real)
     assert list(compare(generated, whole, names, (train, other))) == names
     assert seen["gaussian"] == (generated.gaussian, real.gaussian)
     assert seen["features"] == (generated.features, real.features)
+    assert (seen["pair"][0].generated_features, seen["pair"][0].real_features) == seen["features"]
     assert seen["logits"] == (generated.logits,)
     assert seen["held_out"] == (generated.features, train.features, other.features)
-    assert list(compare(generated, whole, names)) == ["gaussian", "features", "logits"]
+    assert list(compare(generated, whole, names)) == ["gaussian", "features", "pair", "logits"]
     assert list(compare(generated, Reference(real.gaussian), names)) == ["gaussian", "logits"]
     assert list(compare(generated.gaussian, whole, names)) == ["gaussian"]
     with pytest.raises(UserError, match="metrics: logits needs a classifier, but the extractor gives no logits"):
