@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_gen.core import randomness
 from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import quantize, to_float
@@ -96,6 +97,18 @@ def test_a_crop_is_a_window_of_the_reflected_image():
         assert len(places) == 1
         windows.add(places[0])
     assert len(windows) > 10
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_which_images_are_mirrored_depends_on_seed_and_step_and_leaves_the_set_as_it_is(pad):
+    data = ImageSet(torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8))
+    before = data.images.clone()
+    plain = [b.images for b in TrainLoader(data, Batches(8), 7, pad=pad)]
+    for step, batch in enumerate(TrainLoader(data, Batches(8), 7, pad=pad, flip=True)):
+        mirrored = torch.from_numpy(randomness.host(7, "flip", step).random(8) < 0.5)
+        expected = torch.stack([x.flip(-1) if m else x for x, m in zip(plain[step], mirrored, strict=True)])
+        assert torch.equal(batch.images, expected)
+    assert torch.equal(data.images, before)
 
 
 @settings(max_examples=40, deadline=None)
