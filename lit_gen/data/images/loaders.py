@@ -5,7 +5,7 @@ crops and binary pixels are drawn for the global batch, and each rank takes its 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 
 from lit_gen.core import randomness
-from lit_gen.core.batches import Batches
+from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
 from lit_gen.data.images.binarize import white
 from lit_gen.protocols.images import ImageBatch
+
+MOST_STEPS = 32
+MOST_BYTES = 1 << 19
+"""The most steps, and about the most bytes of their images, that are gathered at once. After a step of training the
+processor's caches hold nothing of this code, and calls take some ten times as long as they do one after the other."""
 
 
 @dataclass
@@ -74,7 +79,10 @@ class TrainLoader:
         self.device = device or torch.device("cpu")
         self.images_per_step = batches.per_step
         self.step, self._rows = 0, batches.of_rank(rank)
-        self._drawn = randomness.HostRows(seed, self._rows, self.images_per_step).draw
+        self._draws = randomness.HostRows(seed, self._rows, self.images_per_step)
+        bytes_of_step = data.images[:1].nbytes * len(self._rows) * (8 if pad else 1)  # a crop has int64 for each pixel
+        self._at_once = max(1, min(MOST_STEPS, MOST_BYTES // max(1, bytes_of_step)))
+        self._ahead: dict[int, ImageBatch] = {}
         if self.images_per_step > len(data):
             updates = f", {batches.updates} batches of {batches.size} (model.n_critic)" if batches.updates > 1 else ""
             most = len(data) // batches.updates // batches.world * batches.world
@@ -120,34 +128,46 @@ class TrainLoader:
         epoch = self.step // self.steps
         order = torch.from_numpy(randomness.host(self.seed, "order", epoch).permutation(len(self.data)))
         while self.step // self.steps == epoch:
-            start = self.step % self.steps * self.images_per_step
-            batch = self._gather(order[self._rows + start], self.step)
+            if self.step not in self._ahead:
+                steps = range(self.step, min(self.step + self._at_once, (epoch + 1) * self.steps))
+                self._ahead = self._gather(order, steps)
+            batch = self._ahead.pop(self.step)
             self.step += 1
-            yield batch
+            yield batch._replace(images=to_float(batch.images))
 
-    def _gather(self, indices: Tensor, step: int) -> ImageBatch:
+    def _gather(self, order: Tensor, steps: range) -> dict[int, ImageBatch]:
+        """The batches of some steps of an epoch, with images in the type that they are kept in."""
+        places = self._rows + torch.tensor([[step % self.steps * self.images_per_step] for step in steps])
+        indices = order[places.flatten()]
         images, labels = rows_of(self.data, indices, self.device)
-        mirrored = self._drawn("flip", step, lambda host, n: host.random(n) < 0.5) if self.flip else None
+        mirrored = self._drawn("flip", steps, lambda host, n: host.random(n) < 0.5) if self.flip else None
         if self.pad:
-            images = self._crop(images, step, mirrored)
+            images = self._crop(images, steps, mirrored)
         elif mirrored is not None:
             images = mirror(images, mirrored)
         if self.binarize:
             shape = images.shape[1:]
             drawn = self._drawn(
                 "binarize",
-                step,
+                steps,
                 lambda host, n: host.integers(0, 255, (n, *shape), dtype=np.uint8),
                 math.prod(shape) // 4,  # of a byte each
             )
             images = white(images, drawn.to(self.device))
-        return ImageBatch(to_float(images), labels, indices, self.batches.micro_batches)
+        together = ImageBatch(images, labels, indices, self.batches.micro_batches)
+        return dict(zip(steps, split(together, len(steps)), strict=True))
 
-    def _crop(self, images: Tensor, step: int, mirrored: Tensor | None) -> Tensor:
+    def _drawn(
+        self, purpose: str, steps: range, draw: Callable[[np.random.Generator, int], np.ndarray], each: int = 1
+    ) -> Tensor:
+        """What is drawn for this rank's rows of some steps, one after the other; see `HostRows`."""
+        return torch.cat([self._draws.draw(purpose, step, draw, each) for step in steps])
+
+    def _crop(self, images: Tensor, steps: range, mirrored: Tensor | None) -> Tensor:
         """Windows of the images, some of them mirrored: one gather of all pixels."""
         count, channels, height, width = images.shape
         places = 2 * self.pad + 1
-        top, left = self._drawn("crop", step, lambda host, n: host.integers(0, places, (n, 2))).to(self.device).T
+        top, left = self._drawn("crop", steps, lambda host, n: host.integers(0, places, (n, 2))).to(self.device).T
         y = (top[:, None] + torch.arange(height, device=self.device) - self.pad)[:, :, None]
         x = left[:, None] + torch.arange(width, device=self.device) - self.pad
         if mirrored is not None:

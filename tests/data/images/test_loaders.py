@@ -7,6 +7,7 @@ from lit_gen.core import randomness
 from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import quantize, to_float
+from lit_gen.data.images import loaders
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 
 
@@ -109,6 +110,27 @@ def test_which_images_are_mirrored_depends_on_seed_and_step_and_leaves_the_set_a
         expected = torch.stack([x.flip(-1) if m else x for x, m in zip(plain[step], mirrored, strict=True)])
         assert torch.equal(batch.images, expected)
     assert torch.equal(data.images, before)
+
+
+@pytest.mark.parametrize("kind", ["levels", "points"])
+def test_a_batch_is_the_same_however_many_are_gathered_at_once(kind, monkeypatch):
+    data = numbered(100) if kind == "levels" else ImageSet(torch.randn(100, 2, 1, 1), torch.arange(100))
+    options = {"flip": True, "pad": 1, "binarize": True} if kind == "levels" else {}
+    whole = [*TrainLoader(data, Batches(7), 3, **options), *TrainLoader(data, Batches(7), 3, **options)]
+    loader = TrainLoader(data, Batches(7), 3, **options)
+    assert loader._at_once == 32
+    for step in [*range(14), 3, 3, 13, 0]:  # and back
+        loader.load_state_dict({"step": step})
+        batch = next(iter(loader))
+        for found, expected in zip(batch[:3], whole[step], strict=False):
+            assert torch.equal(found, expected)
+        batch.images.zero_()  # its own: what is asked for again does not change
+    monkeypatch.setattr(loaders, "MOST_BYTES", 0)
+    alone = TrainLoader(data, Batches(7), 3, **options)
+    assert alone._at_once == 1
+    for found, expected in zip(alone, whole[:14], strict=True):
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.labels, expected.labels)
 
 
 @settings(max_examples=40, deadline=None)
