@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
 from lit_gen.core import randomness
+from lit_gen.core.images import to_float
 
 
 class Clock:
@@ -213,9 +214,8 @@ class VAE(Images):
         images = super().batch()
         torch.bernoulli(images / 2 + 0.5, generator=self.random)
         with self.clock.stopped():
-            loader, place = self.loader, self.step % self.loader.steps
-            order = self.order[place * self.rows : (place + 1) * self.rows]
-            return loader._gather(order, torch.arange(self.rows), self.step).images
+            batch = self.loader._gather(self.order, range(self.step, self.step + 1))[self.step]
+            return to_float(batch.images)
 
     def make_step(self) -> None:
         """See `Loop`."""

@@ -1,4 +1,4 @@
-"""The loops by hand, which figures of speed compare with, make the updates of a run."""
+"""What figures of speed compare with: loops by hand make the updates of a run, other loaders read the same images."""
 
 import subprocess
 import sys
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
+from lit_gen.core.images import to_float
 from lit_gen.models.lm.transformer import Transformer
 
 ROOT = Path(__file__).parents[1]
@@ -50,3 +52,21 @@ def test_every_check_of_a_gpu_runs_on_a_cpu():
     assert len(rows) == 8
     assert all(row[1] == "not measured" or row[1].endswith("tiny)") or row[1].endswith("tiny") for row in rows), rows
     assert [row[0] for row in rows if "tiny" in row[2]] == [rows[i][0] for i in (2, 4, 6)], "a loop by hand beside it"
+
+
+def test_both_ways_to_read_data_give_the_same(tmp_path, capsys):
+    data = pytest.importorskip("benchmarks.data")
+    name, digits = data.find(data.mnist.MNIST)
+    assert name == "embedded digits for mnist"
+    digits = data.ImageSet(digits.images[::50], digits.labels[::50])
+    for flip in (False, True):
+        images, labels = next(data.as_torchvision(torchvision.datasets.MNIST, digits, flip))
+        ours = (to_float(digits.images), to_float(digits.images).flip(-1))[: 1 + flip]
+        for image, label in zip(images, labels, strict=True):
+            same = [((mirrored - image).abs().amax((1, 2, 3)) < 1e-6).nonzero().flatten() for mirrored in ours]
+            assert int(label) in digits.labels[torch.cat(same)].tolist()
+    data.pictures(tmp_path / "pictures", classes=2, each=3)
+    assert len(data.read(str(tmp_path))) == 6
+    assert data.stat(str(tmp_path / "pictures")) == sum(p.stat().st_size for p in tmp_path.rglob("*.bmp"))
+    data.show("a name", 4, lambda: None, 2, lambda: sum(range(10_000)), 1)
+    assert capsys.readouterr().out.startswith("| a name ")

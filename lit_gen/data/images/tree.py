@@ -23,13 +23,17 @@ class Arranged(NamedTuple):
     labels: list[int] | None
 
 
-def arrange(paths: list[Path], folder: Path) -> Arranged:
+def arrange(names: list[str], folder: Path) -> Arranged:
     """Arrange the images below a folder.
+
+    Args:
+        names: their paths below the folder.
+        folder: the folder.
 
     Raises:
         UserError: if images lie beside folders of classes, or a class has images only for validation or test.
     """
-    parts = [path.relative_to(folder).parts for path in paths]
+    parts = [name.split("/") for name in names]
     tree = splits_by_folder({part[0] for part in parts if len(part) > 1}, folder)
     tree = tree if all(len(part) > 1 for part in parts) else {}
     splits: list[Split] = [tree[part[0]] for part in parts] if tree else ["train"] * len(parts)
@@ -37,9 +41,10 @@ def arrange(paths: list[Path], folder: Path) -> Arranged:
     loose = [part[-1] for part in parts if len(part) == 1]
     if loose and len(loose) < len(parts):
         raise UserError(f"data.folder: {folder} holds images beside its class folders ({loose[0]}); move them")
-    names = [as_text(part[0]) if len(part) > 1 else "" for part in parts]
-    classes = sorted({n for n, split in zip(names, splits, strict=True) if split == "train" and n}, key=natural)
-    if unknown := sorted({name for name in names if name} - set(classes)):
+    text = {name: as_text(name) for name in {part[0] for part in parts if len(part) > 1}}
+    of_each = [text[part[0]] if len(part) > 1 else "" for part in parts]
+    classes = sorted({n for n, split in set(zip(of_each, splits, strict=True)) if split == "train" and n}, key=natural)
+    if unknown := sorted(set(text.values()) - set(classes)):
         raise UserError(f"data.folder: {folder} has the class {unknown[0]} in val or test, but not in train")
     number = {name: i for i, name in enumerate(classes)}
-    return Arranged(splits, classes, [number[name] for name in names] if classes else None)
+    return Arranged(splits, classes, [number[name] for name in of_each] if classes else None)

@@ -1,6 +1,6 @@
 """Random crops of a text for training: what a step sees is a function of its number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,12 @@ from lit_gen.core.batches import Batches
 from lit_gen.core.errors import UserError
 from lit_gen.data.text.windows import TokenStream
 from lit_gen.protocols.text import TokenBatch
+
+MOST_STEPS = 32
+"""The most steps whose crops are gathered at once. After a step of training the processor's caches hold nothing of this
+code, and a batch takes 0.4 ms instead of the 0.03 that it takes after another."""
+MOST_BYTES = 1 << 18
+"""The most bytes of what is gathered at once: a large batch is gathered alone."""
 
 
 class TrainCrops:
@@ -53,6 +59,8 @@ class TrainCrops:
         self.device = device or torch.device("cpu")
         self.tokens_per_step = batches.per_step * block_size
         self.step, self._rows = 0, batches.of_rank(rank)
+        self._at_once = max(1, min(MOST_STEPS, MOST_BYTES // (8 * len(self._rows) * (block_size + 1))))
+        self._ahead: dict[int, torch.Tensor] = {}
         self._resident: torch.Tensor | None = None
         if on_device:
             dtype = np.int16 if stream.vocab_size <= 2**15 else np.int32
@@ -97,11 +105,17 @@ class TrainCrops:
         return draws.integers(0, len(self.stream) - self.block_size, size=self.batches.per_step)
 
     def _crops(self, step: int) -> TokenBatch:
-        starts = self.starts(step)[self._rows.numpy()]
-        places = starts[:, None] + np.arange(self.block_size + 1)
+        if step not in self._ahead:
+            steps = range(step, step + self._at_once)
+            self._ahead = dict(zip(steps, self._gather(steps), strict=True))
+        return TokenBatch(self._ahead.pop(step), None, self._rows, self.batches.micro_batches)
+
+    def _gather(self, steps: range) -> Sequence[torch.Tensor]:
+        """The tokens of each step, in one gather."""
+        rows = self._rows.numpy()
+        starts = np.stack([self.starts(step)[rows] for step in steps])
+        places = starts[:, :, None] + np.arange(self.block_size + 1)
         if self._resident is not None:
-            tokens = self._resident[torch.from_numpy(places).to(self.device)].long()
-        else:
-            gathered = self.stream.at(places).astype(np.int64)
-            tokens = torch.from_numpy(gathered).to(self.device, non_blocking=True)
-        return TokenBatch(tokens, None, self._rows, self.batches.micro_batches)
+            return self._resident[torch.from_numpy(places).to(self.device)].long().unbind()
+        gathered = self.stream.at(places).astype(np.int64)
+        return [torch.from_numpy(tokens).to(self.device, non_blocking=True) for tokens in gathered]

@@ -90,7 +90,7 @@ def _walk(name: str, option: str, root: Path, column: str | None) -> Walk | list
     found = _existing(name, root)
     if found is not None and found.is_dir():
         taken = FOLDER if column is None else (*FOLDER, *TABLES)
-        walk = Walk(found, lambda path: path.name.lower().endswith(taken))
+        walk = Walk(found, lambda name: name.lower().endswith(taken))
         if not walk.files:
             raise UserError(
                 f"{option}: {found} holds no text files ({', '.join(taken)} are looked for{passed_over([walk])}); name "

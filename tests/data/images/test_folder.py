@@ -1,5 +1,7 @@
 """Folders of pictures: what is read, and how what is broken is refused."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,27 @@ def test_folder_is_decoded_once_and_again_when_a_file_changes(tmp_path, monkeypa
     ImageFolder(str(tmp_path / "f")).prepare_data()
     assert len(decoded) == 1
     assert original is ImageFolder._decode
+
+
+def test_a_second_reading_stats_each_file_once_and_maps_the_decoded_images(tmp_path, monkeypatch):
+    for split, count in (("train", 6), ("val", 3)):
+        for i in range(count):
+            picture(tmp_path / "f" / split / f"{i}.png", (5, 4), color=(10 * i, count, 0))
+    first = ImageFolder("f", test_size=2)
+    first.prepare_data()
+    expected = {split: first.split(split).images.clone() for split in ("train", "val", "test")}
+    looked, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or stat(path, **options))
+    monkeypatch.setattr(ImageFolder, "_decode", None)
+    second = ImageFolder("f", test_size=2)
+    second.prepare_data()
+    assert (second.shape, second.content()) == (first.shape, first.content())
+    assert sorted(path for path in looked if path.endswith(".png")) == [
+        str(tmp_path / "f" / split / f"{i}.png") for split, count in (("train", 6), ("val", 3)) for i in range(count)
+    ]
+    for split, images in expected.items():
+        assert torch.equal(second.split(split).images, images)
+        assert second.split(split).images.untyped_storage().nbytes() == 9 * 3 * 5 * 4  # a part of the map, not a copy
 
 
 def test_a_cache_that_is_cut_is_named_and_one_without_its_facts_is_made_anew(tmp_path):

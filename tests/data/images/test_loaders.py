@@ -3,9 +3,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_gen.core import randomness
 from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import quantize, to_float
+from lit_gen.data.images import loaders
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 
 
@@ -96,6 +98,39 @@ def test_a_crop_is_a_window_of_the_reflected_image():
         assert len(places) == 1
         windows.add(places[0])
     assert len(windows) > 10
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_which_images_are_mirrored_depends_on_seed_and_step_and_leaves_the_set_as_it_is(pad):
+    data = ImageSet(torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8))
+    before = data.images.clone()
+    plain = [b.images for b in TrainLoader(data, Batches(8), 7, pad=pad)]
+    for step, batch in enumerate(TrainLoader(data, Batches(8), 7, pad=pad, flip=True)):
+        mirrored = torch.from_numpy(randomness.host(7, "flip", step).random(8) < 0.5)
+        expected = torch.stack([x.flip(-1) if m else x for x, m in zip(plain[step], mirrored, strict=True)])
+        assert torch.equal(batch.images, expected)
+    assert torch.equal(data.images, before)
+
+
+@pytest.mark.parametrize("kind", ["levels", "points"])
+def test_a_batch_is_the_same_however_many_are_gathered_at_once(kind, monkeypatch):
+    data = numbered(100) if kind == "levels" else ImageSet(torch.randn(100, 2, 1, 1), torch.arange(100))
+    options = {"flip": True, "pad": 1, "binarize": True} if kind == "levels" else {}
+    whole = [*TrainLoader(data, Batches(7), 3, **options), *TrainLoader(data, Batches(7), 3, **options)]
+    loader = TrainLoader(data, Batches(7), 3, **options)
+    assert loader._at_once == 32
+    for step in [*range(14), 3, 3, 13, 0]:  # and back
+        loader.load_state_dict({"step": step})
+        batch = next(iter(loader))
+        for found, expected in zip(batch[:3], whole[step], strict=False):
+            assert torch.equal(found, expected)
+        batch.images.zero_()  # its own: what is asked for again does not change
+    monkeypatch.setattr(loaders, "MOST_BYTES", 0)
+    alone = TrainLoader(data, Batches(7), 3, **options)
+    assert alone._at_once == 1
+    for found, expected in zip(alone, whole[:14], strict=True):
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.labels, expected.labels)
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,7 @@ from support.image_files import (
 from lit_gen.core.errors import UserError
 from lit_gen.data.images import archives, mnist
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
+from lit_gen.data.images.stacked_mnist import StackedMNIST
 
 
 def test_embedded_digits_are_always_the_same_4000_and_1000(monkeypatch, tmp_path):
@@ -30,6 +31,52 @@ def test_embedded_digits_are_always_the_same_4000_and_1000(monkeypatch, tmp_path
     overlap = {bytes(i) for i in train.images.numpy()} & {bytes(i) for i in val.images.numpy()}
     assert not overlap
     assert int(train.images.long().sum()) == 104646036
+
+
+def test_the_embedded_digits_are_what_numpy_reads_and_are_parsed_once(monkeypatch):
+    parsed = []
+    real = mnist.read_numbers
+    monkeypatch.setattr(mnist, "read_numbers", lambda path: parsed.append(path) or real(path))
+    mnist.embedded_digits.cache_clear()
+    for data in (MNIST(embedded=True), MNIST(embedded=True, binarize="threshold"), StackedMNIST(embedded=True)):
+        data.prepare_data()
+        for split in ("train", "val", "test"):
+            data.split(split)
+    assert parsed == [mnist.embedded_file()]
+    digits = mnist.embedded_digits()
+    with gzip.open(mnist.embedded_file(), "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    assert torch.equal(digits.images, torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)))
+    assert torch.equal(digits.labels, torch.from_numpy(table[:, -1]).long())
+    assert (digits.images.dtype, digits.labels.dtype) == (torch.uint8, torch.int64)
+
+
+def test_embedded_digits_that_are_damaged_are_refused(monkeypatch, tmp_path):
+    whole = mnist.embedded_file().read_bytes()
+    path = tmp_path / "mnist_5k.csv.gz"
+    monkeypatch.setattr(mnist, "embedded_file", lambda: path)
+    monkeypatch.setattr(mnist, "embedded_digits", mnist.embedded_digits.__wrapped__)
+    for content in (whole[:1000], whole[:50_000] + bytes(100) + whole[50_100:], b"0,1,2\n"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"mnist_5k.csv.gz is missing or damaged .*; pip install --force-reinstall"):
+            MNIST(embedded=True).split("train")
+    for text in (gzip.decompress(whole).replace(b"253", b"252", 1), b"", b"1,2\n"):
+        path.write_bytes(gzip.compress(text, 1))
+        with pytest.raises(
+            UserError, match=r"mnist_5k.csv.gz: its digits have the sha256 \w+, 1b845fda5282 is expected"
+        ):
+            MNIST(embedded=True).split("train")
+
+
+@pytest.mark.parametrize("end", [0, 1, 2, 3])
+def test_numbers_across_the_parts_of_a_file(tmp_path, end):
+    values = np.arange(1_000_000) % 256
+    path = tmp_path / "x.csv.gz"
+    rows = "".join(",".join(map(str, row)) + "\n" for row in values.reshape(-1, 500).tolist())
+    path.write_bytes(gzip.compress(f"{'7' * 3}\n"[3 - end :].encode() + rows.encode(), 1))
+    found = archives.read_numbers(path)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found[len(found) - len(values) :], values)
 
 
 def test_the_files_are_those_that_torchvision_knows():

@@ -8,6 +8,7 @@ from support.texts import stream_of
 
 from lit_gen.core.batches import Batches, split
 from lit_gen.core.errors import UserError
+from lit_gen.data.text import crops
 from lit_gen.data.text.crops import TrainCrops
 
 
@@ -95,6 +96,27 @@ def test_a_position_survives_another_division_of_the_step():
     other = TrainCrops(stream_of(200), 8, Batches(4), 0)
     other.resume(position, allow_changes=True)
     assert other.step == 3
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_batch_is_the_same_however_many_are_gathered_at_once(on_device):
+    loader = TrainCrops(stream_of(300), 8, Batches(4), 3, on_device=on_device)
+    for step in [*range(40), 35, 35, 2, 70, 71]:
+        loader.load_state_dict({"step": step})
+        tokens = next(iter(loader)).tokens
+        assert tokens.is_contiguous()
+        assert tokens[:, 0].tolist() == (loader.starts(step) + 1).tolist()
+        assert (tokens.diff(dim=1) == 1).all()
+        tokens.zero_()  # its own: the next batch, and this one asked for again, do not change
+
+
+def test_large_batches_are_gathered_alone(monkeypatch):
+    gathered = []
+    starts = TrainCrops.starts
+    monkeypatch.setattr(TrainCrops, "starts", lambda self, step: gathered.append(step) or starts(self, step))
+    for size in (4, 8192):
+        next(iter(TrainCrops(stream_of(300), 8, Batches(size), 0)))
+    assert gathered == [*range(crops.MOST_STEPS), 0]
 
 
 def test_a_position_that_counts_micro_batches_is_that_of_its_step():
