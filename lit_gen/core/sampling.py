@@ -83,14 +83,18 @@ class Sampler:
         wanted = indices.cpu()
         # A row always has the same place in its own block; an index that occurs again goes to a further block.
         nth = _occurrences(wanted)
-        blocks, row_block = torch.unique(torch.stack([wanted // BLOCK, nth]), dim=1, return_inverse=True)
-        rows = (blocks[0][:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+        times = int(nth.max()) + 1 if len(nth) else 1
+        blocks, row_block = torch.unique(wanted // BLOCK * times + nth, return_inverse=True)
+        blocks = blocks // times
+        rows = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
         position = row_block * BLOCK + wanted % BLOCK
         drawer, condition = self.drawer(weights, **options), self.conditions(rows)
         if labels is not None and condition.labels is not None:
             condition.labels[position] = labels.cpu()
         noise = randomness.latents(self.seed, rows, drawer.latent_dim)
-        return self._draw(drawer, noise, condition, [int(block) for block in blocks[0]])[position.to(self.device)]
+        images = self._draw(drawer, noise, condition, blocks.tolist())
+        in_order = torch.equal(position, torch.arange(len(images)))
+        return images if in_order else images[position.to(self.device)]
 
     def interpolate(
         self,
@@ -246,6 +250,8 @@ def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 def _padded(rows: Tensor, first: int) -> Tensor:
     block = rows[first : first + BLOCK]
+    if len(block) == BLOCK:
+        return block  # not a copy
     return torch.cat([block, block.new_zeros(BLOCK - len(block), *block.shape[1:])])
 
 

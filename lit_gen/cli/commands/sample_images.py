@@ -37,7 +37,7 @@ def check(options: argparse.Namespace) -> None:
 
 def draw(opened: Run, options: argparse.Namespace) -> None:
     """Draw into the folder ``--out``."""
-    for name, default in (("n", 64), ("out", "samples"), ("start", 0), ("batch_size", BLOCK), ("weights", "ema")):
+    for name, default in (("n", 64), ("out", "samples"), ("start", 0), ("batch_size", 4 * BLOCK), ("weights", "ema")):
         if getattr(options, name) is None:
             setattr(options, name, default)
     if options.labels is not None:  # before anything is written
