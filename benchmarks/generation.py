@@ -29,7 +29,7 @@ from lit_gen.models.lm.sampling import filter_logits, generate, pick
 from lit_gen.models.lm.transformer import Transformer
 from lit_gen.runs.opened import Run
 
-TOKENS, IMAGES = 512, 10 * BLOCK
+TOKENS, IMAGES = 512, 33 * BLOCK
 SHAPE = (1, 28, 28)
 GANS: dict[str, Callable[[], tuple[nn.Module, nn.Module]]] = {
     "gan.yaml": lambda: (dcgan.Generator(SHAPE, 8, 32), dcgan.Discriminator(SHAPE, 32)),
@@ -54,7 +54,7 @@ def cached(network: Transformer, temperature: float) -> list[int]:
 
 def images(run: Run) -> list[torch.Tensor]:
     """What ``lit-gen sample`` draws before it writes."""
-    given: dict[str, Any] = {"n": IMAGES, "start": 0, "batch_size": 4 * BLOCK, "weights": "ema", "drawing": {}}
+    given: dict[str, Any] = {"n": IMAGES, "start": 0, "batch_size": None, "weights": "ema", "drawing": {}}
     options = argparse.Namespace(interpolate=None, labels=None, **given)
     return list(sample_images._drawn(run, options))
 
@@ -106,7 +106,7 @@ def main() -> None:
         model = GAN(*networks(), least_squares, adam, adam, ema={"decay": 0.99}).eval()
         run, generator = Run(Path(name), model), model.weighted("generator", "ema")
         latents = randomness.latents(0, torch.arange(IMAGES), generator.latent_dim)
-        ratios = compare(10 * turns, partial(bare, generator, latents), partial(images, run))
+        ratios = compare(3 * turns, partial(bare, generator, latents), partial(images, run))
         show(f"{IMAGES} images of {name}: sample, over generator(z)", ratios)
 
 

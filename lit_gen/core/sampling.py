@@ -257,6 +257,8 @@ def _padded(rows: Tensor, first: int) -> Tensor:
 
 def _occurrences(indices: Tensor) -> Tensor:
     """How often each entry stood before it in ``indices`` (n,)."""
+    if bool((indices[1:] > indices[:-1]).all()):
+        return torch.zeros_like(indices)
     order = torch.argsort(indices, stable=True)
     ordered = indices[order]
     start = torch.searchsorted(ordered, ordered)  # first place of equal entries
