@@ -16,9 +16,9 @@ def main() -> None:
     except FileNotFoundError:
         print("error: the working folder was removed; change to one that exists", file=sys.stderr)
         sys.exit(2)
-    from lit_gen.runs import signals
-
     if "fit" in sys.argv[1:3] and "SLURM_JOB_ID" in os.environ:
+        from lit_gen.runs import signals
+
         # before torch is imported: a signal during start-up is not fatal
         signals.listen(signals.REQUEUE, signals.HANDED_ON)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stack traces when a store is gone

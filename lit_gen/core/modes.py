@@ -19,12 +19,14 @@ from lit_gen.protocols.images import FeatureExtractor, Features
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put every part of ``module`` into evaluation mode; parts that were in it on purpose stay in it afterwards."""
     before = [(part, part.training) for part in module.modules()]
-    module.eval()
+    if any(mode for _, mode in before):
+        module.eval()
     try:
         yield
     finally:
         for part, mode in before:
-            part.training = mode
+            if part.training != mode:  # to set it is not cheap
+                part.training = mode
 
 
 @contextmanager

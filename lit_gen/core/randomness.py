@@ -185,12 +185,11 @@ def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> T
         float32 (n, dim) on the CPU.
     """
     wanted = indices.cpu().numpy()
-    rows = np.empty((len(wanted), dim), dtype=np.float32)
-    for block in np.unique(wanted // BLOCK):
-        drawn = host(seed, purpose, index=int(block)).standard_normal((BLOCK, dim), dtype=np.float32)
-        mine = wanted // BLOCK == block
-        rows[mine] = drawn[wanted[mine] % BLOCK]
-    return torch.from_numpy(rows)
+    blocks, which = np.unique(wanted // BLOCK, return_inverse=True)
+    drawn = np.empty((len(blocks), BLOCK, dim), dtype=np.float32)
+    for place, block in enumerate(blocks.tolist()):
+        host(seed, purpose, index=block).standard_normal(dtype=np.float32, out=drawn[place])
+    return torch.from_numpy(drawn.reshape(-1, dim)[which * BLOCK + wanted % BLOCK])
 
 
 class BlockDraws(NamedTuple):

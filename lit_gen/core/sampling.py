@@ -83,14 +83,16 @@ class Sampler:
         wanted = indices.cpu()
         # A row always has the same place in its own block; an index that occurs again goes to a further block.
         nth = _occurrences(wanted)
-        blocks, row_block = torch.unique(torch.stack([wanted // BLOCK, nth]), dim=1, return_inverse=True)
-        rows = (blocks[0][:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+        times = int(nth.max()) + 1 if len(nth) else 1
+        blocks, row_block = torch.unique(wanted // BLOCK * times + nth, return_inverse=True)
+        rows = ((blocks // times)[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
         position = row_block * BLOCK + wanted % BLOCK
         drawer, condition = self.drawer(weights, **options), self.conditions(rows)
         if labels is not None and condition.labels is not None:
             condition.labels[position] = labels.cpu()
         noise = randomness.latents(self.seed, rows, drawer.latent_dim)
-        return self._draw(drawer, noise, condition, [int(block) for block in blocks[0]])[position.to(self.device)]
+        images = self._draw(drawer, noise, condition, (blocks // times).tolist())
+        return images if torch.equal(position, torch.arange(len(rows))) else images[position.to(self.device)]
 
     def interpolate(
         self,
@@ -200,12 +202,9 @@ def labels_of(seed: int, indices: Tensor, counts: Tensor) -> Tensor:
     weights = counts.cpu().numpy().astype(np.float64)
     edges = np.cumsum(weights if weights.sum() else np.ones_like(weights))
     wanted = indices.cpu().numpy()
-    labels = np.empty(len(wanted), dtype=np.int64)
-    for block in np.unique(wanted // BLOCK):
-        mine = wanted // BLOCK == block
-        drawn = randomness.host(seed, "labels", index=int(block)).random(BLOCK)[wanted[mine] % BLOCK]
-        labels[mine] = np.searchsorted(edges, drawn * edges[-1], side="right")
-    return torch.from_numpy(labels)
+    blocks, which = np.unique(wanted // BLOCK, return_inverse=True)
+    drawn = np.array([randomness.host(seed, "labels", index=int(block)).random(BLOCK) for block in blocks]).reshape(-1)
+    return torch.from_numpy(np.searchsorted(edges, drawn[which * BLOCK + wanted % BLOCK] * edges[-1], side="right"))
 
 
 def check_labels(labels: Tensor, num_classes: int | None, option: str = "labels") -> None:
@@ -246,14 +245,15 @@ def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 def _padded(rows: Tensor, first: int) -> Tensor:
     block = rows[first : first + BLOCK]
-    return torch.cat([block, block.new_zeros(BLOCK - len(block), *block.shape[1:])])
+    missing = BLOCK - len(block)
+    return torch.cat([block, block.new_zeros(missing, *block.shape[1:])]) if missing else block
 
 
 def _occurrences(indices: Tensor) -> Tensor:
     """How often each entry stood before it in ``indices`` (n,)."""
+    if bool((indices[1:] > indices[:-1]).all()):
+        return torch.zeros_like(indices)
     order = torch.argsort(indices, stable=True)
     ordered = indices[order]
     start = torch.searchsorted(ordered, ordered)  # first place of equal entries
-    nth = torch.empty_like(indices)
-    nth[order] = torch.arange(len(indices)) - start
-    return nth
+    return torch.empty_like(indices).scatter_(0, order, torch.arange(len(indices)) - start)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lit_gen.core.modes import exact_math
+from lit_gen.core.modes import evaluation_mode, exact_math
 
 
 @pytest.mark.parametrize("switch", ["legacy", "new", "none"])
@@ -34,3 +34,22 @@ def test_measuring_leaves_precision_and_random_states_as_they_were(switch):
             unit.fp32_precision = precision
         backends.cudnn.benchmark = False
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_modes_are_left_as_found_and_not_set_without_need():
+    class Counted(torch.nn.Sequential):
+        calls = 0
+
+        def train(self, mode=True):
+            self.calls += 1
+            return super().train(mode)
+
+    module = Counted(torch.nn.Dropout(), torch.nn.Dropout())
+    module[1].eval()
+    with evaluation_mode(module):
+        assert not any(part.training for part in module.modules())
+    assert (module.training, module[0].training, module[1].training, module.calls) == (True, True, False, 1)
+    module.eval()
+    with evaluation_mode(module):
+        assert not module[0].training
+    assert module.calls == 2  # by the line above alone

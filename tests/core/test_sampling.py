@@ -4,8 +4,36 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from lit_gen.core.sampling import great_circle
+from lit_gen.core import randomness
+from lit_gen.core.sampling import Sampler, great_circle, one_pass
+
+
+class Drawing(Sampler, nn.Module):
+    """A module that draws by one convolution after a linear layer."""
+
+    seed, device = 3, torch.device("cpu")
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(5, 48), nn.Unflatten(1, (3, 4, 4)), nn.Conv2d(3, 3, 3), nn.Tanh())
+        self.network.latent_dim = 5
+
+    def drawer(self, weights="ema"):
+        return one_pass(self.network)
+
+
+def test_images_are_those_of_whole_blocks_in_any_order():
+    module = Drawing()
+    with torch.no_grad():
+        blocks = [module.network(randomness.latents(3, torch.arange(64 * b, 64 * b + 64), 5)) for b in range(3)]
+    whole = torch.cat(blocks)
+    turned = torch.randperm(192, generator=torch.Generator().manual_seed(0))
+    for indices in (torch.arange(192), torch.arange(64, 128), torch.arange(60, 70), turned, torch.tensor([130])):
+        assert torch.equal(module.sample(indices), whole[indices])
+    repeated = torch.tensor([7, 150, 7, 7, 64, 150])
+    assert torch.equal(module.sample(repeated), whole[repeated])
 
 
 def test_numbers_are_joined_by_the_straight_line():

@@ -15,7 +15,7 @@ from support.slurm_variables import (
 
 from lit_gen.cli import entry
 from lit_gen.core.errors import UserError
-from lit_gen.runs import directory, slurm
+from lit_gen.runs import directory, slurm, srun
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_jobs_steps_and_restarts_have_ports_of_their_own():
 def test_the_batch_scripts_own_process_starts_all_tasks(monkeypatch, within, environment, needs):
     started = []
     monkeypatch.setattr(slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(entry.srun, "start", lambda arguments: started.append(arguments) or 0)
+    monkeypatch.setattr(srun, "start", lambda arguments: started.append(arguments) or 0)
     within(environment)
     assert entry.run(["fit", "--config", "none.yaml"]) == (0 if needs else 2)  # where it starts itself, no file is read
     assert started == [["fit", "--config", "none.yaml"]] * needs

@@ -1,9 +1,6 @@
 """``fit --help`` and its like: a page without a config, and the options of a config with their current values."""
 
-import shutil
 from collections.abc import Iterator
-
-from lit_gen.cli.config.taken import take
 
 ABOUT = {
     "fit": (
@@ -88,11 +85,14 @@ def usage(command: str) -> str:
 
 def run(command: str, arguments: list[str]) -> int:
     """Print the page of ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
-    files, _ = take(arguments, "--config")
-    resumed, _ = take(arguments, "--resume")
-    if files or resumed:
-        print("\n".join(of_config(command, arguments)))
-        return 0
+    if arguments:
+        from lit_gen.cli.config.taken import take
+
+        files, _ = take(arguments, "--config")
+        resumed, _ = take(arguments, "--resume")
+        if files or resumed:
+            print("\n".join(of_config(command, arguments)))
+            return 0
     about, *examples = ABOUT[command]
     width = max(len(words) for words, _ in examples)
     lines = [f"  lit-gen {command} {words:{width}}  {why}" for words, why in examples]
@@ -104,6 +104,8 @@ def run(command: str, arguments: list[str]) -> int:
 
 def of_config(command: str, arguments: list[str]) -> Iterator[str]:
     """The lines of a page that names a config's options, as they are to be typed."""
+    import shutil
+
     from lit_gen.cli.launch.described import described  # imports lightning: seconds
     from lit_gen.cli.launch.quiet import quiet
 

@@ -36,7 +36,7 @@ def _parser() -> ArgumentParser:
         "--batch_size",
         type=int,
         metavar="N",
-        help="images or prompts at a time (default 64); the output does not depend on it",
+        help="images or prompts at a time (default 64, more of small images); the output does not depend on it",
     )
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument(

@@ -19,6 +19,7 @@ from lit_gen.runs.checkpoints import read
 from lit_gen.runs.opened import Run
 
 MOST_SHOWN = 1024  # images in a grid
+MOST_BLOCKS, MOST_NUMBERS = 16, 2**22  # drawn at a time: small images, for which a call costs as much as drawing some
 
 
 def check(options: argparse.Namespace) -> None:
@@ -37,7 +38,7 @@ def check(options: argparse.Namespace) -> None:
 
 def draw(opened: Run, options: argparse.Namespace) -> None:
     """Draw into the folder ``--out``."""
-    for name, default in (("n", 64), ("out", "samples"), ("start", 0), ("batch_size", BLOCK), ("weights", "ema")):
+    for name, default in (("n", 64), ("out", "samples"), ("start", 0), ("weights", "ema")):
         if getattr(options, name) is None:
             setattr(options, name, default)
     if options.labels is not None:  # before anything is written
@@ -133,10 +134,13 @@ def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
         )
         yield paths.flatten(0, 1)
         return
-    size = -(-options.batch_size // BLOCK) * BLOCK
+    size = -(-(options.batch_size or BLOCK) // BLOCK) * BLOCK
     first = start
     while first < end:
         last = min(end, (first // size + 1) * size)
         labels = _chosen(options, first, last - first)
-        yield opened.sample(last - first, start=first, labels=labels, weights=options.weights, **options.drawing)
+        images = opened.sample(last - first, start=first, labels=labels, weights=options.weights, **options.drawing)
+        yield images
         first = last
+        if options.batch_size is None:
+            size = min(MOST_BLOCKS, max(1, MOST_NUMBERS // (BLOCK * images[0].numel()))) * BLOCK

@@ -1,6 +1,13 @@
-"""The classes that a config may call by name: one import for each family, and how to find them."""
+"""The classes that a config may call by name: one line for each family, and how to find them.
 
+A config that gives dotted paths, as the shipped ones do, imports only what it uses. The families are imported where a
+class is called by its name alone, for help, and before a mistake is explained: so what is told does not depend on it.
+"""
+
+import importlib
 import inspect
+import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,19 +19,40 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 
-from lit_gen.callbacks import names as _callbacks  # noqa: F401
-from lit_gen.data import names as _data  # noqa: F401
-from lit_gen.models.gan import names as _gan  # noqa: F401
-from lit_gen.models.lm import names as _lm  # noqa: F401
-from lit_gen.models.vae import names as _vae  # noqa: F401
+FAMILIES = ("lit_gen.callbacks", "lit_gen.data", "lit_gen.models.gan", "lit_gen.models.lm", "lit_gen.models.vae")
+"""Folders whose ``names.py`` imports the classes that have a short name."""
+
+_NAME = re.compile(r"(?<![\w.])[A-Z]\w*(?![\w.])")
+"""A word that may be a class without its module."""
+
+
+def import_families() -> bool:
+    """Import every class that has a short name; whether any was missing."""
+    missing = [f"{family}.names" for family in FAMILIES if f"{family}.names" not in sys.modules]
+    for module in missing:
+        importlib.import_module(module)
+    return bool(missing)
+
+
+def import_named(config: Any, options: list[str]) -> None:
+    """Import the families if the config or an option may call a class by its name alone, or asks for help.
+
+    Args:
+        config: the merged config files.
+        options: of the command line.
+    """
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in options]
+    if {"--help", "-h"} & set(options) or _NAME.search(json.dumps([config, values], default=str)):
+        import_families()
 
 
 def known_classes() -> Iterator[type]:
-    """Every imported class that has a short name.
+    """Every class that has a short name, those of the families and of what else is imported.
 
     Those are the subclasses of what an option of a model or callback may be: if ``regularizers`` may be a list of
     `Regularizer`, all subclasses of that. A network counts if no other network has its name, in torch included.
     """
+    import_families()
     networks = list(_below(nn.Module))
     times = Counter(network.__name__ for network in networks)
     yield from (one for one in networks if _told_by_name(one) and times[one.__name__] == 1)

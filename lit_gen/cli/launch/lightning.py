@@ -18,7 +18,7 @@ from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
 from lit_gen.cli.commands import help as help_pages
-from lit_gen.cli.config import changes, short_names  # noqa: F401
+from lit_gen.cli.config import changes, short_names
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.config.words import name_losses
@@ -52,6 +52,7 @@ class LitGenCLI(LightningCLI):
 
     def __init__(self, command: str, assembled: "Assembled", command_line: list[str]) -> None:
         self.command, self.command_line = command, command_line
+        short_names.import_named(assembled.config, assembled.options)
         self.given, self.options = name_losses(assembled.config, assembled.options)
         self.stem, self.resumed, self.requeued = assembled.stem, assembled.resumed, assembled.requeued
         self.exit_code, self.requeue = 0, False
@@ -77,7 +78,12 @@ class LitGenCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and say what is wrong in one sentence."""
         try:
-            self.config = parser.parse_args(args)
+            try:
+                self.config = parser.parse_args(args)
+            except UserError:
+                if not short_names.import_families():
+                    raise
+                self.config = parser.parse_args(args)  # which now knows every class by name
         except UserError as error:
             command_parser = self._parser(self.command)
             raise UserError(explain(str(error), command_parser, self.given, self.options)) from error.__cause__

@@ -40,7 +40,7 @@ class KeyValueCache:
         Raises:
             ValueError: if a row would grow longer than the cache, or has more real tokens than there are.
         """
-        return Chunk(self, width, torch.full_like(self.lengths, width) if lengths is None else lengths)
+        return Chunk(self, width, lengths)
 
 
 class Chunk:
@@ -49,36 +49,55 @@ class Chunk:
     Args:
         cache: the cache to extend.
         width: T, new tokens of each row, padding included.
-        lengths: int64 (B,), how many of them are real.
+        lengths: int64 (B,), how many of them are real; None: all are.
 
     Attributes:
-        positions: int64 (B, T), each token's index in its row; that of padding may be clamped to the last position.
+        positions: int64 (B or 1, T), each token's index in its row; that of padding may be clamped to the last
+            position.
         seen: S, the number of slots that the longest row fills after this pass: attention needs no others.
+        everything: every query sees all of these, as the newest token does if all rows are as long.
     """
 
-    def __init__(self, cache: KeyValueCache, width: int, lengths: Tensor) -> None:
+    def __init__(self, cache: KeyValueCache, width: int, lengths: Tensor | None) -> None:
         size = cache.keys.shape[-2]
-        grown = cache.lengths + lengths  # (B,)
-        self.seen = int(grown.max())
-        if self.seen > size or int(lengths.max()) > width:
+        before = cache.lengths.tolist()
+        real = [width] * len(before) if lengths is None else lengths.tolist()
+        self.seen = max(map(sum, zip(before, real, strict=True)))
+        if self.seen > size or max(real) > width:
             raise ValueError(
-                f"cache: rows of {cache.lengths.tolist()} tokens cannot take {lengths.tolist()} more out of {width}; "
+                f"cache: rows of {before} tokens cannot take {real} more out of {width}; "
                 f"at most block_size {size} are expected"
             )
-        steps = torch.arange(width, device=lengths.device)
-        self.positions = (cache.lengths[:, None] + steps).clamp(max=size - 1)  # (B, T)
-        # where the real tokens are, (N,) each: padding may lie beyond the last slot, so only they are written
-        self._rows, self._columns = (steps < lengths[:, None]).nonzero(as_tuple=True)
-        self._slots = self.positions[self._rows, self._columns]
-        self._cache, self._grown = cache, grown
+        self._cache, where, even = cache, cache.lengths.device, lengths is None and min(before) == max(before)
+        self._keys, self._values = (
+            cache.keys[:, :, :, : self.seen].unbind(),
+            cache.values[:, :, :, : self.seen].unbind(),
+        )
+        if even:
+            self.positions = torch.arange(before[0], self.seen, device=where)[None]  # (1, T)
+            new = slice(before[0], self.seen)
+            self._new_keys, self._new_values = cache.keys[:, :, :, new].unbind(), cache.values[:, :, :, new].unbind()
+        else:
+            steps = torch.arange(width, device=where)
+            self.positions = (cache.lengths[:, None] + steps).clamp(max=size - 1)  # (B, T)
+            # where the real tokens are, (N,) each: padding may lie beyond the last slot, so only they are written
+            counts = torch.full_like(cache.lengths, width) if lengths is None else lengths
+            self._rows, self._columns = (steps < counts[:, None]).nonzero(as_tuple=True)
+            self._places = self.positions[self._rows, self._columns]
+        self._even, self.everything = even, even and width == 1
+        self._grown = cache.lengths + (width if lengths is None else lengths)  # (B,)
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write one layer's new keys and values (B, n_kv_head, T, head_dim); return all so far, with S for T."""
-        for store, new in ((self._cache.keys, k), (self._cache.values, v)):
-            real = new.detach().transpose(1, 2)[self._rows, self._columns]  # (N, n_kv_head, head_dim)
-            store[layer][self._rows, :, self._slots] = real.to(store.dtype)
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        return keys[:, :, : self.seen].type_as(k), values[:, :, : self.seen].type_as(v)
+        keys, values = self._keys[layer], self._values[layer]
+        if self._even:
+            self._new_keys[layer].copy_(k.detach())
+            self._new_values[layer].copy_(v.detach())
+        else:
+            for store, new in ((keys, k), (values, v)):
+                real = new.detach().transpose(1, 2)[self._rows, self._columns]  # (N, n_kv_head, head_dim)
+                store[self._rows, :, self._places] = real.to(store.dtype)
+        return (keys, values) if keys.dtype == k.dtype else (keys.type_as(k), values.type_as(v))
 
     def finish(self) -> None:
         """Let the rows grow by their real tokens."""

@@ -24,6 +24,11 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).type_as(x)
 
 
+def dropped(drop: nn.Dropout, x: Tensor) -> Tensor:
+    """``drop(x)``, without the call where it changes nothing: a text written token by token is mostly such calls."""
+    return drop(x) if drop.training else x
+
+
 def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
     """Rotary positions (Su et al., 2021, https://arxiv.org/abs/2104.09864), in Llama's half-split order.
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -138,11 +139,11 @@ def generate(
         )
     texts, new = [list(prompt) for prompt in prompts], [list[int]() for _ in prompts]
     # a longer block of draws begins with the shorter one, so that max_new_tokens does not matter
-    draws = [torch.from_numpy(randomness.host(seed, f"text/{key}").random(max_new_tokens)) for key in keys]
+    draws = [randomness.host(seed, f"text/{key}").random(max_new_tokens) for key in keys]
     alive, cache = list(range(len(texts) if max_new_tokens > 0 else 0)), None
     while alive:
         cache, logits = _read(network, cache, [texts[row] for row in alive])
-        uniforms = torch.stack([draws[row][len(new[row])] for row in alive])
+        uniforms = torch.from_numpy(np.array([draws[row][len(new[row])] for row in alive]))
         ids = pick(filter_logits(logits, temperature, top_k, top_p), uniforms).tolist()
         going = []  # places in the batch
         for place, (row, token) in enumerate(zip(alive, ids, strict=True)):

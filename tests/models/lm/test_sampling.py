@@ -307,3 +307,26 @@ def test_work_grows_with_the_text_alone():
     assert widths.count(1) == 80
     moves = [width for width in widths if width != 1]
     assert moves == [8] * 8  # at 17, 25, ..., 73 tokens
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", OPTIONS)
+def test_rows_of_one_length_are_read_in_less_time_to_the_same_bits(name):
+    """Without a mask, an index of slots, or a record for gradients: as if nothing were known of the rows' lengths."""
+    network = build(name, 16)
+    fast, slow = network.new_cache(2), network.new_cache(2)
+    for width in (5, 1, 1, 3, 1):
+        tokens = torch.randint(V, (2, width), generator=torch.Generator().manual_seed(width))
+        short = fast.begin(width, None)
+        assert short.everything == (width == 1)
+        assert not slow.begin(width, torch.tensor([width] * 2)).everything
+        found, expected = network(tokens, fast), network(tokens, slow, torch.tensor([width] * 2))
+        assert torch.equal(found, expected)
+        assert not found.is_inference()
+        assert torch.equal(fast.keys, slow.keys)
+        assert torch.equal(fast.lengths, slow.lengths)
+    with torch.enable_grad():
+        assert torch.equal(network(tokens[:, :1], fast), network(tokens[:, :1], slow, torch.tensor([1, 1])))
+    uneven = network.new_cache(2)
+    network(torch.zeros(2, 2, dtype=torch.int64), uneven, torch.tensor([1, 2]))
+    assert not uneven.begin(1, None).everything
