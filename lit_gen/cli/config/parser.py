@@ -11,7 +11,7 @@ import re
 from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Union, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -52,6 +52,8 @@ class Parser(LightningArgumentParser):
         if theclass is Trainer:  # see `lit_gen.core.batches`
             kwargs["skip"] = {*(kwargs.get("skip") or ()), "accumulate_grad_batches"}
         added: list[str] = super().add_class_arguments(theclass, *args, **kwargs)
+        for action in self._actions:
+            _whole_numbers_first(action)
         for action in self._actions if _is_network(theclass) else []:
             if action.required:
                 action.required, action.default = False, SUPPRESS
@@ -226,6 +228,19 @@ def _classes(config: Any, where: str) -> Iterator[tuple[str, Namespace]]:
         for element in config:
             path = element.get("class_path") if isinstance(element, Namespace) else None
             yield from _classes(element, f"{where}.{path.rpartition('.')[2]}" if isinstance(path, str) else where)
+
+
+def _whole_numbers_first(action: Any) -> None:
+    """Let an option of int or float try int first, so that 1 batch is not a share of 1.0.
+
+    Python keeps one object for all equal unions, ``Optional[Union[float, int]]`` of any library imported before among
+    them, and the parser tries types in its order.
+    """
+    kinds = get_args(getattr(action, "_typehint", None))
+    if int in kinds and float in kinds and kinds.index(float) < kinds.index(int):
+        others = [kind for kind in kinds if kind is not int]
+        others.insert(others.index(float), int)
+        action._typehint = Union[tuple(others)]  # noqa: UP007
 
 
 def _is_network(found: object) -> bool:

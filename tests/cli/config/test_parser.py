@@ -1,6 +1,8 @@
 """What the data answer reaches the networks that ask; a family needs one import."""
 
 import sys
+from types import SimpleNamespace
+from typing import Union, get_args
 
 import pytest
 import torch
@@ -194,3 +196,13 @@ def test_text_that_looks_like_a_number_is_read_as_it_was_written(text):
     some.add_argument("--folder", type=str)
     written = some.dump(some.parse_args([f"--folder={text}"]))
     assert some.parse_string(written).folder == load(written)["folder"] == text
+
+
+@pytest.mark.parametrize("kinds", [(float, int, type(None)), (int, float, type(None)), (str, float, int)])
+def test_a_whole_number_stays_one(kinds):
+    """Whichever library has made the union of both first: a limit of 1 is one batch, 1.0 is all of them."""
+    action = SimpleNamespace(_typehint=Union[kinds])  # noqa: UP007
+    parser._whole_numbers_first(action)
+    assert set(get_args(action._typehint)) == set(kinds)
+    order = [kind for kind in get_args(action._typehint) if kind in (int, float)]
+    assert order == [int, float]
