@@ -61,7 +61,7 @@ def images(run: Run) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def bare(generator: nn.Module, latents: torch.Tensor) -> list[torch.Tensor]:
-    """The generator alone."""
+    """The generator by itself."""
     return [generator(z) for z in latents.split(BLOCK)]
 
 

@@ -119,7 +119,7 @@ def run_and_end(case: Case, folder: Path, log: Path, draws: random.Random, secon
         for child in (c for c in left if c not in late):
             os.kill(child, signal.SIGKILL)
             late |= wait([child])
-        expected = {STOPPED, -case.signal, 0} if case.world == 1 else set(late.values())  # a rank alone may fail
+        expected = {STOPPED, -case.signal, 0} if case.world == 1 else set(late.values())  # a single rank may fail
         assert set(late.values()) <= expected, log.read_text(encoding="utf-8")
         resume = True
         if set(late.values()) != {0}:

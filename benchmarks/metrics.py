@@ -46,7 +46,7 @@ def ours(network: FeatureExtractor, generated: Tensor, real: Tensor) -> Values:
 
 
 def ours_two(network: FeatureExtractor, generated: Tensor, real: Tensor) -> Values:
-    """FID and KID alone by this package, to compare with torchmetrics."""
+    """Only FID and KID, by this package, to compare with torchmetrics."""
     g, r = extract(network, generated), extract(network, real)
     return {
         "fid": frechet_distance(g.gaussian, r.gaussian),
@@ -119,7 +119,7 @@ def torch_fidelitys(generated: Tensor, real: Tensor) -> Values:
 
 
 class Bare(nn.Module):
-    """The features alone, as torchmetrics wants them."""
+    """Only the features, as torchmetrics wants them."""
 
     def __init__(self, network: FeatureExtractor, features: int) -> None:
         super().__init__()

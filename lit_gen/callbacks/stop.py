@@ -138,7 +138,7 @@ class Stop(Stopper):
                 f"the ranks start from different steps ({', '.join(map(str, steps))}): the run directory must lie on a "
                 f"file system that all nodes share"
             )
-        if threading.current_thread() is threading.main_thread():  # Python hands signals to it alone
+        if threading.current_thread() is threading.main_thread():  # Python hands signals only to it
             signals.listen("SIGINT", "SIGTERM")
             if slurm.job_name() is not None:
                 signals.listen(signals.REQUEUE, signals.HANDED_ON)

@@ -51,7 +51,7 @@ def table(result: Result) -> str:
 
 
 def _shown(floor: float, draws: Sequence[float] | None) -> str:
-    """A floor with the range of its draws, with as many digits as the range justifies; two for a single draw."""
+    """A floor with the range of its draws, with the digits that the range justifies; two for a single draw."""
     if draws is None:
         return f"{floor:.5g}"
     low, high = min(draws), max(draws)

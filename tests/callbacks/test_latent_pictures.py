@@ -51,7 +51,7 @@ def means(model, images):
 
 
 def close(a, b):
-    """Levels that differ by rounding alone: blocks of another size have other last bits."""
+    """Levels that differ only by rounding: blocks of another size have other last bits."""
     return (a.int() - b.int()).abs().max() <= 1
 
 

@@ -1,4 +1,4 @@
-"""Own code that fails: one sentence with its file and line, exit code 2, and a traceback under --debug alone."""
+"""Own code that fails: one sentence with its file and line, exit code 2, and a traceback only under --debug."""
 
 import re
 import textwrap

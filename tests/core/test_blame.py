@@ -93,7 +93,7 @@ class Broken(torch.utils.data.Dataset):
 def test_a_worker_process():
     error = fail(list, torch.utils.data.DataLoader(Broken(), num_workers=1))
     line = Broken.__getitem__.__code__.co_firstlineno + 1
-    error.__traceback__ = error.__traceback__.tb_next  # the frames of the library alone
+    error.__traceback__ = error.__traceback__.tb_next  # only the library's frames
     assert blame.fault(error) == f"{__file__}, line {line}, in __getitem__: ValueError: a broken item"
 
 

@@ -52,4 +52,4 @@ def test_modes_are_left_as_found_and_not_set_without_need():
     module.eval()
     with evaluation_mode(module):
         assert not module[0].training
-    assert module.calls == 2  # by the line above alone
+    assert module.calls == 2  # only by the line above

@@ -65,7 +65,7 @@ HOSTILE = {
     "a shape that calls": lambda path: archive(path, {"images.npy": header("__import__('os')") + bytes(10)}),
     "another length": lambda path: archive(path, {"images.npy": header((9,)) + bytes(10)}),
     "a flipped bit": flipped,
-    "an array alone": lambda path: np.save(path.open("wb"), np.zeros(3)),
+    "a single array": lambda path: np.save(path.open("wb"), np.zeros(3)),
     "nothing": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_bytes(b"hello"),
     "cut": lambda path: (np.savez(path, a=np.zeros(100)), path.write_bytes(path.read_bytes()[:300])),

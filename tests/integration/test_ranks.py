@@ -248,7 +248,7 @@ def test_who_is_behind():
     assert look(72, (5, 6, False), (5, 5, False)) == [1]
     assert look(73, (6, 6, False), (6, 6, False)) == []
     assert look(90, (7, 6, True), (7, 7, False)) == []
-    assert look(190, (8, 6, True), (8, 7, False)) == [], "rank 0 alone works"
+    assert look(190, (8, 6, True), (8, 7, False)) == [], "only rank 0 works"
     assert look(191, (9, 6, False), (9, 7, False)) == []
     assert look(202, (10, 6, False), (10, 7, False)) == [0]
     assert look(203, (11, 7, False), (10, 7, False)) == []

@@ -123,10 +123,10 @@ def slowed(owner, name, at, asked, long, rank):
 
 # what is slow; the call of it in which ranks get the signal, and how long it takes if nothing ends it; the saved step
 CASES = {
-    "real images": ("gan", Mean, "forward", 3, (0,), 60, STEP),  # the first rank alone
+    "real images": ("gan", Mean, "forward", 3, (0,), 60, STEP),  # only the first rank
     "draw": ("gan", generated, "quantize", 4, (0, 1), 60, STEP),
     "draw, told by the other": ("gan", generated, "quantize", 4, (1,), 60, STEP),
-    "compare": ("gan", scoring, "compare", 1, (0, 1), 60, STEP),  # the first rank alone
+    "compare": ("gan", scoring, "compare", 1, (0, 1), 60, STEP),  # only the first rank
     "picture": ("gan", Samples, "_draw", 1, (0,), 60, 3),
     "validate": ("gan", GAN, "validation_step", 2, (0, 1), 0, STEP),
     "validate, told by the other": ("gan", GAN, "validation_step", 2, (1,), 0, STEP),

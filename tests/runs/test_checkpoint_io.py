@@ -89,7 +89,7 @@ def test_training_goes_on_while_one_is_written_and_the_next_waits(tmp_path, monk
 
 
 def test_a_failure_in_the_thread_is_told_where_it_is_waited_for_and_runs_no_later_action(tmp_path, monkeypatch):
-    """And not where the next is saved, or an old one removed: that is what one rank may do alone."""
+    """And not where the next is saved, or an old one removed: that is what one rank may do by itself."""
     io, done = CheckpointFiles(asynchronous=True), []
     with monkeypatch.context() as broken:
         broken.setattr(torch, "save", lambda *_: 1 / 0)

@@ -161,7 +161,7 @@ CONFIGS = {
         "init_args": {"save_dir": "{run_dir}", "name": "/tmp/x"}}]}},
     "a logger's short name": {"trainer": {"logger": ["WandbLogger"]}},
     "a callback's short name": {"trainer": {"callbacks": ["DeviceStatsMonitor"]}},
-    "a callback's short name alone": {"trainer": {"callbacks": "DeviceStatsMonitor"}},
+    "only a callback's short name": {"trainer": {"callbacks": "DeviceStatsMonitor"}},
     "a strategy's short name": {"trainer": {"strategy": "ModelParallelStrategy"}},
     "an instantiator": {"model": {"init_args": {"generator": {
         "class_path": "torch.nn.ParameterDict", "init_args": {"parameters": {"_instantiator": MARK}}}}}},

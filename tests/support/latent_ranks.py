@@ -17,7 +17,7 @@ from support.linear_gaussian import LinearGaussian, images
 
 
 class Refusing(LinearGaussian):
-    """Refuses on the last rank alone."""
+    """Refuses on the last rank only."""
 
     def log_weights(self, images, noise, labels=None, weights="ema"):
         if distributed.rank() == distributed.world_size() - 1:

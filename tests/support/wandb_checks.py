@@ -20,7 +20,7 @@ Rows = dict[int, dict[str, float]]
 
 
 def environment(home: Path, url: str = "http://127.0.0.1:1", **more: str) -> dict[str, str]:
-    """The variables of a process that may talk to ``url`` alone and leaves the person's folders alone."""
+    """The variables of a process that may talk only to ``url``, and leaves the person's folders alone."""
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     given = {"HOME": str(home), "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
@@ -60,7 +60,7 @@ def logged(run: Path) -> Rows:
 
 
 def on_server(content: dict[str, Any], identifier: str) -> Rows:
-    """The scalars of the run's history, which must hold each step once and in order; a row may be pictures alone."""
+    """The scalars of the run's history, which must hold each step once and in order; a row may have only pictures."""
     history = content["history"][identifier]
     steps = [row["_step"] for row in history]
     assert steps == sorted(set(steps))

@@ -116,7 +116,7 @@ def _classes_within(message: str, listed: str) -> list[type]:
     inside = re.split(
         r"Given value type: <class 'list'>|Given value type: <class '[\w.]*LightningModule|\n  Given", inside
     )[0]
-    # a class alone, or under the name of what it schedules
+    # only a class, or under the name of what it schedules
     given = r"Given value: (?:\{'[\w.]+': )?(?:\{'class_path': |Namespace\(class_path=)'([\w.]+)'"
     return [found for path in re.findall(given, inside) if (found := class_of(path)) is not None]
 

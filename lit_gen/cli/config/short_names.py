@@ -1,7 +1,7 @@
 """The classes that a config may call by name: one line for each family, and how to find them.
 
 A config that gives dotted paths, as the shipped ones do, imports only what it uses. The families are imported where a
-class is called by its name alone, for help, and before a mistake is explained: so what is told does not depend on it.
+class is called only by its name, for help, and before a mistake is explained: so what is told does not depend on it.
 """
 
 import importlib
@@ -35,7 +35,7 @@ def import_families() -> bool:
 
 
 def import_named(config: Any, options: list[str]) -> None:
-    """Import the families if the config or an option may call a class by its name alone, or asks for help.
+    """Import the families if the config or an option may call a class only by its name, or asks for help.
 
     Args:
         config: the merged config files.

@@ -32,7 +32,7 @@ def refuse_too_many(accelerator: str, devices: object) -> None:
     if accelerator not in ("auto", "cpu") or not str(devices).isdecimal():
         return
     if accelerator == "auto" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        return  # as many processes as devices
+        return  # a process for each device
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if int(str(devices)) > PER_CORE * cores:
         raise UserError(

@@ -66,7 +66,7 @@ class Attention(nn.Module):
             k, v = chunk.extend(self.layer, k, v)  # (B, n_kv_head, S, head_dim)
         if mask is not None and mask.is_floating_point():
             mask = mask.type_as(q)
-        causal = mask is None and chunk is None  # which counts from the first key: needs as many keys as queries
+        causal = mask is None and chunk is None  # counts from the first key: right for equal numbers
         dropout = self.dropout if self.training else 0.0  # a function's argument, which eval() does not reach
         y = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, enable_gqa=q.shape[1] != k.shape[1])
         out: Tensor = self.proj(y.transpose(1, 2).flatten(2))

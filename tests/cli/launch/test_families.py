@@ -97,7 +97,7 @@ def test_the_file_of_a_language_model_says_what_to_make(tmp_path):
 
 
 def rebuilt(path):
-    """The network of an exported file, from what the file says alone."""
+    """The network of an exported file, only from what the file says."""
     with safe_open(path, "pt") as file:
         about = json.loads(next(value for name, value in file.metadata().items() if name != "checkpoint"))
     module, _, name = about["class_path"].rpartition(".")

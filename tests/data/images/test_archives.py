@@ -21,7 +21,7 @@ def test_offline_says_at_once_what_is_missing(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """A web server for the folder ``served``, on this machine alone."""
+    """A web server for the folder ``served``, only on this machine."""
     folder = tmp_path / "served"
     folder.mkdir()
 

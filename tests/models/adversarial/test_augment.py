@@ -99,7 +99,7 @@ def test_differentiable_twice(name, channels):
     def curved(t):
         return module(t, rows()).square()
 
-    assert torch.autograd.gradgradcheck(curved, x, fast_mode=True)  # along random directions, not each pixel alone
+    assert torch.autograd.gradgradcheck(curved, x, fast_mode=True)  # along random directions, not each pixel by itself
 
 
 @each

@@ -134,7 +134,7 @@ def test_r3gan_resamples_without_a_change_of_level():
 
     x = torch.full((1, 2, 8, 8), 3.0)
     for up in (True, False):
-        inner = Resample(up)(x)[:, :, 1:-1, 1:-1]  # zeros beyond the border darken the edge alone
+        inner = Resample(up)(x)[:, :, 1:-1, 1:-1]  # zeros beyond the border darken only the edge
         torch.testing.assert_close(inner, torch.full_like(inner, 3.0))
     y = torch.randn(1, 2, 16, 16)
     up, down = Resample(True), Resample(False)

@@ -50,7 +50,7 @@ class Note(penalties.R1):
         return super().forward(context)
 
 
-class Jitter(ada.ADA):  # the controller alone: the transforms are for pictures
+class Jitter(ada.ADA):  # only the controller: the transforms are for pictures
     def forward(self, images, random):
         return images + self.p * random.normal(*images.shape)
 
@@ -191,7 +191,7 @@ def test_every_critic_update_has_its_own_images_and_latents(tmp_path, seen):
 
 @pytest.mark.parametrize("name", sorted(set(losses.__all__) - {"AdversarialLoss", "Logits", "relativistic_average"}))
 def test_micro_batches_equal_the_big_batch(tmp_path, name):
-    """Relativistic average takes means of a micro-batch: it alone is another loss then."""
+    """Relativistic average takes means of a micro-batch: only it is another loss then."""
     terms = [penalties.GradientPenalty(0.1), penalties.R1(0.1), regularizers.ModeSeeking(0.1)]
     small, big = (build(getattr(losses, name), regularizers=terms, n_critic=2, ema=None) for _ in range(2))
     fit(small, 5, tmp_path / "small", data=Toy2D(size=1000, batch_size=16, device_batch_size=4))
