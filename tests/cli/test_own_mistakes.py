@@ -293,7 +293,7 @@ CASES = [  # the kind of code, its source with LINE at the line that is named, a
         "loss",
         "from lit_gen.evaluation.comparison import Metric\ndef mine(real, fake): ...\n"
         "Metric('mine', ('mine',), 'feature', print)  # LINE",
-        r"LINE: ValueError: needs: 'feature' was found, one of gaussian, features, logits, held_out is exp",
+        r"LINE: ValueError: needs: 'feature' was found, one of gaussian, features, pair, logits, held_out is",
     ),
     (
         "bottleneck",

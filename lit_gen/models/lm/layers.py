@@ -29,6 +29,12 @@ def dropped(drop: nn.Dropout, x: Tensor) -> Tensor:
     return drop(x) if drop.training else x
 
 
+def plain_inference(device: torch.device) -> bool:
+    """Whether a forward pass on this device has neither gradients nor autocast."""
+    mixed = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return not (torch.is_grad_enabled() or mixed)
+
+
 def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
     """Rotary positions (Su et al., 2021, https://arxiv.org/abs/2104.09864), in Llama's half-split order.
 
