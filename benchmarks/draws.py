@@ -62,8 +62,8 @@ def main() -> None:
     for i, shape in enumerate(SHAPES):
         for who, style in (("own", "-o"), ("whole", "--x")):
             worlds = [w for w in WORLDS if (who, shape, w) in found]
-            if not worlds:
-                continue  # else the legend names a line without points
+            if len(worlds) < 2:
+                continue  # a point is no line
             times = [found[who, shape, w] for w in worlds]
             one = statistics.median(found["own", shape, 1])
             ratios = [statistics.median(t) / one for t in times]

@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "sweep": ("lit_gen.cli.commands.sweep", "check a W&B sweep file, and print its trials' command lines"),
     "slurm": ("lit_gen.cli.commands.slurm", "print a batch file for SLURM: slurm train > train.sbatch"),
-    "configs": ("", "list the shipped configs"),
+    "configs": ("lit_gen.cli.commands.configs", "list the shipped configs"),
 }
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -52,17 +52,6 @@ options:
   --debug      show the traceback of an error
 
 A first run: lit-gen fit --config gan.yaml
-"""
-
-
-CONFIGS_HELP = """usage: lit-gen configs
-
-List the shipped configs, each with its purpose. Copy one to change it, or override its options.
-
-examples:
-  lit-gen configs
-  lit-gen configs | grep gan
-  lit-gen configs > configs.txt
 """
 
 
@@ -125,16 +114,6 @@ def _dispatch(arguments: list[str]) -> int:
 
     if command not in COMMANDS:
         raise UserError(f"{command!r} is no command{_meant(command)} (expected one of {', '.join(COMMANDS)})")
-    if command == "configs":
-        if extra := [word for word in arguments[1:] if word not in ("--help", "-h")]:
-            raise UserError(f"configs: {extra[0]!r} was found, nothing is expected after it")
-        if arguments[1:]:
-            print(CONFIGS_HELP, end="")
-            return 0
-        from lit_gen.cli.config.files import listing
-
-        print(listing(), end="")
-        return 0
     from lit_gen.core.variables import number
 
     for name in _RANKS:

@@ -52,7 +52,7 @@ class ArgumentParser(argparse.ArgumentParser):
     """
 
     def __init__(self, command: str, description: str, *examples: str) -> None:
-        shown = "\n".join(f"  lit-gen {command} {example}" for example in examples)
+        shown = "\n".join(f"  lit-gen {command} {example}".rstrip() for example in examples)
         super().__init__(
             f"lit-gen {command}",
             description=description,
@@ -152,22 +152,24 @@ def explain(error: BaseException, command: str = "fit") -> tuple[int, str] | Non
         return ENDED, f"{LOST}: {' '.join(said.split())[:200]}"
     if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|iostream error", said):
         return USER, f"a checkpoint could not be written, probably because the disk is full; {_WHOLE}"
-    if of_callback := _of_callback(error):
-        return USER, of_callback
     if own := blame.fault(error, _said):
         return USER, f"{own}; --debug shows where it was called from"
-    return (USER, _said(error)) if _is_of_a_file(error) else None
+    if _is_of_a_file(error):
+        return USER, _said(error)
+    return None if (callback := _callback_of(error)) is None else (USER, callback)
 
 
-def _of_callback(error: BaseException) -> str | None:
-    """What failed in a callback of lightning's, outside lit_gen, as one that expects a model of another kind does."""
-    found, last, step = None, "", error.__traceback__
+def _callback_of(error: BaseException) -> str | None:
+    """What failed in a callback of lightning's, as one that expects another model does; None if lit_gen took part."""
+    found, step = None, error.__traceback__
     while step is not None:
-        one = step.tb_frame.f_locals.get("self")
-        if step.tb_frame.f_globals.get("__name__", "").startswith("lightning.pytorch.callbacks"):
-            found = type(one).__name__ if type(one).__module__.startswith("lightning.") else found
-        last, step = step.tb_frame.f_globals.get("__name__", ""), step.tb_next
-    if found is None or last.startswith("lit_gen."):
+        one, module = step.tb_frame.f_locals.get("self"), step.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("lit_gen."):
+            found = None  # what the callback called
+        elif module.startswith("lightning.pytorch.callbacks.") and type(one).__module__.startswith("lightning."):
+            found = type(one).__name__
+        step = step.tb_next
+    if found is None:
         return None
     return f"trainer.callbacks.{found}: {blame.words(error)}; this callback does not fit this run"
 

@@ -71,13 +71,12 @@ def apart(run: Path) -> Iterator[None]:
     """Let the service that starts in the block write into ``wandb/service.log``, not to the terminal, if it panics."""
     path = run / FOLDER / SERVICE_LOG
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        kept = {stream: os.dup(stream) for stream in (1, 2)}
-    except OSError:  # a closed stream receives nothing
-        yield
-        return
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    kept: dict[int, int] = {}
     try:
+        with contextlib.suppress(OSError):  # a closed stream receives nothing
+            for stream in (1, 2):
+                kept[stream] = os.dup(stream)
         for stream in kept:
             os.dup2(log, stream)
         yield

@@ -164,9 +164,8 @@ class Lease:
             UserError: if this process was in another one.
         """
         with contextlib.suppress(FileNotFoundError):  # one of the two was removed
-            found = Path.cwd()
-            os.chdir(self._folder)
-            if found != self._folder:
+            if (found := Path.cwd()) != self._folder and not self.run.is_absolute():
+                os.chdir(self._folder)
                 raise UserError(
                     f"the working folder was changed to {found} while {self.run} was trained; own code, such as a "
                     f"callback, is expected to stay in {self._folder}, where the run is; what was saved is whole"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lit_gen.core.blame import named, shown
+from lit_gen.core.blame import fault, named, shown
 from lit_gen.core.errors import UserError
 
 __all__ = ["MuonAdamW", "made", "parameter_groups", "refuse_untrained"]
@@ -26,7 +26,7 @@ def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.opti
     try:
         optimizer = make(parameters)
     except (TypeError, ValueError) as error:
-        null = "null was found where a number is expected: " if "'NoneType'" in str(error) else ""
+        null = "null was found where a number is expected: " if "'NoneType'" in str(error) and not fault(error) else ""
         raise UserError(f"{option}: {null}{error}") from error
     name = type(optimizer).__name__
     if not isinstance(optimizer, torch.optim.Optimizer):

@@ -104,7 +104,7 @@ COMMANDS = {
     "fit gan.yaml": "'gan.yaml' is no option; did you mean --config gan.yaml?",
     "fit --config .": "--config .: a folder was found, a file is expected",
     "fit --config gan.yaml --repeats 0": "--repeats: '0' was found, a whole number of at least 1 is expected",
-    "configs x": "configs: 'x' was found, nothing is expected after it",
+    "configs x": "configs: unrecognized arguments: x",
     "sample x --temprature 1": "unrecognized arguments: --temprature; did you mean 'temperature'?",
     "sample x --n many": "--n: 'many' was found, a whole number is expected",
     "sample x --temperature hot": "--temperature: 'hot' was found, a number is expected",
@@ -145,6 +145,17 @@ def test_of_a_config(lit_gen, tmp_path, case):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_of_a_command(lit_gen, command):
     refused(lit_gen, COMMANDS[command], *command.split())
+
+
+def test_an_empty_value_is_one(lit_gen, capfd):
+    for words in (["--samples.prompt", ""], ["--samples.prompt="]):
+        with pytest.raises(SystemExit, match="0"):
+            lit_gen("fit", *TINY, *words, "--print_config")
+        assert "prompt: ''" in capfd.readouterr().out
+
+
+def test_a_long_word_is_no_path(lit_gen):
+    refused(lit_gen, "is no option; options begin with --", "fit", *TINY, "x" * 300)
 
 
 def test_a_command_in_quotes(lit_gen):

@@ -39,11 +39,13 @@ OPTIONS = {  # which run is given what mine.py holds
     "optimizer": (*GAN, "--model.generator_optimizer=mine.Mine"),
     "data": (*GAN, "--data=mine.Mine"),
     "callback": (*GAN, "--trainer.callbacks+=mine.Mine"),
+    "lightning's": (*GAN, "--trainer.callbacks+=mine.Mine"),
     "evaluator": (*GAN, "--trainer.callbacks+=mine.Mine"),
 }
 HEADS = {  # what precedes the source; CLASS is the line that is named where the class itself lacks something
     "optimizer": "import torch\nclass Mine(torch.optim.SGD):",
     "augmentation": "from lit_gen.models.adversarial.augment import Augmentation\nclass Mine(Augmentation):",
+    "lightning's": "from lightning.pytorch.callbacks import Timer\nclass Mine(Timer):",
     "callback": "from lightning import Callback\nclass Mine(Callback):",
     "evaluator": "from lit_gen.callbacks.evaluators.base import Evaluator\n"
     "from lit_gen.evaluation.result import Result\nclass Mine(Evaluator):",
@@ -234,6 +236,21 @@ CASES = [  # the kind of code, its source with LINE at the line that is named, a
         "callback",
         "def on_train_batch_end(self, *_):\n    exit(0)  # LINE",
         "LINE, in .*_batch_end: SystemExit: 0; --deb",
+    ),
+    (
+        "lightning's",
+        "def on_train_start(self, *_):\n    1 / 0  # LINE",
+        r"error: LINE, in Mine\.on_train_start: ZeroDivisionError: division by zero; --deb",
+    ),
+    (
+        "optimizer",
+        "def __init__(self, parameters, lr: float = 1.0):\n    None.x  # LINE",
+        r"error: LINE, in Mine\.__init__: AttributeError: 'NoneType' object",
+    ),
+    (
+        "optimizer",
+        "def __init__(self, parameters, lr: float = 1.0):\n    None + 1  # LINE",
+        r"model\.generator_optimizer: unsupported operand type\(s\) for \+: 'NoneType' and 'int' \(LINE, in Mine",
     ),
     ("callback", "def on_train_batch_end(self, *_):\n    raise StopIteration  # LINE", "LINE, in .*: StopIteration"),
     (

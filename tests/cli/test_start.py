@@ -19,11 +19,11 @@ def last_line(program):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("arguments", "most"), [("--version", 6), ("--help", 6), ("fit --help", 9), ("configs", 15)])
+@pytest.mark.parametrize(("arguments", "most"), [("--version", 6), ("--help", 6), ("fit --help", 9), ("configs", 24)])
 def test_a_page_imports_little(arguments, most):
     found = set(last_line(f"from lit_gen.cli.entry import run\nrun({arguments.split()}){MODULES}"))
-    assert not found & {*LIBRARIES, "argparse", "ctypes", "inspect", "jsonargparse", "lightning", "numpy", "torch"}
-    assert "yaml" not in found or arguments == "configs"
+    assert not found & {*LIBRARIES, "ctypes", "jsonargparse", "lightning", "numpy", "torch"}
+    assert not found & {"argparse", "inspect", "yaml"} or arguments == "configs"
     assert len([name for name in found if name.startswith("lit_gen")]) <= most
 
 

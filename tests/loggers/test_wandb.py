@@ -118,6 +118,7 @@ def test_an_offline_file_equals_the_log(lit_gen, tmp_path):
     assert not checks.holds(RUN, checks.KEY)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the service in /proc")
 def test_a_panic_of_the_service_stays_off_the_terminal(log):
     """Go prints every goroutine when it gets this signal, as it does when it panics."""
     seen = []

@@ -1,10 +1,10 @@
 """One sentence for a message of the parser: the option, what was found and expected, the nearest valid name."""
 
 import importlib
+import os
 import pkgutil
 import re
 from itertools import pairwise
-from pathlib import Path
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -39,7 +39,7 @@ def explain(message: str, parser: LightningArgumentParser, config: Config, optio
             meant = "options begin with --"
             if first.endswith((".yaml", ".yml")):
                 meant = f"did you mean --config {first}?"
-            elif Path(first).exists():
+            elif os.path.exists(first):  # noqa: PTH110  of any text: Path raises for a long one
                 meant = f"did you mean {'--resume' if parser.prog.endswith(' fit') else '--ckpt_path'} {first}?"
             return f"{first!r} is no option; {meant}"
         return f"{typed} {_no_option(typed.lstrip('-'), known, model)}"

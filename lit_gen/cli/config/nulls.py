@@ -46,7 +46,9 @@ def _name_parts(config: Config, options: list[str]) -> tuple[Config, list[str]]:
         if len(typed) != 1 or path is None:
             continue
         (i,) = typed
-        kind, end = (options[i].partition("=")[2], i + 1) if "=" in options[i] else (options[i + 1], i + 2)
+        kind, end = options[i].partition("=")[2], i + 1
+        if "=" not in options[i]:
+            kind, end = " ".join(options[i + 1 : i + 2]), i + 2
         if re.fullmatch(r"[\w.]+", kind) and kind not in NULLS:
             config = merge(config, nested(path, {"class_path": kind}))
             options = [*options[:i], *options[end:]]

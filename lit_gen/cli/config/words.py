@@ -1,6 +1,7 @@
 """What a person types, in the form that the parser takes: negative numbers, short names of losses."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from lit_gen.cli.config.chosen import class_at
@@ -18,8 +19,8 @@ def pair_numbers(arguments: list[str]) -> list[str]:
     Raises:
         UserError: for an option with one dash, one quoted together with its value, or an empty word.
     """
-    for word in arguments:
-        if not word:
+    for before, word in pairwise(["", *arguments]):
+        if not word and (not before.startswith("--") or "=" in before):  # else it is that option's value
             raise UserError("an empty word was found among the options; a quoted variable may be empty")
         if quoted := re.match(r"(--[\w.+]+) +\S", word):
             raise UserError(f"{word!r} was found as one word, {quoted[1]} and its value are expected without quotes")

@@ -98,7 +98,7 @@ def _check_callbacks(trainer: Any) -> None:
     for element in as_list(trainer.callbacks):
         mode = element.get("init_args", {}).get("mode")
         name = str(element.class_path).rpartition(".")[2]
-        if name in _TUNERS:
+        if name in _TUNERS and str(element.class_path).startswith("lightning."):
             raise UserError(
                 f"{T}callbacks: {name} was found, which changes {_TUNERS[name]} of its own; set it yourself"
             )

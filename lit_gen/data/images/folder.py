@@ -238,7 +238,7 @@ def _whole(path: Path) -> Iterator[None]:
     """Name a file of the cache that is truncated, or gone since."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{path} is damaged; move it away, then run the command again to decode the images anew"
         ) from None

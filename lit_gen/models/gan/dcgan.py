@@ -38,9 +38,8 @@ class Generator(nn.Module):
         shape: image shape (C, H, W); taken from the data set by the command line.
         latent_dim: dimension of the latent z, drawn from N(0, I).
         width: feature maps of the last hidden layer.
-        conditioning: how labels enter, "none" or
-            "concat": the one-hot label beside z (Mirza and Osindero, 2014,
-            https://arxiv.org/abs/1411.1784); "batch_norm": gains and biases by class (`ConditionalBatchNorm2d`).
+        conditioning: how labels enter, "none" or "concat": the one-hot label beside z (Mirza and Osindero,
+            2014, https://arxiv.org/abs/1411.1784); "batch_norm": gains and biases by class (`ConditionalBatchNorm2d`).
         num_classes: classes of the labels; taken from the data set by the command line.
 
     Raises:
@@ -98,14 +97,12 @@ class Discriminator(nn.Module):
     Args:
         shape: image shape (C, H, W); taken from the data set by the command line.
         width: feature maps of the first layer.
-        conditioning: how labels enter, "none" or
-            "concat": one-hot label maps beside the image (Mirza and Osindero, 2014,
-            https://arxiv.org/abs/1411.1784); "projection" or "auxiliary": see `LabelHead`.
+        conditioning: how labels enter, "none" or "concat": one-hot label maps beside the image (Mirza and
+            Osindero, 2014, https://arxiv.org/abs/1411.1784); "projection" or "auxiliary": see `LabelHead`.
         num_classes: classes of the labels; taken from the data set by the command line.
         spectral_norm: divide all weights by their largest singular value (SN-DCGAN has it instead of batch norm).
-        batch_norm: batch norm after the inner convolutions, as in the paper;
-            without it the convolutions have biases. A penalty on each sample's gradient
-            (WGAN-GP) needs a discriminator without it.
+        batch_norm: batch norm after the inner convolutions, as in the paper; without it the convolutions have
+            biases. A penalty on each sample's gradient (WGAN-GP) needs a discriminator without it.
         minibatch_std: append the batch's deviation to the last maps, see `MinibatchStd`.
 
     Raises:

@@ -37,9 +37,8 @@ class Generator(nn.Module):
         width: units of each hidden layer.
         depth: number of hidden layers.
         bounded: end with tanh, so that samples lie in [-1, 1]; None: for images yes, for points (H = W = 1) no.
-        conditioning: how labels enter, "none" or
-            "concat": the one-hot label beside z (Mirza and Osindero, 2014,
-            https://arxiv.org/abs/1411.1784).
+        conditioning: how labels enter, "none" or "concat": the one-hot label beside z (Mirza and Osindero,
+            2014, https://arxiv.org/abs/1411.1784).
         num_classes: classes of the labels; taken from the data set by the command line.
     """
 
@@ -79,9 +78,8 @@ class Discriminator(nn.Module):
         width: units of each hidden layer.
         depth: number of hidden layers.
         dropout: share of hidden units dropped in training, in [0, 1), as in the first GAN; 0 for none.
-        conditioning: how labels enter, "none" or
-            "concat": the one-hot label beside the sample (Mirza and Osindero, 2014,
-            https://arxiv.org/abs/1411.1784); "projection" or "auxiliary": see `LabelHead`.
+        conditioning: how labels enter, "none" or "concat": the one-hot label beside the sample (Mirza and
+            Osindero, 2014, https://arxiv.org/abs/1411.1784); "projection" or "auxiliary": see `LabelHead`.
         num_classes: classes of the labels; taken from the data set by the command line.
         spectral_norm: divide all weights by their largest singular value.
     """

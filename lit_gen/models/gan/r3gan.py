@@ -102,8 +102,8 @@ class Generator(nn.Module):
         blocks: residual blocks of each stage; stages are 4x4, 8x8, ... to the image's size.
         group_size: maps in each group of the 3x3 convolutions.
         expansion: maps inside a block, as a multiple of ``width``.
-        conditioning: how labels enter, "none" or
-            "concat": a learned embedding of the label, of ``latent_dim`` numbers, beside z.
+        conditioning: how labels enter, "none" or "concat": a learned embedding of the label, of ``latent_dim``
+            numbers, beside z.
         num_classes: classes of the labels; taken from the data set by the command line.
 
     Raises:

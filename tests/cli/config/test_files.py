@@ -73,5 +73,7 @@ def test_null_in_a_part_of_a_part():
     ):
         found, rest = take_nulls(config, words)
         assert (found["model"]["init_args"]["augment"], rest) == (null, others)
+    words = ["--model.augment.target=null", "--model.augment"]  # whose value is missing
+    assert take_nulls(config, words) == (config, words)
     words = ["--model.augment=ADA", "--model.augment=ADA", "--model.augment.target=null"]
     assert take_nulls(config, words) == (config, words)
