@@ -21,6 +21,19 @@ def quantize(images: Tensor) -> Tensor:
     return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def level_of(images: Tensor, levels: int) -> Tensor:
+    """Numbers of the levels of images in [-1, 1]: float, 0 to ``levels - 1``, rounded to the nearest and clamped."""
+    return ((images + 1) * ((levels - 1) / 2)).round().clamp(0, levels - 1)
+
+
+def of_level(numbers: Tensor, levels: int) -> Tensor:
+    """Numbers of levels, 0 to ``levels - 1``, to images in [-1, 1], which `quantize` makes the nearest of 256 levels.
+
+    `level_of` inverts this, and also what `quantize` and `to_float` make of it, for up to 256 levels.
+    """
+    return numbers.float() * (2 / (levels - 1)) - 1
+
+
 def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
     """Arrange uint8 images (N, C, H, W) in rows on a grey ground, as one uint8 image (C, ., .)."""
     count, channels, height, width = images.shape

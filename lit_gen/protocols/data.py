@@ -50,7 +50,7 @@ class Images(Protocol):
 
 
 class ImageSets(DataModule, Protocol):
-    """A data module of images; its `facts` are ``shape`` and ``num_classes``."""
+    """A data module of images; its `facts` are ``shape``, ``num_classes`` and ``levels``, those of a pixel."""
 
     def split(self, split: Split) -> Images:
         """One split, empty if the set does not have it."""

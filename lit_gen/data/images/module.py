@@ -36,6 +36,8 @@ class ImageData(DataModule):
     """Number of classes, None for a set without labels."""
     classes: Sequence[str] = ()
     """The names of the classes, if they have names."""
+    levels: int | None = 256
+    """Grey levels of a pixel, evenly from 0 to 255; None for points, which are real numbers."""
     items = "images"
 
     def __init__(
@@ -104,13 +106,15 @@ class ImageData(DataModule):
     # ---- what models, callbacks and lightning ask
 
     def facts(self) -> dict[str, Any]:
-        """``shape``, and ``num_classes``, None for a set without labels.
+        """``shape``; ``num_classes``, None for a set without labels; ``levels``, None for points.
 
         Raises:
             UserError: for a subclass whose shape is none.
         """
         check_shape(self)
-        return {"shape": self.shape, "num_classes": self.num_classes}
+        points = self.shape[1:] == (1, 1)  # a set of one's own need not say so
+        levels = None if points else self.levels
+        return {"shape": self.shape, "num_classes": self.num_classes, "levels": levels}
 
     def split(self, split: Split) -> ImageSet:
         """A split, read once."""

@@ -42,6 +42,7 @@ class Toy2D(ImageData):
     """
 
     shape = (2, 1, 1)
+    levels = None
 
     def __init__(self, kind: Literal["ring", "grid"] = "ring", size: int = 100_000, **images: Any) -> None:
         super().__init__(**images)

@@ -149,7 +149,8 @@ def test_a_missing_number_of_a_network_is_named(lit_gen, tmp_path, monkeypatch):
     sys.modules.pop("hilly_net", None)
     assert code == 2
     told = (
-        "model.generator.hills: Net needs it, but the config leaves it open and MNIST knows shape, num_classes; say it"
+        "model.generator.hills: Net needs it, but the config leaves it open and MNIST knows shape, num_classes, "
+        "levels; say it"
     )
     assert told in err
 
@@ -174,7 +175,7 @@ def test_data_are_asked_by_contract(tmp_path):
     assert kinds == [(False, True), (True, False), (False, False), (False, False)]
     assert text.facts() == {"vocab_size": 2, "block_size": 8}
     assert (text.per_step(), digits.per_step()) == ((32, "tokens"), (64, "images"))
-    assert digits.facts() == {"shape": (1, 28, 28), "num_classes": 10}
+    assert digits.facts() == {"shape": (1, 28, 28), "num_classes": 10, "levels": 256}
     assert (Waves().name, Waves().protocol, Waves().files()) == ("Waves", {}, [])
 
 
