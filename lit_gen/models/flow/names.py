@@ -1,3 +1,3 @@
 """Classes that a config may give by name: ``--model Flow``, ``--model.transform RealNVP``."""
 
-from lit_gen.models.flow import density, dequantization, module, support, vectors  # noqa: F401
+from lit_gen.models.flow import density, dequantization, glow, module, support, vectors  # noqa: F401
