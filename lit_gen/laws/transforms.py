@@ -17,7 +17,7 @@ NEAR = 1e-6
 
 def _data(setting: Setting, n: int, purpose: str = "law") -> Tensor:
     """Standard normal x (n, C, H, W), float64."""
-    return Rows(CPU, 0, purpose, 0).normal(n, *setting.shape).double()
+    return Rows(CPU, 0, purpose, 0).normal(n, *setting.shape).cpu().double()
 
 
 def _labels(transform: nn.Module, n: int) -> tuple[Tensor, ...]:
@@ -28,7 +28,7 @@ def _labels(transform: nn.Module, n: int) -> tuple[Tensor, ...]:
 
 def _trained(make: Maker, setting: Setting, double: bool = True) -> nn.Module:
     """The transform as in a run: after its first batch, with weights that have moved, in float64."""
-    transform = make().double() if double else make()
+    transform = make().cpu().double() if double else make()
     if callable(initialize := getattr(transform, "initialize", None)):
         first = 0.5 * _data(setting, 64, "first batch") + 0.1
         initialize(first if double else first.float(), *_labels(transform, 64))

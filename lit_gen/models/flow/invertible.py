@@ -60,9 +60,8 @@ class ActNorm(nn.Module):
         """
         if self.initialized:
             return
-        wide = h.double() if h.device.type != "mps" else h  # which has no float64
-        mean = mean_over_ranks(wide.mean((0, 2, 3)))
-        deviation = mean_over_ranks((wide - mean[:, None, None]).square().mean((0, 2, 3))).sqrt()
+        mean = mean_over_ranks(h.mean((0, 2, 3)))
+        deviation = mean_over_ranks((h - mean[:, None, None]).square().mean((0, 2, 3))).sqrt()
         for channel, found in enumerate(deviation.tolist()):
             if not LEAST_DEVIATION < found < float("inf"):
                 raise UserError(
