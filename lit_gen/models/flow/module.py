@@ -107,6 +107,11 @@ class Flow(Automatic, Sampler):
         """Levels of a pixel, in which `log_prob` counts; None for points."""
         return self.density("raw").levels
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a sample."""
+        return self.density("raw").shape
+
     def log_prob(
         self, images: Tensor, indices: Tensor, labels: Tensor | None = None, weights: Weights = "ema"
     ) -> Tensor:
