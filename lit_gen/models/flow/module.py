@@ -5,6 +5,7 @@ What the density consists of is injected: this file holds only the step. Lightni
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.batches import micro_batches_of, split
+from lit_gen.core.bits import bits_per_dim
 from lit_gen.core.blame import named, tried
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.images import to_float
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.randomness import Draws
 from lit_gen.core.sampling import Sampler, one_pass
-from lit_gen.models.flow import checks
+from lit_gen.models.flow import checks, runaway
 from lit_gen.models.flow.density import PARTS, Density
 from lit_gen.models.flow.dequantization import Dequantization
 from lit_gen.models.flow.support import Support
@@ -28,6 +30,7 @@ from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
+from lit_gen.training.hparams import describe
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
@@ -84,6 +87,7 @@ class Flow(Automatic, Sampler):
         self.keep_average(ema, *(name for name in PARTS if getattr(self, name) is not None))
         self._held_out: list[tuple[float, int]] = []
         self._unseen = True  # whether unchecked training data may come
+        self._watch = runaway.Watch()
         self.keep_schedules(schedules)
 
     def density(self, weights: Weights = "ema") -> Density:
@@ -103,6 +107,11 @@ class Flow(Automatic, Sampler):
         """Levels of a pixel, in which `log_prob` counts; None for points."""
         return self.density("raw").levels
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a sample."""
+        return self.density("raw").shape
+
     def log_prob(
         self, images: Tensor, indices: Tensor, labels: Tensor | None = None, weights: Weights = "ema"
     ) -> Tensor:
@@ -114,17 +123,14 @@ class Flow(Automatic, Sampler):
         with evaluation_mode(self), torch.autocast(self.device.type, enabled=False):
             return density.log_prob(images, noise, labels)
 
-    def bits_per_dim(self, nats: float, dimensions: int) -> float:
-        """Bits per dimension of ``nats`` per image of C * H * W dimensions; a level has width 1."""
-        return nats / (dimensions * math.log(2))
-
     def drawer(self, weights: Weights = "ema") -> Drawer:
         """The transform's inverse; images at the nearest level below."""
         return one_pass(self.density(weights))
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The density: the transform with base, dequantization and support."""
-        return Exported("density", self.density(weights))
+        density = self.density(weights)
+        return Exported("density", density, describe(density, "model"))
 
     # ---- training
 
@@ -255,8 +261,31 @@ class Flow(Automatic, Sampler):
             self.stop_non_finite(f"{split}/nll is NaN or infinite at step {self.trainer.global_step}")
         values = {"nll": nll}
         if self.levels is not None:
-            values["bits_per_dim"] = self.bits_per_dim(nll, self.density("raw").latent_dim)
+            values["bits_per_dim"] = bits_per_dim(nll, self.density("raw").latent_dim)  # a level has width 1
         self.log_scalars({f"{split}/{name}": value for name, value in values.items()})
+        if split == "val" and self.trainer.state.fn == "fit":
+            self._watch_held_out(nll)
+
+    def _watch_held_out(self, nll: float) -> None:
+        step, data, density = self.trainer.global_step, datasets.data_of(self.trainer), self.density("raw")
+        if self._watch.ran_away(nll, step, density.latent_dim) and datasets.has_images(data) and not self.global_rank:
+            where = runaway.unlike(density, *(data.split(split).images.to(self.device) for split in ("train", "val")))
+            note(self._watch.sentence(nll, step, where))
+
+    def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:
+        """See `TrainingModule`."""
+        self._watch.trained = scalars.get("train/nll", self._watch.trained)
+        super().log_scalars(scalars, step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See `TrainingModule`; and what is known of the held-out likelihood."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["held_out"] = self._watch.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See `TrainingModule`."""
+        super().on_load_checkpoint(checkpoint)
+        self._watch.load_state_dict(checkpoint.get("held_out", {}))
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Nats (B,) of each image."""
