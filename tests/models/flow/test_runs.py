@@ -18,6 +18,7 @@ from lit_gen.callbacks.samples import Samples
 from lit_gen.data.images.digits8 import Digits8, digits
 from lit_gen.models.flow import vectors
 from lit_gen.models.flow.dequantization import Variational
+from lit_gen.models.flow.glow import Glow
 from lit_gen.models.flow.support import Standardize
 from lit_gen.runs import directory
 from lit_gen.training.ema import EMA
@@ -56,6 +57,13 @@ def flow(folder, most=None, optimizer=torch.optim.Adam, rate=1e-3):
     return model, Digits8(batch_size=20, device_batch_size=most), [saver, Samples(every=6, count=4)], options
 
 
+def glow(folder):
+    """One whose first batch has all layers of ActNorm begin, with labels."""
+    _, data, callbacks, options = flow(folder)
+    transform = Glow(SHAPE, steps=1, width=4, conditioning="embedding", num_classes=10)
+    return build(transform, ema=EMA(half_life=200.0)), data, callbacks, options
+
+
 def test_two_ranks_equal_one(tmp_path):
     digits()  # for all children
     divided = functools.partial(flow, most=5, optimizer=torch.optim.SGD, rate=1e-4)
@@ -79,10 +87,11 @@ def test_two_ranks_equal_one(tmp_path):
         assert b == pytest.approx(a, rel=1e-6)
 
 
-def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(tmp_path):
+@pytest.mark.parametrize("family", [flow, glow])
+def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
     digits()
     log = tmp_path / "log"
-    assert kills.in_child(lambda: train(flow, tmp_path / "run"), log) == 0, log.read_text(encoding="utf-8")
+    assert kills.in_child(lambda: train(family, tmp_path / "run"), log) == 0, log.read_text(encoding="utf-8")
     whole = kills.content(tmp_path / "run")
     assert {"metrics.csv", "checkpoints/step=00000012.ckpt"} <= set(whole)
     for call in (1, 3):
@@ -90,9 +99,9 @@ def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(tmp_path):
 
         def act(call=call):
             kills.kill(Checkpoint, "_write", "after", call)
-            train(flow, tmp_path / "run")
+            train(family, tmp_path / "run")
 
         assert kills.in_child(act, log) == kills.KILLED, log.read_text(encoding="utf-8")
         assert directory.checkpoints(tmp_path / "run")
-        assert kills.in_child(lambda: train(flow, tmp_path / "run", resume=True), log) == 0, log.read_text("utf-8")
+        assert kills.in_child(lambda: train(family, tmp_path / "run", resume=True), log) == 0, log.read_text("utf-8")
         assert not kills.differences(whole, kills.content(tmp_path / "run"))
