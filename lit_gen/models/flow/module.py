@@ -270,7 +270,8 @@ class Flow(Automatic, Sampler):
     def _watch_held_out(self, nll: float) -> None:
         step, data, density = self.trainer.global_step, datasets.data_of(self.trainer), self.density("raw")
         if self._watch.ran_away(nll, step, density.latent_dim) and datasets.has_images(data) and not self.global_rank:
-            where = runaway.unlike(density, *(data.split(split).images.to(self.device) for split in ("train", "val")))
+            train, held_out = (data.split(split).images.to(self.device) for split in ("train", "val"))
+            where = runaway.unlike(density, train, held_out)
             note(self._watch.sentence(nll, step, where))
 
     def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:

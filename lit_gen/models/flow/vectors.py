@@ -83,8 +83,8 @@ class _Vectors(nn.Module):
 
     def inverse(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Z (B, D) to x (B, C, H, W)."""
-        x: Tensor = self._transform(z, labels).inv(z)
-        return x.unflatten(1, self.shape)
+        x: Tensor = self._transform(z, labels).inv(z).unflatten(1, self.shape)
+        return x
 
     def _transform(self, of: Tensor, labels: Tensor | None) -> Any:
         """Zuko's transform, for these labels."""
