@@ -86,7 +86,7 @@ class Flow(Automatic, Sampler):
         self.initialized: Tensor
         self.keep_average(ema, *(name for name in PARTS if getattr(self, name) is not None))
         self._held_out: list[tuple[float, int]] = []
-        self._unseen = True  # whether unchecked training data may come
+        self._unseen, self._new = True, False  # whether unchecked training data may come; whether no step was made
         self._watch = runaway.Watch()
         self.keep_schedules(schedules)
 
@@ -144,7 +144,7 @@ class Flow(Automatic, Sampler):
         data, density = datasets.data_of(self.trainer), self.density("raw")
         checks.check_facts(density, data.facts())
         self.count_labels(data)
-        self._unseen = True
+        self._unseen, self._new = True, not bool(self.initialized)
         images = None
         if datasets.has_images(data):
             images = data.split("train").images.to(self.device)
@@ -178,7 +178,7 @@ class Flow(Automatic, Sampler):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """See `Automatic`; before the first step, the transform may look at all that this rank reads in it."""
-        if self.trainer.global_step == 0 and not bool(self.initialized):
+        if self._new:
             self._initialize(batch)
         return super().training_step(batch, batch_idx)
 
@@ -196,6 +196,7 @@ class Flow(Automatic, Sampler):
                 initialize(torch.cat(coordinates), *labels)
             self._copy_to_average("transform")
         self.initialized.fill_(True)
+        self._new = False
 
     def loss_of(self, batch: ImageBatch, draws: Draws) -> Tensor:
         """The mean negative log-likelihood of one micro-batch."""
@@ -269,7 +270,8 @@ class Flow(Automatic, Sampler):
     def _watch_held_out(self, nll: float) -> None:
         step, data, density = self.trainer.global_step, datasets.data_of(self.trainer), self.density("raw")
         if self._watch.ran_away(nll, step, density.latent_dim) and datasets.has_images(data) and not self.global_rank:
-            where = runaway.unlike(density, *(data.split(split).images.to(self.device) for split in ("train", "val")))
+            train, held_out = (data.split(split).images.to(self.device) for split in ("train", "val"))
+            where = runaway.unlike(density, train, held_out)
             note(self._watch.sentence(nll, step, where))
 
     def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:

@@ -78,13 +78,15 @@ class _Vectors(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """X (B, C, H, W) to z (B, D), and log|det dz/dx|, (B,)."""
-        found: tuple[Tensor, Tensor] = self._transform(x, labels).call_and_ladj(x.flatten(1))
+        with torch.autocast(x.device.type, enabled=False):  # sums of logarithms need the digits
+            found: tuple[Tensor, Tensor] = self._transform(x, labels).call_and_ladj(x.flatten(1))
         return found
 
     def inverse(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Z (B, D) to x (B, C, H, W)."""
-        x: Tensor = self._transform(z, labels).inv(z)
-        return x.unflatten(1, self.shape)
+        with torch.autocast(z.device.type, enabled=False):
+            x: Tensor = self._transform(z, labels).inv(z).unflatten(1, self.shape)
+        return x
 
     def _transform(self, of: Tensor, labels: Tensor | None) -> Any:
         """Zuko's transform, for these labels."""
