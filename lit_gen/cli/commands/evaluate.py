@@ -111,8 +111,7 @@ def _parser() -> ArgumentParser:
         "Score a folder of images, an .npz or .npy of them, or a run's samples.",
         "samples --reference mnist-5k --extractor lenet-mnist",
         "runs/gan --reference mnist-5k:val --count 1000 --metrics fid,prc --repeats 3",
-        "theirs.npz --reference real_images --out theirs.json",
-        "theirs.npz --metrics nll --reference runs/realnvp_digits8",
+        "theirs.npz --metrics nll --reference runs/realnvp_digits8 --out theirs.json",
     )
     parser.add_argument("source", metavar="DIR_OR_FILE_OR_RUN", help="images, or a run or checkpoint to draw from")
     parser.add_argument(
