@@ -21,6 +21,7 @@ from lit_gen.data.text.module import TextCorpus
 from lit_gen.models.adversarial import ada, augment, losses
 from lit_gen.models.flow import vectors
 from lit_gen.models.flow.dequantization import Uniform, Variational
+from lit_gen.models.flow.glow import Glow
 from lit_gen.models.flow.module import Flow
 from lit_gen.models.flow.support import Logit, Standardize
 from lit_gen.models.gan import dcgan, mlp
@@ -194,6 +195,12 @@ def test_flows(train, name):
     parts = {"dequantization": Uniform(17), "support": Logit(17, bound=5.0)} if name == "NSF" else {}
     parts = parts or {"dequantization": Variational(17, (1, 8, 8), 8), "support": Standardize((1, 8, 8))}
     train(Flow(transform, **parts, ema=EMA(), schedule=Cosine(1, 0, 10)), Digits8(batch_size=20, device_batch_size=10))
+
+
+def test_glow(train):
+    transform = Glow((1, 8, 8), steps=1, width=4, conditioning="embedding", num_classes=10)
+    model = Flow(transform, dequantization=Uniform(17), support=Logit(17), ema=EMA(), schedule=Cosine(1, 0, 10))
+    train(model, Digits8(batch_size=20, device_batch_size=10))
 
 
 def test_small_families(train):
