@@ -22,7 +22,7 @@ from lit_gen.data.text.grammar import ENGLISH
 
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
-LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan")}
+LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
@@ -80,7 +80,7 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
         small.append("--data.val_size=20")
     if name == "vae_mlp_static_mnist.yaml":
         small += ["--data.binarize=static-seed0", "--data.val_size=100"]  # the published files have 70,000 rows
-    if name in ("vae_cifar10.yaml", "iwae_mnist.yaml"):
+    if name in ("vae_cifar10.yaml", "glow_cifar10.yaml", "iwae_mnist.yaml"):
         small.append("--data.val_size=100")
     if name in LARGE & TEXTS:
         small += ["--data.block_size=64", "--model.compiled=false"]

@@ -39,8 +39,16 @@ VAE = [
     "--model.encoder.width=8", "--model.decoder.width=8", "--data.batch_size=32",
     "--run_root=golden-run", "--run_name=r", "--run_id=vae",
 ]  # fmt: skip
+FLOW = [
+    "fit", "--config=realnvp_digits8.yaml", "--trainer.accelerator=cpu", "--trainer.max_steps=40",
+    "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0", "--samples.enabled=false",
+    "--checkpoint.enabled=false", "--checkpoint.monitor=null", "--checkpoint.mode=null",
+    "--model.transform.hidden_features=[16]", "--data.batch_size=32",
+    "--run_root=golden-run", "--run_name=r", "--run_id=flow",
+]  # fmt: skip
 COLUMNS = ("train/discriminator_loss", "train/generator_loss", "train/real_logit", "train/fake_logit")
 CURVES = {
+    "flow": (FLOW, "flow", ("train/nll", "train/gradient_norm")),
     "gan": (OPTIONS, "one", COLUMNS),
     "gpt": (TEXT, "text", ("train/loss", "train/gradient_norm")),
     "vae": (VAE, "vae", ("train/loss", "train/rate", "train/gradient_norm")),

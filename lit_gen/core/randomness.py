@@ -184,11 +184,20 @@ def latents(seed: int, indices: Tensor, dim: int, purpose: str = "latents") -> T
     Returns:
         float32 (n, dim) on the CPU.
     """
+    return _by_index(seed, indices, dim, purpose, np.random.Generator.standard_normal)
+
+
+def uniforms(seed: int, indices: Tensor, dim: int, purpose: str) -> Tensor:
+    """As `latents`, from [0, 1)."""
+    return _by_index(seed, indices, dim, purpose, np.random.Generator.random)
+
+
+def _by_index(seed: int, indices: Tensor, dim: int, purpose: str, draw: Callable[..., object]) -> Tensor:
     wanted = indices.cpu().numpy()
     blocks, which = np.unique(wanted // BLOCK, return_inverse=True)
     drawn = np.empty((len(blocks), BLOCK, dim), dtype=np.float32)
     for place, block in enumerate(blocks.tolist()):
-        host(seed, purpose, index=block).standard_normal(dtype=np.float32, out=drawn[place])
+        draw(host(seed, purpose, index=block), dtype=np.float32, out=drawn[place])
     return torch.from_numpy(drawn.reshape(-1, dim)[which * BLOCK + wanted % BLOCK])
 
 

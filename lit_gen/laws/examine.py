@@ -1,4 +1,4 @@
-"""The laws that every loss, regularizer and network keeps, ours and a user's own alike.
+"""The laws that every loss, regularizer, network and transform keeps, ours and a user's own alike.
 
 The tests put all of our parts through them, ``lit-gen check my_file.MyPenalty`` a user's.
 `lit_gen.laws.base` says what a law is.
@@ -13,6 +13,7 @@ from typing import Literal
 from lit_gen.core.errors import UserError
 from lit_gen.laws import networks as network_laws
 from lit_gen.laws import regularizers as regularizer_laws
+from lit_gen.laws import transforms as transform_laws
 from lit_gen.laws.base import Kind, Law, LawBroken, Maker, Noted, Setting, seeded
 from lit_gen.laws.losses import (
     loss_can_be_saved,
@@ -50,6 +51,17 @@ LAWS: dict[Kind, list[Law]] = {
     ],
     "generator": _OF_BOTH,
     "discriminator": [*_OF_BOTH, network_laws.second_derivatives],
+    "transform": [
+        transform_laws.output,
+        transform_laws.inverse,
+        transform_laws.log_determinant,
+        transform_laws.rows,
+        transform_laws.gradients,
+        transform_laws.evaluation,
+        transform_laws.rebuilding,
+        transform_laws.copying,
+        transform_laws.labels_matter,
+    ],
 }
 
 

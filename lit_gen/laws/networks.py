@@ -13,9 +13,9 @@ from lit_gen.models.adversarial.losses import Logits
 
 
 def _inputs(network: nn.Module, setting: Setting, n: int) -> Tensor:
-    """Latents (n, latent_dim) or images (n, C, H, W), normally distributed."""
+    """Latents (n, latent_dim) of a generator, else images (n, C, H, W), normally distributed."""
     draw = randomness.Rows(CPU, 0, "law", 0)
-    if setting.kind == "discriminator":
+    if setting.kind != "generator":
         return draw.normal(n, *setting.shape)
     dim = getattr(network, "latent_dim", None)
     if not isinstance(dim, int):
@@ -37,7 +37,7 @@ def _outputs(network: nn.Module, x: Tensor, labels: Tensor | None = None) -> Ten
     return out
 
 
-def _nudged(network: nn.Module) -> nn.Module:
+def nudged(network: nn.Module) -> nn.Module:
     """With every parameter moved a little: some designs start branches at zero, which hides what lies behind them."""
     draw = randomness.Rows(CPU, 0, "nudge", 0)
     for parameter in network.parameters():
@@ -49,24 +49,25 @@ def _nudged(network: nn.Module) -> nn.Module:
 def output(make: Maker, setting: Setting) -> None:
     """Output of the right shape, finite, images in [-1, 1]."""
     for n, training in ((1, False), (4, True)):
-        network = _nudged(make()).train(training)
+        network = nudged(make()).train(training)
         x = _inputs(network, setting, n) * (10 if setting.kind == "generator" else 1)  # far out, for the range
         out = _outputs(network, x)
         if setting.kind == "generator":
-            _same_shape(out, (n, *setting.shape), "samples")
+            same_shape(out, (n, *setting.shape), "samples")
             points = setting.shape[1:] == (1, 1)
             if not points and out.abs().max() > 1 + 1e-6:
                 raise LawBroken(f"values up to {out.abs().max():.3g} were found, images in [-1, 1] are expected (tanh)")
         else:
             logits = judge(network, x, _labels(network, n))
-            _same_shape(logits.adversarial, (n,), "logits")
+            same_shape(logits.adversarial, (n,), "logits")
             if logits.classes is not None:
-                _same_shape(logits.classes, (n, getattr(network, "num_classes", None)), "logits of the classes")
+                same_shape(logits.classes, (n, getattr(network, "num_classes", None)), "logits of the classes")
         if not torch.isfinite(out).all():
             raise LawBroken("NaN or infinity was found in the output")
 
 
-def _same_shape(found: Tensor, expected: tuple[Any, ...], what: str) -> None:
+def same_shape(found: Tensor, expected: tuple[Any, ...], what: str) -> None:
+    """Refuse a tensor of another shape than is expected."""
     if tuple(found.shape) != expected:
         raise LawBroken(f"{what} of shape {tuple(found.shape)} were found, {expected} is expected")
 
@@ -74,7 +75,7 @@ def _same_shape(found: Tensor, expected: tuple[Any, ...], what: str) -> None:
 def gradients(make: Maker, setting: Setting) -> None:
     """Every parameter gets a finite gradient that is not zero."""
     for training in (True, False):
-        network = _nudged(make()).train(training)
+        network = nudged(make()).train(training)
         out = _outputs(network, _inputs(network, setting, 4))
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         for name, parameter in network.named_parameters():
@@ -103,7 +104,7 @@ def evaluation(make: Maker, setting: Setting) -> None:
 
 def rows(make: Maker, setting: Setting) -> None:
     """In evaluation a sample's output does not depend on the rest of its batch."""
-    network = _nudged(make()).eval()
+    network = nudged(make()).eval()
     x, some = _inputs(network, setting, 8), torch.tensor([0, 3, 5])
     labels = _labels(network, 8)
     found, expected = _outputs(network, x[some], labels[some]), _outputs(network, x, labels)[some]
@@ -148,7 +149,7 @@ def _same(found: Tensor, again: Tensor, whose: str) -> None:
 
 def labels_matter(make: Maker, setting: Setting) -> None:
     """A conditional network's output depends on the label."""
-    network = _nudged(make()).eval()
+    network = nudged(make()).eval()
     if getattr(network, "num_classes", None) is None:
         return
     x = _inputs(network, setting, 4)
@@ -162,7 +163,7 @@ def labels_matter(make: Maker, setting: Setting) -> None:
 
 def second_derivatives(make: Maker, setting: Setting) -> None:
     """A penalty on its gradient (R1) has itself a finite gradient that is not zero."""
-    network = _nudged(make())
+    network = nudged(make())
     x = _inputs(network, setting, 4).requires_grad_()
     (gradient,) = torch.autograd.grad(_outputs(network, x).sum(), x, create_graph=True)
     penalty = gradient.flatten(1).square().sum(1).mean()

@@ -4,14 +4,25 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from lit_gen.protocols.images import Weights
+
 
 @runtime_checkable
 class FlowTransform(Protocol):
     """A bijection between data x (B, C, H, W) and z (B, D), D = C * H * W; an ``nn.Module``.
 
-    Points and vectors of D numbers are (B, D, 1, 1). One with ``num_classes`` gets labels, int64 (B,), as its last
-    argument, in both directions.
+    Points and vectors of D numbers are (B, D, 1, 1). One whose ``num_classes`` is a number gets labels, int64 (B,), as
+    its last argument, in both directions. What it gets are coordinates on the real line; see `lit_gen.models.flow`.
+
+    It may have further attributes:
+
+    - ``initialize(x, labels)``: called once, without gradients, with all coordinates that this rank reads in the first
+      step (labels only as above); what it derives it reduces over ranks itself. The result is in the checkpoint.
+    - ``interval``: a number; beyond it in absolute value the transform is the identity.
     """
+
+    shape: tuple[int, int, int]
+    """(C, H, W) of x."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """X to z, and log|det dz/dx| in nats, (B,)."""
@@ -26,6 +37,18 @@ class FlowTransform(Protocol):
 class DensityModel(Protocol):
     """A module that knows the density, or the probability, of data exactly or as an unbiased estimate of a bound."""
 
-    def log_prob(self, images: Tensor, indices: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Nats (B,) of images (B, C, H, W) in [-1, 1], or points; ``indices`` (B,) name the noise of each, if any."""
+    def log_prob(
+        self, images: Tensor, indices: Tensor, labels: Tensor | None = None, weights: Weights = "ema"
+    ) -> Tensor:
+        """Nats (B,) in evaluation mode.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1], or points.
+            indices: int64 (B,); they name the noise of each image, if there is any.
+            labels: int64 (B,) of a conditional model.
+            weights: the moving average, or the raw weights.
+
+        Raises:
+            UserError: for data that the density is not of.
+        """
         ...

@@ -1,5 +1,6 @@
 """The contracts of training, and of what is trained."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class Exported(NamedTuple):
     name: str
     """The constructor's argument that describes it: ``generator``."""
     network: nn.Module
+    described: Mapping[str, Any] | None = None
+    """Its class and arguments, if it is none of the constructor's arguments: ``{class_path, init_args}``."""
 
 
 @runtime_checkable

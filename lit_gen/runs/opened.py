@@ -13,6 +13,8 @@ from torch import Tensor
 from lit_gen.core.errors import UserError
 from lit_gen.core.files import write_whole
 from lit_gen.core.ours import keep_others
+from lit_gen.core.scoring import scored
+from lit_gen.protocols.flows import DensityModel
 from lit_gen.protocols.images import ImageGenerator, LatentInterpolator, Weights
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.protocols.training import Exportable
@@ -92,6 +94,21 @@ class Run:
         first = torch.arange(start, start + n)
         return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights, **options)
 
+    def log_prob(self, x: Tensor, labels: Tensor | None = None, *, weights: Weights = "ema") -> Tensor:
+        """Nats (n,) of data x, of a model with a density.
+
+        Args:
+            x: images (n, C, H, W), uint8 or float in [-1, 1], or points in their own units.
+            labels: int64 (n,) of a conditional model.
+            weights: averaged or raw ones.
+
+        Raises:
+            UserError: for a model without a density, or data that it is not of.
+        """
+        if not isinstance(self.model, DensityModel):
+            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no density")
+        return scored(self.model, x, labels, weights)
+
     def write(self, prompts: Sequence[str], **options: Any) -> list[list[str]]:
         """Continue each prompt; the options and the result are those of `TextGenerator.write`."""
         if not isinstance(self.model, TextGenerator):
@@ -101,10 +118,10 @@ class Run:
     def export(self, path: str | Path, weights: Weights = "ema", overwrite: bool = False) -> None:
         """Write the network that the model exports as safetensors, to load without lightning.
 
-        That is a GAN's generator, a VAE's decoder, a language model's network, with the averaged weights if the run
-        kept an average. The keys are those of the network's state_dict. The file's metadata describe the network, as
-        JSON under its name: ``class_path``, ``init_args``, and ``build``, the arguments of a call of ``build``, if it
-        has its layers only after that call, as our decoders do.
+        That is a GAN's generator, a VAE's decoder, a flow's density, a language model's network, with the averaged
+        weights if the run kept an average. The keys are those of the network's state_dict. The file's metadata describe
+        the network, as JSON under its name: ``class_path``, ``init_args``, and ``build``, the arguments of a call of
+        ``build``, if it has its layers only after that call, as our decoders do.
 
         Args:
             path: the file.
@@ -116,9 +133,9 @@ class Run:
         """
         if not isinstance(self.model, Exportable):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no network to export")
-        name, network = self.model.exported(weights)
-        arguments = getattr(self.model, "described", None) or self.model.hparams
-        given = arguments.get(name)
+        name, network, given = self.model.exported(weights)
+        if given is None:
+            given = (getattr(self.model, "described", None) or self.model.hparams).get(name)
         described = dict(given) if isinstance(given, dict) else {}
         if built := getattr(network, "built", None):
             described["build"] = built

@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
     pytest.mark.filterwarnings("ignore:.*no `validation_step`"),  # families of the tests have none
 ]
-QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA")
+QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA", "glow")
 LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]
 
 
@@ -36,8 +36,11 @@ def test_every_regularizer_is_a_case():
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
 def test_two_ranks_with_half_the_batch_equal_one(two_ranks, name):
     one = many_cases.train(name, 1)
-    for rank in range(2):
-        two = torch.load(two_ranks / f"{name} {rank}.pt")
-        assert one.keys() == two.keys()
-        for key, value in one.items():
-            assert torch.allclose(value, two[key], rtol=0, atol=1e-3 if key.startswith("monitor.") else 1e-5), key
+    two = [torch.load(two_ranks / f"{name} {rank}.pt") for rank in range(2)]
+    assert one.keys() == two[0].keys() == two[1].keys()
+    for key, value in one.items():
+        if key.startswith("monitor."):  # where Lightning averages the gradients, each rank has its own terms
+            assert torch.allclose(value, (two[0][key] + two[1][key]) / 2, rtol=1e-6, atol=1e-3), key
+        else:
+            same = [torch.allclose(value.double(), of[key].double(), rtol=0, atol=1e-5) for of in two]
+            assert all(same), key

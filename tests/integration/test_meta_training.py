@@ -15,9 +15,15 @@ from support.autoencoder.module import Autoencoder, Expand, Squeeze
 from torch import nn
 
 from lit_gen.core.randomness import Rows
+from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.models.adversarial import ada, augment, losses
+from lit_gen.models.flow import vectors
+from lit_gen.models.flow.dequantization import Uniform, Variational
+from lit_gen.models.flow.glow import Glow
+from lit_gen.models.flow.module import Flow
+from lit_gen.models.flow.support import Logit, Standardize
 from lit_gen.models.gan import dcgan, mlp
 from lit_gen.models.gan.module import GAN
 from lit_gen.models.likelihoods import bernoulli, gaussian, logistic
@@ -179,6 +185,22 @@ def test_language_models(train, kind, optimizer):
     else:
         network = LSTM(data.vocab_size, n_layer=1, n_embd=8, hidden=10, dropout=0.1)
     train(LanguageModel(network, optimizer, Cosine(1, 0, 10), ema=EMA()), data, gradient_clip_val=1.0)
+
+
+@pytest.mark.parametrize("name", ["MAF", "NSF"])  # zuko's couplings read their masks
+def test_flows(train, name):
+    options = {"transforms": 2, "hidden_features": (8,), "dropout": 0.1, "conditioning": "concat", "num_classes": 10}
+    options |= {"autoregressive": True} if name == "NSF" else {}
+    transform = getattr(vectors, name)(shape=(1, 8, 8), **options)
+    parts = {"dequantization": Uniform(17), "support": Logit(17, bound=5.0)} if name == "NSF" else {}
+    parts = parts or {"dequantization": Variational(17, (1, 8, 8), 8), "support": Standardize((1, 8, 8))}
+    train(Flow(transform, **parts, ema=EMA(), schedule=Cosine(1, 0, 10)), Digits8(batch_size=20, device_batch_size=10))
+
+
+def test_glow(train):
+    transform = Glow((1, 8, 8), steps=1, width=4, conditioning="embedding", num_classes=10)
+    model = Flow(transform, dequantization=Uniform(17), support=Logit(17), ema=EMA(), schedule=Cosine(1, 0, 10))
+    train(model, Digits8(batch_size=20, device_batch_size=10))
 
 
 def test_small_families(train):

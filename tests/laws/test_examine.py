@@ -1,10 +1,12 @@
 """Every law over everything of ours, found by introspection, and each law broken at least once."""
 
 import functools
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from support import flow_transforms
 from support.gan_networks import CLASSES, FOUND
 from torch import nn
 
@@ -12,6 +14,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.laws import losses as loss_laws
 from lit_gen.laws import networks as network_laws
 from lit_gen.laws import regularizers as regularizer_laws
+from lit_gen.laws import transforms as transform_laws
 from lit_gen.laws.base import LawBroken, Noted, seeded
 from lit_gen.laws.examine import LAWS, Setting, examine
 from lit_gen.models.adversarial import losses, penalties, regularizers
@@ -36,6 +39,10 @@ SUBJECTS = {
     **{
         p.id: (functools.partial(network, *p.values), Setting(p.values[0].__name__.lower(), p.values[1]))
         for p in FOUND
+    },
+    **{
+        p.id: (functools.partial(flow_transforms.make, *p.values), Setting("transform", p.values[1]))
+        for p in flow_transforms.FOUND
     },
 }  # fmt: skip
 CASES = [
@@ -398,6 +405,157 @@ class Rounded(Discriminator):
         return super().forward((x - x).abs().sqrt())
 
 
+class Transform(nn.Module):
+    """Right in everything, with labels; each of the others does one thing wrong."""
+
+    num_classes = 3
+
+    def __init__(self, shape=(1, 2, 2)):
+        super().__init__()
+        self.shape = shape
+        self.log_scale, self.shift = nn.Parameter(torch.zeros(4)), nn.Embedding(3, 4)
+
+    def forward(self, x, labels):
+        z = self.log_scale.exp() * x.flatten(1) + self.shift(labels)
+        return z, self.log_scale.sum().expand(len(x))
+
+    def inverse(self, z, labels):
+        return ((z - self.shift(labels)) * (-self.log_scale).exp()).view(-1, *self.shape)
+
+
+class ShapedAsData(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z.view(-1, *self.shape), log_det
+
+
+class OneForAll(Transform):
+    def forward(self, x, labels):
+        return super().forward(x, labels)[0], self.log_scale.sum()
+
+
+class Alone(Transform):
+    def forward(self, x, labels):
+        return super().forward(x, labels)[0]
+
+
+class OneWay(Transform):
+    inverse = None
+
+
+class FlatAgain(Transform):
+    def inverse(self, z, labels):
+        return super().inverse(z, labels).flatten(1)
+
+
+class Infinite(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z, log_det / 0
+
+
+class Absolute(Transform):
+    """Its determinant is right, but two x have one z."""
+
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z.abs(), log_det
+
+
+class OntoHalf(Transform):
+    """Its inverse leads back from data, but not from every z."""
+
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z.exp(), log_det + z.sum(1)
+
+    def inverse(self, z, labels):
+        return super().inverse(z.clamp_min(1e-9).log(), labels)
+
+
+class Doubled(Transform):
+    def inverse(self, z, labels):
+        return 2 * super().inverse(z, labels)
+
+
+class Reversed(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z, -log_det
+
+
+class Forgotten(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z, 0 * log_det
+
+
+class Singular(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return torch.cat([z[:, :3], z[:, :1]], 1), log_det
+
+
+class Mixing(Transform):
+    """Adds a tenth of the other rows: of one row, and of the whole batch, it is a bijection."""
+
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return 0.9 * z + 0.1 * z.sum(0), log_det + 4 * math.log(0.9 if len(x) > 1 else 1)
+
+    def inverse(self, z, labels):
+        total = z.sum(0) / (0.9 + 0.1 * len(z))
+        return super().inverse((z - 0.1 * total) / 0.9, labels)
+
+
+class Averaging(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z, log_det + z.mean()
+
+
+class Sharing(Transform):
+    def inverse(self, z, labels):
+        return super().inverse(z + z.mean(0), labels)
+
+
+class Spare(Transform):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.ones(3))
+
+
+class SteepAtZero(Transform):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z, log_det + (0 * self.spare).abs().sqrt().sum()
+
+
+class Noisy(Transform):
+    def forward(self, x, labels):
+        z, log_det = super().forward(x, labels)
+        return z + torch.randn_like(z), log_det
+
+
+class ForgetsItsShape(Transform):
+    def __init__(self, form=(1, 2, 2)):
+        super().__init__(form)
+
+
+class NotCopied(Transform):
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Unlabelled(Transform):
+    def forward(self, x, labels):
+        return super().forward(x, 0 * labels)
+
+
 BROKEN = [
     (loss_laws.loss_is_two_scalars, as_a_pair, "a tuple was returned, an AdversarialLoss"),
     (loss_laws.loss_is_two_scalars, as_vectors, r"discriminator is of shape \(1,\) for 1 logits, a scalar"),
@@ -450,12 +608,35 @@ BROKEN = [
     (network_laws.labels_matter, Blind, "labels 0 and 1 give the same output"),
     (network_laws.second_derivatives, Additive, "has no gradient itself"),
     (network_laws.second_derivatives, Rounded, "NaN"),
+    (transform_laws.output, ShapedAsData, r"z of shape \(1, 1, 2, 2\) were found, \(1, 4\)"),
+    (transform_laws.output, OneForAll, r"log-determinants of shape \(\) were found, \(1,\)"),
+    (transform_laws.output, Alone, "a Tensor was returned, a pair"),
+    (transform_laws.output, OneWay, r"no method inverse\(z\)"),
+    (transform_laws.output, FlatAgain, r"x of the inverse of shape \(1, 4\) were found, \(1, 1, 2, 2\)"),
+    (transform_laws.output, Infinite, "NaN or infinity was found in the log-determinants"),
+    (transform_laws.inverse, Absolute, "the inverse of its z is up to .* away from x; a bijection"),
+    (transform_laws.inverse, Doubled, "the inverse of its z is up to .* away from x; a bijection"),
+    (transform_laws.inverse, OntoHalf, "its inverse is mapped to up to .* away from z; a bijection"),
+    (transform_laws.log_determinant, Reversed, "by the full Jacobian: it is that of the inverse"),
+    (transform_laws.log_determinant, Forgotten, r"^-?0 was found, and .* by the full Jacobian$"),
+    (transform_laws.log_determinant, Singular, "the Jacobian is singular"),
+    (transform_laws.rows, Mixing, "other rows change a sample's z by"),
+    (transform_laws.rows, Averaging, "other rows change a sample's log-determinant by"),
+    (transform_laws.rows, Sharing, "other rows change a sample's inverse by"),
+    (transform_laws.gradients, Spare, "the gradient of spare is zero"),
+    (transform_laws.gradients, SteepAtZero, "NaN or infinity was found in the gradient of spare"),
+    (transform_laws.evaluation, Noisy, "two evaluations of the same input differ"),
+    (transform_laws.rebuilding, ForgetsItsShape, "does not keep its constructor argument 'form'"),
+    (transform_laws.copying, NotCopied, "the copy shares 2 parameters"),
+    (transform_laws.labels_matter, Unlabelled, "labels 0 and 1 give the same output"),
 ]
 
 
 def setting_of(law, thing):
     if law in LAWS["loss"] or law in LAWS["regularizer"]:
         return Setting("loss" if law in LAWS["loss"] else "regularizer")
+    if law in LAWS["transform"]:
+        return Setting("transform", (1, 2, 2))
     return Setting("generator" if issubclass(thing, Generator) else "discriminator")
 
 
@@ -482,6 +663,25 @@ def test_what_is_allowed_at_a_price_is_noted(law, thing):
 @pytest.mark.parametrize(("cls", "kind"), [(Generator, "generator"), (Discriminator, "discriminator")])
 def test_a_plain_network_keeps_all(cls, kind):
     assert [v.outcome for v in examine(cls, Setting(kind))] == ["ok"] * len(LAWS[kind])
+
+
+def test_a_plain_transform_keeps_all():
+    verdicts = list(examine(Transform, Setting("transform", (1, 2, 2))))
+    assert [(v.outcome, v.found) for v in verdicts] == [("ok", "")] * len(LAWS["transform"])
+
+
+@pytest.mark.parametrize(
+    ("cls", "broken"),
+    [
+        (Absolute, transform_laws.inverse),
+        (Reversed, transform_laws.log_determinant),
+        (Mixing, transform_laws.rows),
+        (Doubled, transform_laws.inverse),
+    ],
+)
+def test_one_mistake_of_a_transform_breaks_one_law(cls, broken):
+    verdicts = examine(cls, Setting("transform", (1, 2, 2)))
+    assert [v.law for v in verdicts if v.outcome == "FAIL"] == [broken.__doc__.splitlines()[0].rstrip(".")]
 
 
 def fails(context):

@@ -78,8 +78,8 @@ FAMILIES = {"gan": gan, "vae": vae, "lm": lm}
 
 
 def train(family, folder, resume=False, extra=(), loggers=(), asynchronous=None, **more):
-    """One process of a run."""
-    model, data, callbacks, options = FAMILIES[family](folder)
+    """One process of a run, of a family above or of a function like them."""
+    model, data, callbacks, options = (family if callable(family) else FAMILIES[family])(folder)
     for callback in callbacks:
         if isinstance(callback, Checkpoint) and asynchronous is not None:
             callback.asynchronous = asynchronous

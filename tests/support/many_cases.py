@@ -9,6 +9,10 @@ from lightning import Trainer
 
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.models.adversarial import ada, augment, losses, penalties, regularizers
+from lit_gen.models.flow.dequantization import Uniform
+from lit_gen.models.flow.glow import Glow
+from lit_gen.models.flow.module import Flow
+from lit_gen.models.flow.support import Logit
 from lit_gen.models.gan import dcgan, mlp
 from lit_gen.models.gan.module import GAN
 from lit_gen.models.likelihoods.gaussian import Gaussian
@@ -104,8 +108,15 @@ def adversarial_vae(optimizer):
     return AdversarialVAE(*networks, mlp.Discriminator(SHAPE, 16, 1), 10.0, optimizer, ema=EMA(half_life=200.0))
 
 
-FAMILIES = {"cycle": cycle, "adversarial VAE": adversarial_vae}
-"""Families outside the package, on its parts."""
+def glow(optimizer):
+    """A flow of digits and their labels, whose first batch is that of all ranks and micro-batches."""
+    transform = Glow(SHAPE, steps=2, width=8, conditioning="embedding", num_classes=10)
+    slow = functools.partial(optimizer, lr=1e-5)  # nats of 784 numbers have large gradients
+    return Flow(transform, None, Uniform(256), Logit(256), optimizer=slow, ema=EMA(half_life=200.0))
+
+
+FAMILIES = {"cycle": cycle, "adversarial VAE": adversarial_vae, "glow": glow}
+"""Two families outside the package, on its parts, and one of its own."""
 
 
 def train(name, world):
@@ -124,7 +135,7 @@ def train(name, world):
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         limit_val_batches=0, use_distributed_sampler=False, log_every_n_steps=7,
     )  # fmt: skip
-    most = 8 if name in ("micro-batches", "cycle") else None
+    most = 8 if name in ("micro-batches", "cycle", "glow") else None
     trainer.fit(model, datamodule=MNIST(embedded=True, batch_size=BATCH, device_batch_size=most))
     model.monitor.settle()
     sums = {f"monitor.{name}": torch.tensor(value) for name, value in model.monitor.sums.items()}

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lit_gen.core import randomness
+from lit_gen.models.flow.module import Flow
 from lit_gen.models.lm.module import LanguageModel
 from lit_gen.models.vae.module import VAE
 
@@ -93,7 +94,7 @@ class WithinSteps(Callback):
         self.strict = strict
 
     def on_train_batch_start(self, trainer, module, batch, index):
-        first = index == 0 and isinstance(module, VAE | LanguageModel)
+        first = index == 0 and isinstance(module, VAE | LanguageModel | Flow)
         self.strict.may_read = first or (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
     def on_train_batch_end(self, *_):

@@ -1,4 +1,4 @@
-"""``check``: a user's own loss, regularizer or network against the laws that those of the package keep."""
+"""``check``: a user's own loss, regularizer, network or transform against the laws that those of the package keep."""
 
 import functools
 import importlib
@@ -19,6 +19,7 @@ from lit_gen.laws.base import Kind, seeded
 from lit_gen.laws.examine import Setting, examine
 from lit_gen.models.adversarial.augment import Augmentation
 from lit_gen.models.adversarial.context import Regularizer
+from lit_gen.protocols.flows import FlowTransform
 from lit_gen.training.hparams import constructor_arguments
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -28,19 +29,20 @@ def run(arguments: list[str]) -> int:
     """Print one line for each law and return the exit code: 2 if one is broken."""
     parser = ArgumentParser(
         "check",
-        "Test your own loss, regularizer or network as the built-in ones are tested.",
+        "Test your own loss, regularizer, network or flow's transform as the built-in ones are tested.",
         "my_file.MyPenalty",
         "my_net.Generator --shape 3,32,32 --num_classes 10",
-        "my_net.Discriminator --init_args '{width: 8}'",
+        "my_flow.Transform --shape 1,8,8 --init_args '{width: 8}'",
     )
     parser.add_argument("name", metavar="my_file.MyPenalty", help="a function or class by its dotted path")
     parser.add_argument("--kind", choices=get_args(Kind), help="what it is, if the code does not show it")
-    parser.add_argument("--shape", default="1,28,28", metavar="C,H,W", help="of an image (default 1,28,28)")
+    parser.add_argument("--shape", metavar="C,H,W", help="of an image (default 1,28,28, for a transform 1,4,4)")
     parser.add_argument("--num_classes", type=int, metavar="K", help="classes of the labels, for a conditional network")
     parser.add_argument("--init_args", default="{}", metavar="'{width: 8}'", help="constructor arguments, as YAML")
     options = parser.parse_args(arguments[1:])
-    shape, given = _shape(options.shape), _init_args(options.init_args)
-    target = _find(options.name)
+    given, target = _init_args(options.init_args), _find(options.name)
+    inverts = options.kind == "transform" or (isinstance(target, type) and isinstance(target, FlowTransform))
+    shape = _shape(options.shape or ("1,4,4" if inverts else "1,28,28"))  # a transform's Jacobian has D^2 numbers
     if isinstance(target, type) and "vocab_size" in inspect.signature(target).parameters:
         raise UserError(f"{options.name}: there are no laws for networks of language models yet")
     make = _maker(options.name, target, given, shape=shape, num_classes=options.num_classes)
@@ -154,12 +156,14 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
         UserError: if there are no laws for it.
     """
     is_network = isinstance(made, nn.Module) and not isinstance(made, Regularizer | Augmentation)
-    if asked in ("generator", "discriminator") and not is_network:
+    if asked in ("generator", "discriminator", "transform") and not is_network:
         raise UserError(f"--kind {asked}: {name} is no network, a subclass of torch.nn.Module is expected")
     if asked is not None and callable(made):
         return asked
     if isinstance(made, Regularizer):
         return "regularizer"
+    if is_network and isinstance(made, FlowTransform):
+        return "transform"
     if is_network:
         takes_latents = hasattr(made, "latent_dim") or "latent_dim" in constructor_arguments(type(made))
         return "generator" if takes_latents else "discriminator"

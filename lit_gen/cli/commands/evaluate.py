@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gen.cli.commands import drawing
+from lit_gen.cli.commands import drawing, evaluate_density
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.cli.launch.run_dir import of_checkpoint
@@ -57,6 +57,9 @@ def run(arguments: list[str]) -> int:
     at_least(2, "--", count=options.count)
     at_least(1, "--", repeats=options.repeats)
     where = usable_device(options.device)
+    if evaluate_density.NLL in options.metrics:
+        drawing.of_model(None, own, parser)
+        return _told(evaluate_density.score(options, where, SETS, _images), options.out)
     is_run = _is_run(Path(options.source))
     with under("--"):
         check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
@@ -91,22 +94,33 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _told(result: Result, out: str | None) -> int:
+    """Print the numbers of a density, and write their record where one is asked for."""
+    print(table(result), end="")
+    if out is not None:
+        record = save_record(
+            Path(out), {"step": None, "values": result.values, "floors": {}, "protocol": result.protocol}
+        )
+        print(f"{'record':32} {printable(record)}")
+    return 0
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         "evaluate",
         "Score a folder of images, an .npz or .npy of them, or a run's samples.",
         "samples --reference mnist-5k --extractor lenet-mnist",
         "runs/gan --reference mnist-5k:val --count 1000 --metrics fid,prc --repeats 3",
-        "theirs.npz --reference real_images --out theirs.json",
+        "theirs.npz --metrics nll --reference runs/realnvp_digits8 --out theirs.json",
     )
     parser.add_argument("source", metavar="DIR_OR_FILE_OR_RUN", help="images, or a run or checkpoint to draw from")
     parser.add_argument(
         "--reference",
         required=True,
         help=f"the real images: {', '.join(SETS)} (training images; mnist:test for a split), a folder, an .npz "
-        f"or .npy of images, or an .npz of mu and sigma",
+        f"or .npy of images, or an .npz of mu and sigma; for nll, the run whose density scores the images",
     )
-    parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid)")
+    parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid); or nll")
     parser.add_argument(
         "--extractor",
         help=f"a name, a .pt2 or TorchScript file (default: the lenet of an MNIST reference, else {INCEPTION})",

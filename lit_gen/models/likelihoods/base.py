@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.bits import offset
 from lit_gen.core.errors import UserError
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.likelihoods.numerics import wide
@@ -30,17 +31,16 @@ class Likelihood(nn.Module):
     discrete: bool = False
     parameters_per_channel: int = 1
 
-    @property
-    def bits_offset(self) -> float:
-        """What must be added to nats / (D ln 2) for bits per dimension of 8-bit images.
+    def bits_offset(self, levels: int = 256) -> float:
+        """What must be added to nats / (D ln 2) for bits per dimension of images with so many levels.
 
-        0 for a mass; for a density over [-1, 1] log2(256 / 2), since a level is 2 / 256 wide there.
+        0 for a mass; for a density over [-1, 1] log2(levels / 2), since a level is 2 / levels wide there.
         """
-        return 0.0 if self.discrete else 7.0
+        return offset(1.0 if self.discrete else 2 / levels)
 
-    def bits_per_dim(self, nats: Tensor, dimensions: int) -> Tensor:
+    def bits_per_dim(self, nats: Tensor, dimensions: int, levels: int = 256) -> Tensor:
         """Bits per dimension of a negative log-likelihood in nats; ``dimensions`` is C * H * W."""
-        return nats / (dimensions * math.log(2)) + self.bits_offset
+        return nats / (dimensions * math.log(2)) + self.bits_offset(levels)
 
     def channels(self, image_channels: int) -> int:
         """The number of channels of the decoder's output for images of ``image_channels``."""

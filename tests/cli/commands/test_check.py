@@ -78,6 +78,20 @@ class Nested(Regularizer):
         return self.inner(context)
 
 
+class Affine(nn.Module):
+    def __init__(self, shape, sign: int = 1):
+        super().__init__()
+        self.shape, self.sign = shape, sign
+        self.log_scale = nn.Parameter(torch.zeros(shape[0]))
+
+    def forward(self, x):
+        z, pixels = x * self.log_scale.exp()[:, None, None], x[0, 0].numel()
+        return z.flatten(1), self.sign * pixels * self.log_scale.sum().expand(len(x))
+
+    def inverse(self, z):
+        return z.view(-1, *self.shape) / self.log_scale.exp()[:, None, None]
+
+
 class Failing(nn.Module):
     def __init__(self):
         super().__init__()
@@ -120,6 +134,8 @@ def own(tmp_path, monkeypatch):
         (["Generator", "--num_classes=3", "--shape=1,4,4"], "generator", 7),
         (["Discriminator", "--shape=3,3,3"], "discriminator", 8),
         (["Discriminator", "--shape=3,3,3", "--kind=discriminator"], "discriminator", 8),
+        (["Affine"], "transform", 9),
+        (["Affine", "--shape=2,1,1", "--kind=transform"], "transform", 9),
     ],
 )
 def test_what_keeps_all_laws(lit_gen, own, arguments, kind, kept):
@@ -137,6 +153,11 @@ def test_what_keeps_all_laws(lit_gen, own, arguments, kind, kept):
         (["one_norm"], "FAIL  A mean over the batch, so that micro-batches and ranks average to the whole: ", 7),
         (["wrong_loss"], "FAIL  The discriminator raises real logits and lowers fake ones; the generator raises ", 5),
         (["Generator", "--num_classes=3", "--init_args={bounded: false}"], "FAIL  Output of the right shape, ", 6),
+        (
+            ["Affine", "--init_args={sign: -1}"],
+            "FAIL  The log-determinant is that of the full Jacobian, in float64: ",
+            8,
+        ),
     ],
 )
 def test_what_breaks_one_law(lit_gen, own, arguments, told, kept):
@@ -202,6 +223,7 @@ def test_the_packages_own_names(lit_gen, name, kind):
         (["checked_file.MyPenalty", "--shape=1,0,28"], "--shape: '1,0,28' was found"),
         (["checked_file.MyPenalty", "--kind=penalty"], "check: --kind: 'penalty' was found, one of loss"),
         (["checked_file.my_loss", "--kind=generator"], "--kind generator: checked_file.my_loss is no network"),
+        (["checked_file.my_loss", "--kind=transform"], "--kind transform: checked_file.my_loss is no network"),
         (
             ["checked_file.three"],
             "check: checked_file.three takes 3 arguments, two (a loss: real and fake logits) or one",

@@ -426,5 +426,6 @@ def test_which_likelihoods_are_masses():
     assert {name for name, (make, _) in CASES.items() if make().discrete} == {
         name for name, (_, of) in CASES.items() if isinstance(of, str)
     }
-    assert all(make().bits_offset == (0 if make().discrete else 7) for make, _ in CASES.values())
+    assert all(make().bits_offset() == (0 if make().discrete else 7) for make, _ in CASES.values())
+    assert all(make().bits_offset(16) == (0 if make().discrete else 3) for make, _ in CASES.values())
     assert isinstance(Bernoulli(), nn.Module)

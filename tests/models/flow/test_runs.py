@@ -1,0 +1,107 @@
+"""Two ranks equal one, and a killed and resumed run the undisturbed one; runs are forked from this process."""
+
+import functools
+import os
+import shutil
+import warnings
+
+import pytest
+import torch
+from support import kills
+from support.fitting import rows
+from support.flow import SHAPE, Normalized, build
+from support.killed import train
+from torch import nn
+
+from lit_gen.callbacks.checkpoint import Checkpoint
+from lit_gen.callbacks.samples import Samples
+from lit_gen.data.images.digits8 import Digits8, digits
+from lit_gen.models.flow import vectors
+from lit_gen.models.flow.dequantization import Variational
+from lit_gen.models.flow.glow import Glow
+from lit_gen.models.flow.support import Standardize
+from lit_gen.runs import directory
+from lit_gen.training.ema import EMA
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
+class Both(nn.Module):
+    """A first batch that decides, then couplings."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = tuple(shape)
+        self.first, self.second = Normalized(shape), vectors.RealNVP(shape, transforms=2, hidden_features=(8,))
+
+    def initialize(self, x):
+        self.first.initialize(x)
+
+    def forward(self, x):
+        z, log_det = self.first(x)
+        found, further = self.second(z.unflatten(1, self.shape))
+        return found, log_det + further
+
+    def inverse(self, z):
+        return self.first.inverse(self.second.inverse(z).flatten(1))
+
+
+def flow(folder, most=None, optimizer=torch.optim.Adam, rate=1e-3):
+    """All that a flow's checkpoint has to hold."""
+    model = build(
+        Both(SHAPE), dequantization=Variational(17, SHAPE, 8), support=Standardize(SHAPE), ema=EMA(half_life=200.0),
+        optimizer=functools.partial(optimizer, lr=rate),
+    )  # fmt: skip
+    saver = Checkpoint(every=4, keep=1, monitor="val/nll", mode="min")
+    options = {"max_steps": 12, "val_check_interval": 3, "check_val_every_n_epoch": None, "limit_val_batches": 1.0}
+    return model, Digits8(batch_size=20, device_batch_size=most), [saver, Samples(every=6, count=4)], options
+
+
+def glow(folder):
+    """One whose first batch has all layers of ActNorm begin, with labels."""
+    _, data, callbacks, options = flow(folder)
+    transform = Glow(SHAPE, steps=1, width=4, conditioning="embedding", num_classes=10)
+    return build(transform, ema=EMA(half_life=200.0)), data, callbacks, options
+
+
+def test_two_ranks_equal_one(tmp_path):
+    digits()  # for all children
+    divided = functools.partial(flow, most=5, optimizer=torch.optim.SGD, rate=1e-4)
+    log = tmp_path / "log"
+    assert kills.in_child(lambda: train(divided, tmp_path / "one"), log) == 0, log.read_text(encoding="utf-8")
+
+    def rank():
+        warnings.simplefilter("ignore")
+        train(divided, tmp_path / "two", devices=2, strategy="ddp", use_distributed_sampler=False)
+
+    assert kills.in_ranks(rank, log) == [0, 0], log.read_text(encoding="utf-8")
+    assert "unused" not in log.read_text(encoding="utf-8")
+    name = "checkpoints/step=00000012.ckpt"
+    one, two = (torch.load(tmp_path / folder / name, weights_only=True)["state_dict"] for folder in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert bool(one["initialized"])
+    assert one["transform.first.log_scale"].abs().max() > 0.1
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6, msg=key)
+    for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert b == pytest.approx(a, rel=1e-6)
+
+
+@pytest.mark.parametrize("family", [flow, glow])
+def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
+    digits()
+    log = tmp_path / "log"
+    assert kills.in_child(lambda: train(family, tmp_path / "run"), log) == 0, log.read_text(encoding="utf-8")
+    whole = kills.content(tmp_path / "run")
+    assert {"metrics.csv", "checkpoints/step=00000012.ckpt"} <= set(whole)
+    for call in (1, 3):
+        shutil.rmtree(tmp_path / "run")
+
+        def act(call=call):
+            kills.kill(Checkpoint, "_write", "after", call)
+            train(family, tmp_path / "run")
+
+        assert kills.in_child(act, log) == kills.KILLED, log.read_text(encoding="utf-8")
+        assert directory.checkpoints(tmp_path / "run")
+        assert kills.in_child(lambda: train(family, tmp_path / "run", resume=True), log) == 0, log.read_text("utf-8")
+        assert not kills.differences(whole, kills.content(tmp_path / "run"))
