@@ -230,7 +230,7 @@ def test_files_that_are_not_there():
         Vectors("sklearn:iris", drop=["petal"])
 
 
-def test_a_run_on_vectors_by_its_short_name_and_no_picture_of_them(lit_gen):
+def test_a_run_on_vectors_by_its_short_name_draws_rows_and_no_pictures(lit_gen):
     options = (
         "fit", "--config=gan_mlp.yaml", "--data=Vectors", "--data.source=sklearn:wine", "--data.standardize=true",
         "--data.batch_size=16", "--model.generator.width=16", "--model.discriminator.width=16",
@@ -245,3 +245,9 @@ def test_a_run_on_vectors_by_its_short_name_and_no_picture_of_them(lit_gen):
     assert "note: sklearn:wine: 178 rows of 13 columns, 3 classes of 48 to 71 rows" in err
     assert "note: samples: vectors of 13 numbers are not drawn" in err
     assert not list(Path("runs/gan_mlp/one").glob("samples/*"))
+    for more, expected in (((), 0), ((), 2), (("--overwrite",), 0)):
+        code, out, err = lit_gen("sample", "runs/gan_mlp/one", "--n=70", "--out=drawn", *more)
+        assert code == expected, err
+    assert out.endswith("\ndrawn/vectors.npy\n")
+    assert np.load("drawn/vectors.npy").shape == (70, 13)
+    assert Vectors("drawn/vectors.npy").shape == (13, 1, 1)
