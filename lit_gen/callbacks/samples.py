@@ -106,7 +106,8 @@ class Samples(Derived):
         *args: Any,
     ) -> None:
         """Write the predictions, one PNG per sample, named by its index."""
-        if isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[1] in (1, 3):
+        images = isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[2:] != POINTS[1:]
+        if images and outputs.shape[1] in (1, 3):
             folder = Path(trainer.default_root_dir) / "predictions"
             for index, image in zip(batch.indices.tolist(), pictures.quantize(outputs), strict=True):
                 pictures.save_png(image, folder / f"{index:06d}.png")
