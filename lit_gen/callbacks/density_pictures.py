@@ -138,14 +138,14 @@ class DensityPictures(Evaluator):
         points = points.to(module.device)
         with under(f"{self.option}: "):
             if not shares:
-                of_classes = [module.log_prob(points, indices).double()]
+                of_classes = [module.log_prob(points, indices).cpu().double()]
             else:
                 labels = [torch.full((len(points),), c, device=points.device) for c, _ in shares]
                 of_classes = [
-                    module.log_prob(points, indices, label).double() + share
+                    module.log_prob(points, indices, label).cpu().double() + share
                     for label, (_, share) in zip(labels, shares, strict=True)
                 ]
-        return torch.stack(of_classes).logsumexp(0).cpu()
+        return torch.stack(of_classes).logsumexp(0)
 
     def _picture(self, points: Tensor, density: Tensor, mass: float) -> Tensor:
         """Both maps."""
