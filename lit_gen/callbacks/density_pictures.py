@@ -115,9 +115,9 @@ class DensityPictures(Evaluator):
     def _density(self, trainer: Trainer, module: Any) -> Tensor:
         """exp(log p) at the middle of each cell, float64 (resolution, resolution), rows from the least y on."""
         n, (left, right, bottom, top) = self.resolution, self._box
-        middles = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        middles = (torch.arange(n) + 0.5) / n
         y, x = torch.meshgrid(bottom + middles * (top - bottom), left + middles * (right - left), indexing="ij")
-        points = torch.stack([x, y], dim=-1).float().view(-1, *POINTS)
+        points = torch.stack([x, y], dim=-1).view(-1, *POINTS)
         shares = self._shares(trainer, module)
         blocks = zip(points.split(AT_ONCE), torch.arange(n * n).split(AT_ONCE), strict=True)
         log_p = torch.cat([self._log_prob(module, *block, shares) for block in blocks]).view(n, n)
