@@ -1,11 +1,12 @@
-"""Train the classifiers that ship in ``lit_gen/evaluation/extractors/weights``, for grey 28x28 images.
+"""Train the classifiers that ship in ``lit_gen/evaluation/extractors/weights``, for grey images.
 
-    python benchmarks/train_classifiers.py lenet-mnist|lenet-fashion-mnist [--out DIR] [--validate]
+    python benchmarks/train_classifiers.py lenet-mnist|lenet-fashion-mnist|lenet-digits8 [--out DIR] [--validate]
 
 ``lenet-mnist`` learns from the official 10,000 MNIST test images, which no generator is trained on, and is tested on
 the 5,000 embedded digits; ``lenet-fashion-mnist`` keeps the standard split. Both need their archives under
-LIT_GEN_DATA. No setting was chosen by the test images: ``--validate`` holds out a tenth of the training images to
-choose by, and never looks at the others; the shipped files are trained on all of them.
+LIT_GEN_DATA. ``lenet-digits8`` learns from the training split of Digits8. No setting was chosen by the test images:
+``--validate`` holds out a tenth of the training images to choose by, or takes the validation split of Digits8, and
+never looks at the others; the shipped files are trained on all training images.
 """
 
 import argparse
@@ -22,16 +23,17 @@ from safetensors.torch import save
 from lit_gen.core import randomness
 from lit_gen.core.batches import Batches
 from lit_gen.core.files import write_whole
+from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.loaders import ImageSet, TrainLoader
 from lit_gen.data.images.mnist import MNIST, FashionMNIST, embedded_digits
 from lit_gen.data.images.module import stratified
-from lit_gen.evaluation.extractors.lenet import SHIPPED, WEIGHTS, LeNet
+from lit_gen.evaluation.extractors.lenet import SHIPPED, WEIGHTS, Classifier
 
 SEED = 0
 
 
 class Recipe(NamedTuple):
-    """What differs between the two."""
+    """What differs between them."""
 
     steps: int
     flip: bool = False
@@ -45,21 +47,34 @@ class Recipe(NamedTuple):
 RECIPES = {
     "lenet-mnist": Recipe(steps=3000),
     "lenet-fashion-mnist": Recipe(steps=8000, flip=True, pad=1, rate=3e-3, dropout=0.1),
+    "lenet-digits8": Recipe(steps=1000, pad=1, rate=3e-3),
 }
 
 
-def images(name: str) -> tuple[ImageSet, ImageSet]:
-    """Training and test images."""
+def images(name: str, validate: bool) -> tuple[ImageSet, ImageSet]:
+    """Training and test images; with ``validate`` some to choose settings by in place of the test images."""
+    if name == "lenet-digits8":
+        digits = Digits8()
+        return digits.split("train"), digits.split("val" if validate else "test")
+    train, test = _of_28(name)
+    if not validate:
+        return train, test
+    chosen, held_out = stratified(train.labels, len(train) // 10)
+    train, test = (ImageSet(train.images[rows], train.labels[rows]) for rows in (chosen, held_out))
+    return train, test
+
+
+def _of_28(name: str) -> tuple[ImageSet, ImageSet]:
     if name == "lenet-mnist":
         return MNIST().split("test"), embedded_digits()
     clothes = FashionMNIST(val_size=0)
     return clothes.split("train"), clothes.split("test")
 
 
-def train(data: ImageSet, recipe: Recipe) -> LeNet:
+def train(name: str, data: ImageSet, recipe: Recipe) -> Classifier:
     """AdamW under one cycle of the learning rate; every draw is keyed by seed and step."""
     randomness.seed_global(SEED, 0, 0, torch.device("cpu"))  # the initial weights
-    network = LeNet(dropout=recipe.dropout).train()
+    network = SHIPPED[name].network(dropout=recipe.dropout).train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.1, cycle_momentum=False
@@ -84,7 +99,7 @@ def train(data: ImageSet, recipe: Recipe) -> LeNet:
     return network.eval()
 
 
-def accuracy(network: LeNet, data: ImageSet) -> float:
+def accuracy(network: Classifier, data: ImageSet) -> float:
     """The share of images whose label is the most probable class."""
     found = torch.cat([network(chunk).logits.argmax(1) for chunk in data.images.split(500)])
     return (found == data.labels).float().mean().item()
@@ -93,15 +108,9 @@ def accuracy(network: LeNet, data: ImageSet) -> float:
 def main(name: str, out: Path, validate: bool) -> None:
     """Train one, and print how good it is."""
     torch.set_num_threads(1)  # the order of sums is part of the result
-    recipe, (data, test) = RECIPES[name], images(name)
-    if validate:
-        chosen, held_out = stratified(data.labels, len(data) // 10)
-        data, test = (
-            ImageSet(data.images[chosen], data.labels[chosen]),
-            ImageSet(data.images[held_out], data.labels[held_out]),
-        )
+    recipe, (data, test) = RECIPES[name], images(name, validate)
     start = time.perf_counter()
-    network = train(data, recipe)
+    network = train(name, data, recipe)
     minutes, share = (time.perf_counter() - start) / 60, accuracy(network, test)
     print(f"{name}: {share:.4f} of {len(test):,} images, {minutes:.1f} minutes")
     if validate:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from lit_gen.callbacks.boundary import Derived
@@ -12,7 +13,7 @@ from lit_gen.callbacks.moment import NEVER, Cadence
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core import images as pictures
-from lit_gen.core.errors import under
+from lit_gen.core.errors import note, under
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least
 from lit_gen.core.ours import keep_others
@@ -31,8 +32,8 @@ class Samples(Derived):
     """Write ``samples/step=00000200.png`` every ``every`` steps and at the last one, and send it to the loggers.
 
     Images are laid out in a grid, with one class per column for a conditional model; points of a two-dimensional set
-    in a scatter plot over the data. A language model's texts go into ``samples/step=00000200.txt``, and the first of
-    them is printed.
+    in a scatter plot over the data; other vectors are not drawn. A language model's texts go into
+    ``samples/step=00000200.txt``, and the first of them is printed.
 
     Args:
         every: steps between pictures; 0 for the last step only.
@@ -66,7 +67,11 @@ class Samples(Derived):
         """Find out before the first step whether the prompt can be encoded."""
         writes = isinstance(module, TextGenerator) and module.tokenizer is not None
         draws = isinstance(module, ImageGenerator)
-        self.cadence = Cadence(self.every) if self.enabled and (writes or draws) else NEVER
+        shape = tuple(datasets.data_of(trainer).facts().get("shape") or ())
+        vectors = draws and shape[1:] == POINTS[1:] and shape != POINTS
+        self.cadence = Cadence(self.every) if self.enabled and (writes or draws) and not vectors else NEVER
+        if self.enabled and vectors:
+            rank_zero_only(note)(f"samples: vectors of {shape[0]} numbers are not drawn; points of 2 are")
         self._suffix = ".png" if draws else ".txt"
         if self.enabled and isinstance(module, TextGenerator) and module.tokenizer is not None:
             with under("samples.prompt: "):
@@ -101,7 +106,8 @@ class Samples(Derived):
         *args: Any,
     ) -> None:
         """Write the predictions, one PNG per sample, named by its index."""
-        if isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[1] in (1, 3):
+        images = isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[2:] != POINTS[1:]
+        if images and outputs.shape[1] in (1, 3):
             folder = Path(trainer.default_root_dir) / "predictions"
             for index, image in zip(batch.indices.tolist(), pictures.quantize(outputs), strict=True):
                 pictures.save_png(image, folder / f"{index:06d}.png")

@@ -101,6 +101,38 @@ def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) ->
         FigureCanvasAgg(figure).print_png(str(partial), metadata={"Software": SOFTWARE})
 
 
+def histogram(points: Tensor, box: tuple[float, float, float, float], bins: int) -> Tensor:
+    """The density of points (N, 2, 1, 1) in each of bins x bins cells of a box, float64, rows from the least y on.
+
+    Args:
+        points: those outside the box count as points without a cell.
+        box: x from, x to, y from, y to.
+        bins: cells on each side.
+    """
+    left, right, bottom, top = box
+    x, y = points.flatten(1).cpu().double().T.numpy()
+    counts = np.histogram2d(y, x, bins, ((bottom, top), (left, right)))[0]
+    return torch.from_numpy(counts) / (len(x) * (right - left) * (top - bottom) / bins**2)
+
+
+def plane(panels: dict[str, Tensor], box: tuple[float, float, float, float], most: float) -> Tensor:
+    """Heat maps of one box side by side, with equal axes and one scale of colors, as a picture, uint8 (3, H, W).
+
+    Args:
+        panels: values, (rows, columns), rows from the least y on, by their titles.
+        box: x from, x to, y from, y to.
+        most: the value from which on the color is the brightest.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(panels), 5), dpi=100, layout="constrained")
+    for axes, (title, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        shown = axes.imshow(values.cpu().numpy(), origin="lower", extent=box, vmin=0, vmax=most, aspect="equal")
+        axes.set_title(title)
+    figure.colorbar(shown, ax=figure.axes, shrink=0.8)
+    return of_figure(figure)
+
+
 def to_float(images: Tensor) -> Tensor:
     """Levels 0..255 to [-1, 1]; float points as they are."""
     return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images

@@ -36,7 +36,7 @@ BAD_OPTIONS = {
     "unknown logger": (["--trainer.logger.MetricCSV=false"], "did you mean 'MetricsCSV'?"),
     "wrong type": (["--trainer.max_steps=many"], "trainer.max_steps: 'many' was found, a whole number is expected"),
     "wrong type in a network": (["--model.generator.width=abc"], "generator.width: 'abc' was found, a whole number is"),
-    "wrong choice": (["--data=Toy2D", "--data.kind=rinng"], "kind: 'rinng' was found, one of 'ring', 'grid' is"),
+    "wrong choice": (["--data=Toy2D", "--data.kind=rinng"], "kind: 'rinng' was found, one of 'ring', 'grid', '8"),
     "wrong value": (["--data.batch_size=0"], "data.batch_size: 0 was found, a whole number of at least 1 is expected"),
     "too large a batch": (["--data.batch_size=5000"], "but the training split has 4000"),
     "no option at all": (["extra"], "'extra' is no option"),

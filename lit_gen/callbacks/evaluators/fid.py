@@ -36,8 +36,8 @@ class FID(ImageEvaluator):
     Named ``val/fid10k`` with the published Inception weights, ``val/fd10k_lenet-mnist`` with another extractor.
 
     Args:
-        extractor: ``inception-v3-compat``, ``lenet-mnist``, ``lenet-fashion-mnist``, a ``.pt2`` or TorchScript file, or
-            a module; see `lit_gen.evaluation.extractors.load`.
+        extractor: ``inception-v3-compat``, ``lenet-mnist``, ``lenet-fashion-mnist``, ``lenet-digits8``, a ``.pt2`` or
+            TorchScript file, or a module; see `lit_gen.evaluation.extractors.load`.
         metrics: some of fid, kid, is, prc (precision and recall), dc (density and coverage), memorization.
         count: generated images.
         every: steps between two evaluations; 0 for none by steps.

@@ -79,7 +79,8 @@ class Modes(ImageEvaluator):
         data = datasets.data_of(trainer)
         if isinstance(data, Mixture):
             return
-        if data.facts() != {"shape": (3, 28, 28), "num_classes": 1000}:
+        facts = data.facts()
+        if (facts.get("shape"), facts.get("num_classes")) != ((3, 28, 28), 1000):
             kind = datasets.kind_of(data)
             raise UserError(f"{self.option}: {kind} has no modes to count; Toy2D or StackedMNIST is expected")
         with under(f"{self.option}.classifier: "):

@@ -19,6 +19,7 @@ from lit_gen.core.errors import UserError, nearest, note, under
 from lit_gen.core.options import at_least
 from lit_gen.core.terminal import printable
 from lit_gen.data.images.cifar import CIFAR10
+from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.files import SUFFIXES as PICTURES
 from lit_gen.data.images.files import read_images
 from lit_gen.data.images.loaders import ImageSet
@@ -44,6 +45,7 @@ SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
     "mnist": (lambda root: MNIST(root=root, val_size=0), "lenet-mnist"),
     "mnist-5k": (lambda root: MNIST(root=root, embedded=True), "lenet-mnist"),
     "fashion-mnist": (lambda root: FashionMNIST(root=root, val_size=0), "lenet-fashion-mnist"),
+    "digits8": (lambda root: Digits8(root=root), "lenet-digits8"),
     "cifar10": (lambda root: CIFAR10(root=root, val_size=0), INCEPTION),
 }
 """References by name (all of their training images), and the default extractor for each."""
@@ -123,7 +125,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid); or nll")
     parser.add_argument(
         "--extractor",
-        help=f"a name, a .pt2 or TorchScript file (default: the lenet of an MNIST reference, else {INCEPTION})",
+        help=f"a name, a .pt2 or TorchScript file (default: the lenet of a named reference, else {INCEPTION})",
     )
     parser.add_argument("--extractor_weights", help=f"file with the weights of {INCEPTION} (default: downloaded)")
     parser.add_argument("--extractor_hash", help="expected SHA-256 of the weights, or its first digits")

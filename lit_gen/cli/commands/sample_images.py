@@ -1,13 +1,15 @@
-"""``sample`` of an image model: numbered PNGs and a grid."""
+"""``sample`` of an image model: numbered PNGs and a grid; a scatter plot of points, an ``.npy`` of other vectors."""
 
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lit_gen.core import files
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import at_least, expect
@@ -100,7 +102,7 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     shown: list[Tensor] = []
     written = 0
     for images in _drawn(opened, options):
-        if images.shape[1] in (1, 3):
+        if images.shape[1] in (1, 3) and images.shape[2:] != (1, 1):
             levels = pictures.quantize(images).cpu()
             for i, image in enumerate(levels):
                 # not flushed one by one: 3 ms each instead of 0.3, for up to 50,000 images that are easily drawn anew
@@ -115,9 +117,20 @@ def _write(opened: Run, options: argparse.Namespace, out: Path) -> None:
     if whole.dtype == torch.uint8:
         pictures.save_png(pictures.grid(whole[:MOST_SHOWN], columns), grid)
         print(printable(out.parent / grid.name))
-    else:
+    elif whole.shape[1] == 2:
         pictures.save_scatter(whole, out / "scatter.png")
         print(printable(out / "scatter.png"))
+    else:
+        _write_rows(whole.flatten(1), out / "vectors.npy", options.overwrite)
+
+
+def _write_rows(rows: Tensor, path: Path, overwrite: bool) -> None:
+    """Write vectors (n, D), of which no picture tells anything, as they are."""
+    if path.exists() and not overwrite:
+        raise UserError(f"--out: {path} exists; say --overwrite to replace it")
+    with files.whole(path, suffix=".npy") as partial:
+        np.save(partial, rows.numpy())
+    print(printable(path))
 
 
 def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:

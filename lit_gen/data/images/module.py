@@ -164,7 +164,7 @@ class ImageData(DataModule):
 
 
 def stratified(
-    labels: Tensor, held_out: int, option: str = "data.val_size", classes: Sequence[str] = ()
+    labels: Tensor, held_out: int, option: str = "data.val_size", classes: Sequence[str] = (), item: str = "image"
 ) -> tuple[Tensor, Tensor]:
     """Split indices so that the last ``held_out / classes`` items of every class are held out, only by index.
 
@@ -173,6 +173,7 @@ def stratified(
         held_out: how many items to hold out; the first classes give one more if it does not divide evenly.
         option: the option's name, for messages.
         classes: the names of the classes, for messages.
+        item: what the messages call an item.
 
     Returns:
         Sorted indices of the training and of the held-out items; they never overlap.
@@ -187,7 +188,7 @@ def stratified(
         if count >= size:
             name = classes[c] if c < len(classes) else str(c)
             raise UserError(
-                f"{option}: {held_out} was found, but class {name} has {size} {'image' if size == 1 else 'images'}, "
+                f"{option}: {held_out} was found, but class {name} has {size} {item}{'s' * (size != 1)}, "
                 f"{count} are to be held out; at most {len(occurring) * (int(sizes.min()) - 1)} is expected"
             )
         if count:

@@ -100,6 +100,6 @@ def published_file() -> Path:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{where}, and {URL_INCEPTION_V3} could not be downloaded ({error}); put the file there, name one by "
-            f"extractor_weights, or choose another extractor (lenet-mnist, lenet-fashion-mnist)"
+            f"extractor_weights, or choose another extractor (lenet-mnist, lenet-fashion-mnist, lenet-digits8)"
         ) from None
     return file

@@ -1,6 +1,7 @@
 """The networks that metrics look through, each a `FeatureExtractor`, and what finds them by name.
 
-- ``lenet-mnist`` and ``lenet-fashion-mnist``: small classifiers that ship with the package (`lenet.py`);
+- ``lenet-mnist``, ``lenet-fashion-mnist`` and ``lenet-digits8``: small classifiers that ship with the package
+  (`lenet.py`);
 - ``inception-v3-compat``: torch-fidelity's port of the network of the Frechet Inception distance
   (`inception.py`);
 - a file: ``.pt2`` of ``torch.export``, or TorchScript;

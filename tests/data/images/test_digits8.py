@@ -1,4 +1,7 @@
-"""Digits8: scikit-learn's own loader has the same digits, and levels survive the way through images."""
+"""Digits8: scikit-learn's own loader has the same digits, levels survive the way through images, and FD exists."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,3 +38,29 @@ def test_a_changed_file_is_refused(monkeypatch):
     digits8.digits.cache_clear()
     with pytest.raises(UserError, match=r"digits\.csv\.gz: its digits have the sha256 .*pip install"):
         digits8.digits()
+
+
+def test_a_gan_on_digits8_has_fd_kid_precision_and_recall(lit_gen):
+    """With the classifier for it, in training and by ``evaluate``: the same number."""
+    code, _, err = lit_gen(
+        "fit", "--config=gan_mlp.yaml", "--data=Digits8", "--data.batch_size=32", "--model.generator.width=16",
+        "--model.discriminator.width=16", "--trainer.max_steps=2", "--trainer.logger.TensorBoardLogger=false",
+        "--trainer.val_check_interval=2", "--trainer.callbacks.FID.extractor=lenet-digits8",
+        "--trainer.callbacks.FID.metrics=[fid,kid,prc]", "--trainer.callbacks.FID.count=300",
+        "--trainer.callbacks.FID.reference=train", "--run_id=one",
+    )  # fmt: skip
+    assert code == 0, err
+    run = Path("runs/gan_mlp/one")
+    (path,) = (run / "eval").glob("*val-lenet-digits8-300.json")
+    trained = json.loads(path.read_text(encoding="utf-8"))
+    values, floors = trained["values"], trained["floors"]
+    assert set(values) == {f"val/{key}300_lenet-digits8" for key in ("fd", "kd", "precision", "recall")} | {
+        "val/kd300_lenet-digits8_std"
+    }
+    assert trained["protocol"]["reference"]["count"] == 1000
+    fd = "fd300_lenet-digits8"
+    assert 0 < floors[f"val/{fd}"] < values[f"val/{fd}"] / 10, "real digits are much nearer than those of two steps"
+    assert floors["val/precision300_lenet-digits8"] > 0.5
+    code, _, err = lit_gen("evaluate", str(run), "--reference=digits8", "--count=300", "--out=r.json")
+    assert code == 0, err
+    assert json.loads(Path("r.json").read_text(encoding="utf-8"))["values"] == {fd: values[f"val/{fd}"]}

@@ -8,9 +8,10 @@ import torch
 from safetensors import safe_open
 
 from lit_gen.core.errors import UserError
+from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.mnist import FashionMNIST, embedded_digits
 from lit_gen.evaluation.extractors import lenet
-from lit_gen.evaluation.extractors.lenet import SHIPPED, WEIGHTS, LeNet, load_lenet
+from lit_gen.evaluation.extractors.lenet import SHIPPED, WEIGHTS, LeNet, LeNet8, load_lenet
 from lit_gen.protocols.images import FeatureExtractor
 
 
@@ -22,6 +23,11 @@ def digits():
 @pytest.fixture(params=SHIPPED)
 def shipped(request):
     return load_lenet(request.param)
+
+
+def a_thousand(network, digits):
+    """Images of a network's size, uint8 (1000, 1, H, W)."""
+    return digits.images[::5] if network.size == (28, 28) else Digits8().split("train").images
 
 
 def every(network, images, what):
@@ -61,26 +67,36 @@ def test_accuracy_on_fashion_mnist(data_root):
     assert recorded >= 0.915
 
 
+def test_accuracy_on_digits8():
+    recorded = SHIPPED["lenet-digits8"].accuracy
+    assert accuracy(load_lenet("lenet-digits8"), Digits8().split("test")) == pytest.approx(recorded, abs=3e-3)
+    assert recorded >= 0.95
+    assert accuracy(load_lenet("lenet-digits8"), Digits8().split("val")) > 0.98
+
+
 def test_is_an_extractor(shipped):
     assert isinstance(shipped, FeatureExtractor)
     assert shipped.weights == SHIPPED[shipped.name].sha256
-    assert (shipped.channels, shipped.size) == (1, (28, 28))
+    assert (shipped.channels, shipped.size) == (1, (8, 8) if shipped.name == "lenet-digits8" else (28, 28))
     assert not shipped.training
     assert not any(p.requires_grad for p in shipped.parameters())
 
 
 def test_features(shipped, digits):
-    features, logits = shipped(digits.images[:5])
+    images = a_thousand(shipped, digits)
+    features, logits = shipped(images[:5])
     assert (features.dtype, logits.dtype) == (torch.float32, torch.float32)
-    assert (features.shape, logits.shape) == ((5, 84), (5, 10))
-    assert not LeNet()(digits.images[:5]).logits.requires_grad
+    count = 32 if shipped.name == "lenet-digits8" else 84
+    assert (features.shape, logits.shape) == ((5, count), (5, 10))
+    assert not type(shipped)()(images[:5]).logits.requires_grad
     assert (features < 0).any()  # GELU: no unit is ever dead
     assert torch.equal(shipped.classes(features), logits)  # the last hidden layer, not another
-    assert shipped(digits.images[:0]).features.shape == (0, 84)
+    assert shipped(images[:0]).features.shape == (0, count)
 
 
 def test_covariance_of_a_thousand_digits_is_positive_definite(shipped, digits):
-    features = every(shipped, digits.images[::5], "features").double()
+    features = every(shipped, a_thousand(shipped, digits), "features").double()
+    assert len(features) == 1000
     values = torch.linalg.eigvalsh(features.T.cov())
     assert values.min() > 1e-6 * values.max()  # far above what float32 features can blur
     assert features.std(0).min() > 0.01  # no feature is dead
@@ -89,7 +105,7 @@ def test_covariance_of_a_thousand_digits_is_positive_definite(shipped, digits):
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (2, 3, 1, 0), (1, 3, 0, 2)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_bit_equal_whatever_the_strides_and_the_mode(shipped, digits, order, channels):
-    images = digits.images[:64]
+    images = a_thousand(shipped, digits)[:64]
     expected = shipped(images)
     whole = images.expand(-1, channels, -1, -1).permute(order).contiguous()  # as (B, H, W, C), and worse
     strided = whole.permute(*(order.index(i) for i in range(4)))[:, -1:]
@@ -107,9 +123,10 @@ def test_levels_span_minus_one_to_one():
     assert seen[0][:, 0, 5, 5].tolist() == pytest.approx([-1, 1, -0.6])
 
 
-def test_training_has_gradients_and_dropout():
+@pytest.mark.parametrize("kind", [LeNet, LeNet8])
+def test_training_has_gradients_and_dropout(kind):
     torch.manual_seed(0)
-    network, images = LeNet(dropout=0.5), torch.rand(4, 1, 28, 28)
+    network, images = kind(dropout=0.5), torch.rand(4, 1, *kind.size)
     network.classify(images).logits.sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
     assert not torch.equal(network.classify(images).logits, network.classify(images).logits)
@@ -129,6 +146,13 @@ def test_training_has_gradients_and_dropout():
 def test_refuses_other_images(images, found):
     with pytest.raises(UserError, match=rf"lenet-mnist: .*{found} .*torch\.uint8 \(B, 1, 28, 28\)"):
         load_lenet("lenet-mnist")(images)
+
+
+def test_the_small_one_refuses_large_images():
+    with pytest.raises(
+        UserError, match=r"lenet-digits8: .*\(2, 1, 28, 28\) .*torch\.uint8 \(B, 1, 8, 8\) are expected"
+    ):
+        load_lenet("lenet-digits8")(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
 
 
 def test_refuses_an_unknown_name():

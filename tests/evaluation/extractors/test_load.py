@@ -93,9 +93,11 @@ def test_names_fit_into_file_names():
 
 def test_shapes_are_checked_before_an_image_is_drawn():
     for name in SHIPPED:
-        check_shape(load_extractor(name), (1, 28, 28))
-        with pytest.raises(UserError, match="3 channels"):
-            check_shape(load_extractor(name), (3, 28, 28))
+        height, width = (8, 8) if name == "lenet-digits8" else (28, 28)
+        check_shape(load_extractor(name), (1, height, width))
+        for other in ((3, height, width), (1, 16, 16)):
+            with pytest.raises(UserError, match=rf"{other[0]} channels and {other[1]}x.* were found, 1 channels"):
+                check_shape(load_extractor(name), other)
 
 
 def test_features_is_a_named_tuple_a_user_may_return():
