@@ -93,7 +93,8 @@ def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
     log = tmp_path / "log"
     assert kills.in_child(lambda: train(family, tmp_path / "run"), log) == 0, log.read_text(encoding="utf-8")
     whole = kills.content(tmp_path / "run")
-    assert {"metrics.csv", "checkpoints/step=00000012.ckpt"} <= set(whole)
+    watched = whole["checkpoints/step=00000012.ckpt"]["held_out"]  # saved before the validation of its step
+    assert watched["lowest"] == min(row["val/nll"] for row in rows(tmp_path / "run")[:-1] if "val/nll" in row)
     for call in (1, 3):
         shutil.rmtree(tmp_path / "run")
 
