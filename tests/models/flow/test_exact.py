@@ -148,6 +148,12 @@ def test_a_density_integrates_to_one_on_a_box(name):
     assert float(nats.exp().sum() * (3 / 400) ** 2) == pytest.approx(1, abs=5e-4)
 
 
+def test_samples_are_rounded_down_to_a_level():
+    density = Density(vectors.LULinear((1, 2, 2)), dequantization=dequantization.Uniform(17))  # the identity
+    drawn = density(torch.tensor([[3.7, -0.2, 16.9, 40.0]]))
+    assert level_of(drawn, 17).flatten().tolist() == [3, 0, 16, 16]
+
+
 def test_affine_flows_reach_the_gaussian():
     """Of all digits: the expectation over uniform noise is exact, of mean level + 1/2 and with 1/12 more variance."""
     digits = Digits8()
