@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
     pytest.mark.filterwarnings("ignore:.*no `validation_step`"),  # families of the tests have none
 ]
-QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA")
+QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA", "IAF and VampPrior")
 LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]
 
 
@@ -36,8 +36,11 @@ def test_every_regularizer_is_a_case():
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
 def test_two_ranks_with_half_the_batch_equal_one(two_ranks, name):
     one = many_cases.train(name, 1)
-    for rank in range(2):
-        two = torch.load(two_ranks / f"{name} {rank}.pt")
+    states = [torch.load(two_ranks / f"{name} {rank}.pt") for rank in range(2)]
+    if "prior" in name.lower():  # a VAE, whose ranks add up their terms when they log them
+        for key in [key for key in one if key.startswith("monitor.")]:
+            states[0][key] = states[1][key] = (states[0][key] + states[1][key]) / 2
+    for two in states:
         assert one.keys() == two.keys()
         for key, value in one.items():
             assert torch.allclose(value, two[key], rtol=0, atol=1e-3 if key.startswith("monitor.") else 1e-5), key

@@ -166,7 +166,7 @@ def constrained(u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     which is not 0 where u is 0. Rezende and Mohamed, 2015, https://arxiv.org/abs/1505.05770, A.1.
     """
     along = (w * u).sum(1)
-    bounded = soften(along, -20, 1e4)  # beyond -20 the slope would become 0 in float32
+    bounded = soften(along, -20, 1e30)  # beyond -20 the slope would become 0 in float32
     slope = F.softplus(bounded + math.log(math.e - 1))
     change = torch.log1p(torch.expm1(-bounded) / math.e) + (bounded - along)  # slope - 1 - along, exact near 0
     moved = change / w.square().sum(1).clamp(min=1e-30)
