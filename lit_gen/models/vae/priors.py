@@ -21,8 +21,8 @@ class FlowPrior(Prior):
     Its density is exact, its rate log q(z|x) - log p(z) an estimate of one sample.
 
     Args:
-        transform: "realnvp", "maf" or "nsf"; see `lit_gen.models.vae.transforms.Bijection`. The last two draw with
-            latent_dim passes.
+        transform: "realnvp", "maf" or "nsf"; see `lit_gen.models.vae.transforms.Bijection`. Draws of the last
+            two take latent_dim passes.
         layers: how many.
         width: units of each hidden layer.
         depth: number of hidden layers of each network.

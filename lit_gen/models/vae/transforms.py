@@ -15,7 +15,8 @@ Kind = Literal["realnvp", "maf", "nsf"]
 class Bijection(nn.Module):
     """Layers between vectors (B, D), which may depend on a context (B, context).
 
-    - ``realnvp``: affine couplings (Dinh et al., 2017, https://arxiv.org/abs/1605.08803), one pass in each direction;
+    - ``realnvp``: affine couplings (Dinh et al., 2017, https://arxiv.org/abs/1605.08803), each with a learned scale and
+      shift of the half that it does not change otherwise; one pass forward and two back;
     - ``maf``: affine autoregressive layers (Papamakarios et al., 2017, https://arxiv.org/abs/1705.07057);
     - ``nsf``: autoregressive rational-quadratic splines (Durkan et al., 2019, https://arxiv.org/abs/1906.04032), the
       identity outside [-5, 5]. Autoregressive layers take one pass forward and D passes back.
@@ -42,12 +43,12 @@ class Bijection(nn.Module):
             flows: Any = importlib.import_module("zuko.flows")
         except ModuleNotFoundError:
             raise UserError(f"{option}: its layers need the package zuko, which is missing; pip install zuko") from None
-        made = {"realnvp": flows.RealNVP, "maf": flows.MAF, "nsf": flows.NSF}[kind]
-        spline = {"bins": bins} if kind == "nsf" else {}
+        made = flows.NSF if kind == "nsf" else flows.MAF
+        # couplings are autoregressive layers of two groups: zuko's own read their mask on the host at each call
+        special = {"realnvp": {"passes": 2}, "maf": {}, "nsf": {"bins": bins}}[kind]
         network = {"hidden_features": [width] * depth, "activation": nn.ELU}
-        self.layers: nn.ModuleList = made(
-            latent_dim, context, transforms=layers, **spline, **network
-        ).transform.transforms
+        flow = made(latent_dim, context, transforms=layers, **special, **network)
+        self.layers: nn.ModuleList = flow.transform.transforms
         for layer in self.layers:
             begin_as_identity(layer)
 

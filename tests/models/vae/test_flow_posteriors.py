@@ -214,10 +214,11 @@ def test_importance_weights_average_to_the_evidence(posterior, prior):
         ratio = coded.info["log_ratio"]
         log_weights = ratio + Normal(coded.z @ w.T, 1.0).log_prob(x).sum(-1)
     share = (log_weights - evidence).exp()
-    assert share.mean().item() == pytest.approx(1, abs=5 * share.std().item() / math.sqrt(n))
+    error = share.std().item() / math.sqrt(n)
+    assert share.mean().item() == pytest.approx(1, abs=5 * error)
     assert share.std().item() < 5, "the mean says something"
     one, some, most = (importance_bound(log_weights.view(-1, k)).mean().item() for k in (1, 10, 1000))
-    assert one < some < most < evidence + 0.02
+    assert one < some < most < evidence + 5 * error
     assert evidence - most < 0.1 * (evidence - one)
 
 
