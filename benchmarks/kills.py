@@ -37,7 +37,6 @@ from lit_gen.runs import directory
 
 STOPPED, PATIENCE = 75, 8.0  # seconds that the others may take after one rank was killed
 IN_A_ROW = 3  # a run meets at most so many signals, then ends by itself
-OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
 
 
 class Case(NamedTuple):
@@ -182,7 +181,9 @@ def main() -> None:
     print("| family | ranks | signal | ended | of these saved at once | runs | files compared | that differ |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        names = sorted(set(configs.shipped()) - OVERLAYS) if given.configs else killed.FAMILIES
+        shipped = configs.shipped().items()
+        complete = sorted(n for n, path in shipped if not path.read_text(encoding="utf-8").startswith("# Overlay"))
+        names = complete if given.configs else killed.FAMILIES
         for family in names:
             for world in (1,) if given.configs else (1, 2):
                 whole = Path(folder) / f"{family}-{world}" / "runs" / "whole"

@@ -21,7 +21,9 @@ from lit_gen.data.images.mnist import MNIST, FashionMNIST
 from lit_gen.data.text.grammar import ENGLISH
 
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
-CONFIGS = sorted(set(configs.shipped()) - OVERLAYS)
+PARTS = {"diagonal_posterior.yaml", "spline_posterior.yaml", "flow_prior.yaml", "vamp_prior.yaml"}
+"""Overlays that exchange a part of a VAE's bottleneck."""
+CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
@@ -113,6 +115,23 @@ def test_an_overlay_keeps_what_the_base_has(base, name):
         assert classes[0] <= classes[1]
 
 
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_a_part_of_a_vae_is_exchanged_and_trained(lit_gen, tmp_path, name):
+    path = configs.resolve("vae_flow_digits8.yaml")
+    before = configs.read(path)["model"]["init_args"]
+    after = merge(configs.read(path), configs.read(configs.resolve(name)))["model"]["init_args"]
+    part = name.partition("_")[2].removesuffix(".yaml")
+    exchanged = after["bottleneck"]["init_args"].pop(part)
+    before["bottleneck"]["init_args"].pop(part, None)
+    assert after == before
+    small = ("--config", "smoke.yaml", "--trainer.max_steps=2", "--run_name=r", "--run_id=one")
+    code, _, err = lit_gen("fit", "--config", "vae_flow_digits8.yaml", "--config", name, *small)
+    assert code == 0, err
+    run = yaml.safe_load((tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8"))
+    assert run["model"]["init_args"]["bottleneck"]["init_args"][part]["class_path"] == exchanged["class_path"]
+    assert (tmp_path / "runs/r/one/samples/step=00000002.png").is_file()
+
+
 @pytest.mark.parametrize("name", sorted(configs.shipped()))
 def test_opens_with_purpose_command_and_expectation(name):
     text = configs.shipped()[name].read_text(encoding="utf-8")
@@ -120,7 +139,7 @@ def test_opens_with_purpose_command_and_expectation(name):
     assert text.startswith("# ")
     assert f"{name}" in head
     assert "lit-gen fit --config" in head
-    if name not in OVERLAYS:
+    if name not in OVERLAYS | PARTS:
         assert "Hardware" in head
         assert "Expect" in head
     assert isinstance(yaml.safe_load(text), dict)

@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
     pytest.mark.filterwarnings("ignore:.*no `validation_step`"),  # families of the tests have none
 ]
-QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA", "glow")
+QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA", "glow", "IAF and VampPrior")
 LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]
 
 

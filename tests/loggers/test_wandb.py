@@ -593,9 +593,7 @@ class Parsed(LitGenCLI):
         """Nothing is run."""
 
 
-BASES = [
-    n for n in configs.shipped() if n not in ("smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml")
-]
+BASES = [n for n, path in configs.shipped().items() if not path.read_text(encoding="utf-8").startswith("# Overlay")]
 
 
 QUICK = ("gan.yaml", "vae.yaml", "gpt.yaml")

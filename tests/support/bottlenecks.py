@@ -9,6 +9,15 @@ from lit_gen.models.vae.bottleneck import Bottleneck, Code
 from lit_gen.models.vae.latents import DiagonalGaussian, Normal, Posterior, Prior
 
 
+def shaken(module, by=0.3, seed=5):
+    """A module with every parameter moved, so that flows are past their beginning as the identity."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(by * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+    return module
+
+
 class WidePrior(Prior):
     """N(shift, scale^2), learned; its KL in closed form is not given."""
 

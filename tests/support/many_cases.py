@@ -17,7 +17,9 @@ from lit_gen.models.gan import dcgan, mlp
 from lit_gen.models.gan.module import GAN
 from lit_gen.models.likelihoods.gaussian import Gaussian
 from lit_gen.models.vae import mlp as vae_mlp
+from lit_gen.models.vae import posteriors, priors
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
+from lit_gen.models.vae.module import VAE
 from lit_gen.training.ema import EMA
 from support.adversarial_vae import AdversarialVAE
 from support.cycle import Cycle
@@ -115,8 +117,27 @@ def glow(optimizer):
     return Flow(transform, None, Uniform(256), Logit(256), optimizer=slow, ema=EMA(half_life=200.0))
 
 
-FAMILIES = {"cycle": cycle, "adversarial VAE": adversarial_vae, "glow": glow}
-"""Two families outside the package, on its parts, and one of its own."""
+def flow_vae(posterior, prior, optimizer):
+    """A VAE of grey digits with a flow posterior and a learned prior."""
+    networks = vae_mlp.Encoder(SHAPE, 16), vae_mlp.Decoder(SHAPE, 16), GaussianBottleneck(3, posterior(), prior())
+    return VAE(*networks, Gaussian(), optimizer=optimizer, ema=EMA(half_life=200.0))
+
+
+FAMILIES = {
+    "cycle": cycle,
+    "adversarial VAE": adversarial_vae,
+    "glow": glow,
+    "IAF and VampPrior": functools.partial(
+        flow_vae, lambda: posteriors.IAF(1, width=8), lambda: priors.VampPrior(SHAPE, components=3)
+    ),
+    "splines and flow prior": functools.partial(
+        flow_vae, lambda: posteriors.SplinePosterior(width=8, bins=4), lambda: priors.FlowPrior(width=8)
+    ),
+    "planar and spline prior": functools.partial(
+        flow_vae, lambda: posteriors.Planar(2), lambda: priors.FlowPrior("nsf", 1, width=8)
+    ),
+}
+"""Families outside the package, on its parts; a flow, and a VAE's flows."""
 
 
 def train(name, world):

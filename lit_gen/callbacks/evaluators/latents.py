@@ -75,7 +75,8 @@ class LatentDiagnostics(LatentEvaluator):
         code = module.encode(block.images, noise, block.labels, self.weights)
         known = {name: code.info[name] for name in KNOWN if name in code.info}
         if not known:
-            raise UserError(f"{self.option}: the model's posterior knows none of {', '.join(KNOWN)}")
+            hint = f"--{self.option} false leaves this evaluation out"
+            raise UserError(f"{self.option}: the model's posterior knows none of {', '.join(KNOWN)}; {hint}")
         return {name: x.float().cpu() for name, x in {"z": code.z, **known}.items()}
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:

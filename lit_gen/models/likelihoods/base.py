@@ -3,8 +3,9 @@
 To add one, subclass `Likelihood` anywhere and name it: ``likelihood: {class_path: my_file.MyLikelihood}``.
 
 Choose by the data: `Bernoulli` for binary images; `ContinuousBernoulli` or `Gaussian` for grey values as real numbers;
-`DiscretizedLogistic` or `MixtureOfLogistics` for 8-bit images with comparable bits per dimension; `Gaussian` for
-points. A density of discrete values has no upper bound: do not compare its bits with those of a probability mass.
+`DiscretizedLogistic` or `MixtureOfLogistics` for 8-bit images with comparable bits per dimension; `Categorical` for
+images of a few levels; `Gaussian` for points. A density of discrete values has no upper bound: do not compare its bits
+with those of a probability mass.
 """
 
 import math
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from lit_gen.core.bits import offset
 from lit_gen.core.errors import UserError
+from lit_gen.core.images import level_of
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.likelihoods.numerics import wide
 
@@ -84,12 +86,15 @@ class Likelihood(nn.Module):
                 "images in [-1, 1] are expected; Gaussian takes any value",
             )
 
-    def _check_levels(self, x: Tensor) -> None:
+    def _check_levels(self, x: Tensor, levels: int) -> None:
+        """Levels may come as the nearest of the 256 levels of a stored image."""
         self._check_range(x)
-        level = (x + 1) * 127.5
-        between = x[(level - level.round()).abs() > 0.01]
+        distance = (x - (level_of(x, levels) * (2 / (levels - 1)) - 1)).abs()
+        stored = ((x - (level_of(x, 256) / 127.5 - 1)).abs() <= 8e-5) & (distance <= 1 / 255 + 8e-5)
+        between = x[(distance > 8e-5) & ~(stored if levels < 256 else torch.zeros_like(stored))]
         if between.numel():
+            of = " of 8-bit images" if levels == 256 else ""
             self._refuse(
-                f"values between the 256 levels of 8-bit images were found (for example {float(between[0]):.4f})",
+                f"values between the {levels} levels{of} were found (for example {float(between[0]):.4f})",
                 "levels are expected; choose Gaussian or ContinuousBernoulli for real numbers",
             )

@@ -1,4 +1,4 @@
-"""Likelihoods of 8-bit images, the 256 levels from -1 to 1: logistics rounded to them, one or a mixture.
+"""Likelihoods of images of many levels from -1 to 1, 256 of 8-bit images: logistics rounded to them, one or a mixture.
 
 See `distributions.py` for what `log_prob`, `mean` and `sample` are.
 """
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_gen.core.images import level_of
 from lit_gen.core.options import at_least
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.distributions import EPS, Distribution, same_shape, summed
@@ -17,22 +18,21 @@ from lit_gen.models.likelihoods.numerics import soften
 __all__ = ["DiscretizedLogistic", "MixtureOfLogistics"]
 
 
-_HALF = 1 / 255  # half the distance of two levels
-
-
 @dataclass(frozen=True, eq=False)
 class DiscretizedLogisticDistribution:
-    """A logistic distribution rounded to the 256 levels of 8-bit images; the outermost levels have the tails.
+    """A logistic distribution rounded to the levels of the images; the outermost levels have the tails.
 
     Kingma et al., 2016, https://arxiv.org/abs/1606.04934; Salimans et al., 2017, https://arxiv.org/abs/1701.05517.
 
     Attributes:
         location: (B, C, H, W), in the units of x.
         log_scale: (B, C, H, W).
+        levels: of a pixel, evenly from -1 to 1.
     """
 
     location: Tensor
     log_scale: Tensor
+    levels: int = 256
 
     @property
     def mean(self) -> Tensor:
@@ -42,11 +42,11 @@ class DiscretizedLogisticDistribution:
     def log_prob(self, x: Tensor) -> Tensor:
         """See `distributions.Distribution`; x is one of the levels."""
         same_shape(x, self.location.shape)
-        return summed(_log_mass(x, self.location, self.log_scale))
+        return summed(_log_mass(x, self.location, self.log_scale, self.levels))
 
     def sample(self, uniform: Tensor) -> Tensor:
         """See `distributions.Distribution`."""
-        return _logistic_level(uniform, self.location, self.log_scale)
+        return _logistic_level(uniform, self.location, self.log_scale, self.levels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +60,13 @@ class MixtureOfLogisticsDistribution:
         logits: (B, k, H, W), of the components.
         location: (B, k, C, H, W).
         log_scale: (B, k, C, H, W).
+        levels: of a pixel, evenly from -1 to 1.
     """
 
     logits: Tensor
     location: Tensor
     log_scale: Tensor
+    levels: int = 256
 
     @property
     def mean(self) -> Tensor:
@@ -74,7 +76,7 @@ class MixtureOfLogisticsDistribution:
     def log_prob(self, x: Tensor) -> Tensor:
         """See `distributions.Distribution`; x is one of the levels."""
         same_shape(x, self.location[:, 0].shape)
-        of_component = _log_mass(x[:, None], self.location, self.log_scale).sum(2)  # (B, k, H, W)
+        of_component = _log_mass(x[:, None], self.location, self.log_scale, self.levels).sum(2)  # (B, k, H, W)
         return summed(torch.logsumexp(self.logits.log_softmax(1) + of_component, 1))
 
     def sample(self, uniform: Tensor) -> Tensor:
@@ -89,20 +91,24 @@ class MixtureOfLogisticsDistribution:
         left = ((uniform[:, :1] - (end - share)) / share).clamp(0, 1)
         noise = torch.cat([left, uniform[:, 1:]], 1)
         at = chosen[:, :, None].expand(-1, -1, self.location.shape[2], -1, -1)
-        return _logistic_level(noise, self.location.gather(1, at)[:, 0], self.log_scale.gather(1, at)[:, 0])
+        location, log_scale = (x.gather(1, at)[:, 0] for x in (self.location, self.log_scale))
+        return _logistic_level(noise, location, log_scale, self.levels)
 
 
-def _log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    """Nats of each level: log(F(x + 1/255) - F(x - 1/255)), at the ends log F(x + 1/255) and log(1 - F(x - 1/255)).
+def _log_mass(x: Tensor, location: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    """Nats of each level: log(F(x + h) - F(x - h)), at the ends log F(x + h) and log(1 - F(x - h)); h is half a level.
 
     With F = sigmoid, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)) holds for any a > b, even for
     extreme or very close values: no case needs an approximation.
     """
+    half = 1 / (levels - 1)  # of the distance of two levels
+    if levels != 256:  # which may come as the nearest of 256
+        x = level_of(x, levels) * (2 * half) - 1
     precision = torch.exp(-log_scale)
-    above = F.logsigmoid((x - location + _HALF) * precision)
-    below = F.logsigmoid((location - x + _HALF) * precision)
-    inside = torch.log(-torch.expm1(-2 * _HALF * precision))
-    return torch.where(x < -1 + _HALF, above, torch.where(x > 1 - _HALF, below, above + below + inside))
+    above = F.logsigmoid((x - location + half) * precision)
+    below = F.logsigmoid((location - x + half) * precision)
+    inside = torch.log(-torch.expm1(-2 * half * precision))
+    return torch.where(x < -1 + half, above, torch.where(x > 1 - half, below, above + below + inside))
 
 
 def _logistic_mean(location: Tensor, log_scale: Tensor) -> Tensor:
@@ -115,30 +121,45 @@ def _logistic_mean(location: Tensor, log_scale: Tensor) -> Tensor:
     return (scale * (upper - lower) - 1).clamp(-1, 1)
 
 
-def _logistic_level(uniform: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    x = location + torch.exp(log_scale) * torch.logit(uniform, eps=EPS)
-    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+def _logistic_level(uniform: Tensor, location: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    x, scale = location + torch.exp(log_scale) * torch.logit(uniform, eps=EPS), (levels - 1) / 2
+    return ((x.clamp(-1, 1) + 1) * scale).round() / scale - 1
+
+
+def _levels(levels: int | None) -> int:
+    at_least(2, "model.likelihood.", levels=levels)
+    return 256 if levels is None else levels
 
 
 class DiscretizedLogistic(Likelihood):
-    """8-bit images, each channel of each pixel a logistic rounded to 256 levels.
+    """8-bit images, each channel of each pixel a logistic rounded to the levels.
 
     The decoder gives the locations of all channels, then their log-scales; see `DiscretizedLogisticDistribution`.
     Log-scales are taken as they are within [-7, 7].
+
+    Args:
+        levels: of a pixel, at least 2; taken from the data set by the command line, else 256.
+
+    Raises:
+        UserError: for fewer.
     """
 
     discrete = True
     parameters_per_channel = 2
 
+    def __init__(self, levels: int | None = None) -> None:
+        super().__init__()
+        self.levels = _levels(levels)
+
     def distribution(self, outputs: Tensor) -> Distribution:
         """See `Likelihood`."""
         location, log_scale = outputs.chunk(2, 1)
-        return DiscretizedLogisticDistribution(location, soften(log_scale, -7, 7))
+        return DiscretizedLogisticDistribution(location, soften(log_scale, -7, 7), self.levels)
 
     def check(self, x: Tensor) -> None:
         """See `Likelihood`."""
         super().check(x)
-        self._check_levels(x)
+        self._check_levels(x, self.levels)
 
 
 class MixtureOfLogistics(Likelihood):
@@ -148,17 +169,18 @@ class MixtureOfLogistics(Likelihood):
 
     Args:
         k: components, at least 1; 10 in PixelCNN++.
+        levels: of a pixel, at least 2; taken from the data set by the command line, else 256.
 
     Raises:
-        UserError: for a smaller k.
+        UserError: for a smaller number.
     """
 
     discrete = True
 
-    def __init__(self, k: int = 10) -> None:
+    def __init__(self, k: int = 10, levels: int | None = None) -> None:
         super().__init__()
         at_least(1, "model.likelihood.", k=k)
-        self.k = k
+        self.k, self.levels = k, _levels(levels)
 
     def channels(self, image_channels: int) -> int:
         """See `Likelihood`."""
@@ -167,9 +189,9 @@ class MixtureOfLogistics(Likelihood):
     def distribution(self, outputs: Tensor) -> Distribution:
         """See `Likelihood`."""
         location, log_scale = outputs[:, self.k :].unflatten(1, (2, self.k, -1)).unbind(1)  # (B, k, C, H, W)
-        return MixtureOfLogisticsDistribution(outputs[:, : self.k], location, soften(log_scale, -7, 7))
+        return MixtureOfLogisticsDistribution(outputs[:, : self.k], location, soften(log_scale, -7, 7), self.levels)
 
     def check(self, x: Tensor) -> None:
         """See `Likelihood`."""
         super().check(x)
-        self._check_levels(x)
+        self._check_levels(x, self.levels)

@@ -1,6 +1,6 @@
 """The bottleneck between encoder and decoder. Only it knows posterior, prior and rate.
 
-`latents.py` has posteriors and priors.
+`latents.py` has the simplest posterior and prior, and the bases of both; `posteriors.py` and `priors.py` have others.
 
 The contract, for other bottlenecks (a flow posterior, a learned prior, a codebook). A `Bottleneck` is an `nn.Module`:
 
@@ -17,6 +17,7 @@ The contract, for other bottlenecks (a flow posterior, a learned prior, a codebo
 - ``log_ratio(features, z, fixed=False) -> (B,)``: log p(z) - log q(z|x), for importance weights; not called if
   ``info`` has it, except with ``fixed=True``. `IWAE` with ``dreg`` needs that: the same number, with no gradient to the
   parameters of q except through z. A bottleneck without such a number raises a `UserError`, as the base does.
+- ``attach(encoder)``: it may ask the encoder too, as a prior does that is a mixture of posteriors.
 - a codebook updates itself in `forward`, in training mode; its statistics and parameters are buffers and
   parameters, and so are in the checkpoint.
 
@@ -50,6 +51,9 @@ class Bottleneck(nn.Module):
         super().__init__()
         at_least(1, "model.bottleneck.", latent_dim=latent_dim, features=features)
         self.latent_dim, self.features = latent_dim, features
+
+    def attach(self, encoder: nn.Module) -> None:
+        """Get to know the encoder, for a prior that is made of q(z|x); `lit_gen.models.vae.layers.connect` calls it."""
 
     def forward(self, features: Tensor, noise: Tensor) -> Code:
         """Features (B, F) and noise (B, latent_dim) to z, its rate and further facts."""
@@ -100,8 +104,16 @@ class GaussianBottleneck(Bottleneck):
 
     def __init__(self, latent_dim: int, posterior: Posterior | None = None, prior: Prior | None = None) -> None:
         posterior = DiagonalGaussian() if posterior is None else posterior
+        prior = StandardNormal() if prior is None else prior
+        at_least(1, "model.bottleneck.", latent_dim=latent_dim)
+        posterior.build(latent_dim)
+        prior.build(latent_dim)
         super().__init__(latent_dim, posterior.features(latent_dim))
-        self.posterior, self.prior = posterior, StandardNormal() if prior is None else prior
+        self.posterior, self.prior = posterior, prior
+
+    def attach(self, encoder: nn.Module) -> None:
+        """See `Bottleneck`."""
+        self.prior.attach(encoder, self.posterior)
 
     def forward(self, features: Tensor, noise: Tensor) -> Code:
         """See `Bottleneck`."""
@@ -120,7 +132,9 @@ class GaussianBottleneck(Bottleneck):
 
     def sample(self, noise: Tensor) -> Tensor:
         """See `Bottleneck`."""
-        return self.prior.sample(noise)
+        with torch.autocast(noise.device.type, enabled=False):
+            z: Tensor = self.prior.sample(wide(noise))
+        return z
 
     def log_ratio(self, features: Tensor, z: Tensor, fixed: bool = False) -> Tensor:
         """See `Bottleneck`."""

@@ -73,6 +73,9 @@ class Normal:
 class Posterior(nn.Module):
     """Base of the posteriors: an encoder's features (B, F) to a `LatentDistribution`, q(z|x)."""
 
+    def build(self, latent_dim: int) -> None:
+        """Make the layers that depend on the number of latents; the bottleneck calls it, before `features`."""
+
     def features(self, latent_dim: int) -> int:
         """F, for that many latents."""
         raise NotImplementedError
@@ -84,6 +87,15 @@ class Posterior(nn.Module):
 
 class Prior(nn.Module):
     """Base of the priors p(z); a learned one has parameters."""
+
+    def build(self, latent_dim: int) -> None:
+        """Make the layers that depend on the number of latents; the bottleneck calls it."""
+
+    def attach(self, encoder: nn.Module, posterior: Posterior) -> None:
+        """Get to know q(z|x), for a prior that is made of it; `lit_gen.models.vae.layers.connect` calls it.
+
+        Neither may become a submodule: their parameters are trained and saved where they belong.
+        """
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Nats (B,) of z (B, latent_dim)."""

@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.T
 
 
 def connect(encoder: nn.Module, decoder: nn.Module, bottleneck: Bottleneck, likelihood: Likelihood) -> None:
-    """Build encoder and decoder with the sizes that bottleneck and likelihood ask for.
+    """Build encoder and decoder with the sizes that bottleneck and likelihood ask for; show the bottleneck the encoder.
 
     Raises:
         UserError: if one of them was built for other sizes, or says that it has another ``latent_dim``.
@@ -39,6 +39,7 @@ def connect(encoder: nn.Module, decoder: nn.Module, bottleneck: Bottleneck, like
                 f"model.{name}.latent_dim: {own} was found, {bottleneck.latent_dim} is expected, as model.bottleneck "
                 f"has"
             )
+    bottleneck.attach(encoder)
 
 
 class Buildable(nn.Module):

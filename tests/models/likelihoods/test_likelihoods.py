@@ -1,5 +1,6 @@
 """Every likelihood of the package, found by introspection: laws that all keep, and the closed form of each."""
 
+import functools
 import itertools
 import math
 import re
@@ -9,15 +10,17 @@ import torch
 from torch import nn
 
 from lit_gen.core.errors import UserError
-from lit_gen.models.likelihoods import bernoulli, gaussian, logistic
+from lit_gen.models.likelihoods import bernoulli, categorical, gaussian, logistic
 from lit_gen.models.likelihoods.base import Likelihood
 from lit_gen.models.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
+from lit_gen.models.likelihoods.categorical import Categorical
 from lit_gen.models.likelihoods.gaussian import Gaussian
 from lit_gen.models.likelihoods.logistic import DiscretizedLogistic, MixtureOfLogistics
 from lit_gen.training.hparams import describe
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 BINARY = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+FEW = torch.arange(17, dtype=torch.float64) / 8 - 1
 
 
 def grid(low, high, n=40_001):
@@ -27,7 +30,7 @@ def grid(low, high, n=40_001):
     return torch.linspace(low, high, n, dtype=torch.float64), weights * (high - low) / (3 * (n - 1))
 
 
-COUNTING = {"binary": (BINARY, torch.ones_like(BINARY)), "levels": (LEVELS, torch.ones_like(LEVELS))}
+COUNTING = {name: (v, torch.ones_like(v)) for name, v in (("binary", BINARY), ("levels", LEVELS), ("few", FEW))}
 CASES = {  # every likelihood needs an entry: how it is made; what it is a mass of, or its density's range
     "Bernoulli": (Bernoulli, "binary"),
     "ContinuousBernoulli": (ContinuousBernoulli, (-1, 1)),
@@ -37,6 +40,10 @@ CASES = {  # every likelihood needs an entry: how it is made; what it is a mass 
     "DiscretizedLogistic": (DiscretizedLogistic, "levels"),
     "MixtureOfLogistics": (lambda: MixtureOfLogistics(3), "levels"),
     "MixtureOfLogistics-default": (MixtureOfLogistics, "levels"),
+    "DiscretizedLogistic-17": (lambda: DiscretizedLogistic(levels=17), "few"),
+    "MixtureOfLogistics-17": (lambda: MixtureOfLogistics(3, levels=17), "few"),
+    "Categorical-17": (lambda: Categorical(17), "few"),
+    "Categorical-256": (lambda: Categorical(256), "levels"),
 }
 every_likelihood = pytest.mark.parametrize("name", CASES)
 
@@ -60,7 +67,9 @@ def images(name, *shape, dtype=torch.float64):
 
 
 def test_every_likelihood_is_put_through_the_laws():
-    found = {getattr(module, name) for module in (bernoulli, gaussian, logistic) for name in module.__all__}
+    found = {
+        getattr(module, name) for module in (bernoulli, categorical, gaussian, logistic) for name in module.__all__
+    }
     assert {type(make()) for make, _ in CASES.values()} == found
     for cls in found:
         assert issubclass(cls, Likelihood)
@@ -99,7 +108,10 @@ def test_the_mean_is_the_expectation(name):
     assert mean.shape == (5, 1, 1, 1)
     for row, found in zip(raw, mean, strict=True):
         log_prob = likelihood(row.expand(len(values), -1, -1, -1)).log_prob(values.view(-1, 1, 1, 1))
-        assert found.item() == pytest.approx((log_prob.exp() * weights * values).sum().item(), abs=1 / 255)
+        step = (
+            1 / (likelihood.levels - 1) if isinstance(likelihood, DiscretizedLogistic | MixtureOfLogistics) else 1 / 255
+        )
+        assert found.item() == pytest.approx((log_prob.exp() * weights * values).sum().item(), abs=step)
 
 
 @every_likelihood
@@ -404,6 +416,63 @@ def test_logistics_refuse_what_is_no_level(cls):
 def test_a_mixture_of_none_is_refused():
     with pytest.raises(UserError, match=r"model.likelihood.k: 0 was found, a whole number of at least 1 is expected"):
         MixtureOfLogistics(0)
+
+
+# ---- images of a few levels
+
+
+def stored(values):
+    """Levels as the nearest of the 256 of a stored image."""
+    return ((values + 1) * 127.5).round() / 127.5 - 1
+
+
+def test_categorical_is_torchs():
+    likelihood, k = Categorical(17), torch.randint(17, (4, 3, 2, 2), generator=torch.Generator().manual_seed(1))
+    raw = outputs(likelihood, c=3, n=4, side=2)
+    theirs = torch.distributions.Categorical(logits=raw.unflatten(1, (3, 17)).movedim(2, -1))
+    expected = theirs.log_prob(k).flatten(1).sum(1)
+    torch.testing.assert_close(likelihood(raw).log_prob(FEW[k]), expected)
+    torch.testing.assert_close(likelihood(raw).log_prob(stored(FEW)[k]), expected)
+    torch.testing.assert_close(likelihood(raw).mean, (theirs.probs * FEW).sum(-1))
+    uniform = torch.rand(4, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    number = (theirs.probs.cumsum(-1) < uniform[..., None]).sum(-1)
+    torch.testing.assert_close(likelihood(raw).sample(uniform), FEW[number])
+
+
+@pytest.mark.parametrize("make", [Categorical, DiscretizedLogistic, functools.partial(MixtureOfLogistics, 2)])
+@pytest.mark.parametrize("levels", [2, 3, 17, 100, 255, 256])
+def test_stored_levels_are_scored_as_the_levels_themselves(make, levels):
+    likelihood, values = make(levels=levels), (torch.arange(levels) * (2 / (levels - 1)) - 1).view(-1, 1, 1, 1)
+    raw = outputs(likelihood, n=1, dtype=torch.float32).expand(levels, -1, -1, -1)
+    likelihood.check(stored(values))
+    likelihood.check(values)
+    found = likelihood(raw).log_prob(stored(values))
+    torch.testing.assert_close(found, likelihood(raw).log_prob(values))
+    assert found.exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("value", [0.1, 16 / 127.5 - 1 + 2 / 127.5, 15.7 / 127.5 - 1])
+def test_a_value_between_few_levels_is_refused(make, value):
+    told = rf"{make.__name__}: values between the 17 levels were found \(for example {value:.4f}\)"
+    with pytest.raises(UserError, match=told):
+        make(levels=17).check(torch.tensor([[[[-1.0, 0.0, value]]]]))
+
+
+@pytest.mark.parametrize("levels", [None, 1, 0])
+def test_a_categorical_without_levels_is_refused(levels):
+    found = "null" if levels is None else levels
+    with pytest.raises(UserError, match=rf"model.likelihood.levels: {found} was found, a whole number of at least 2"):
+        Categorical(levels)
+    if levels is not None:
+        with pytest.raises(UserError, match=rf"model.likelihood.levels: {levels} was found, a whole number of at"):
+            DiscretizedLogistic(levels)
+
+
+def test_what_a_binary_image_costs_is_its_bernoulli():
+    logit, x = outputs(Bernoulli(), side=2), images("Bernoulli", 5, 1, 2, 2)
+    two = torch.cat([torch.zeros_like(logit), logit], 1)
+    torch.testing.assert_close(Categorical(2)(two).log_prob(x), Bernoulli()(logit).log_prob(x))
 
 
 # ---- bits per dimension

@@ -14,6 +14,7 @@ from lit_gen.models.likelihoods.bernoulli import Bernoulli
 from lit_gen.models.likelihoods.logistic import DiscretizedLogistic, MixtureOfLogistics
 from lit_gen.models.vae import convolutional, mlp
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
+from lit_gen.models.vae.latents import Prior
 from lit_gen.models.vae.layers import connect
 from lit_gen.training.hparams import describe
 
@@ -33,7 +34,8 @@ def networks():
             continue
         for value in vars(importlib.import_module(info.name)).values():
             ours = inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == info.name
-            if ours and value.__name__[0] != "_" and "shape" in inspect.signature(value).parameters:
+            ours = ours and value.__name__[0] != "_" and not issubclass(value, Prior)
+            if ours and "shape" in inspect.signature(value).parameters:
                 yield value
 
 
