@@ -147,8 +147,9 @@ class VAE(Automatic, Sampler):
         return weigh(self.parts(weights), images, labels, noise).log_weights
 
     def bits_per_dim(self, nats: float, dimensions: int) -> float:
-        """Bits per dimension of ``nats`` per 8-bit image of C * H * W dimensions."""
-        return float(self.likelihood.bits_per_dim(torch.tensor(nats), dimensions))
+        """Bits per dimension of ``nats`` per image of C * H * W dimensions, by the data's levels, else 256."""
+        levels = datasets.data_of(self._trainer).facts().get("levels") or 256
+        return float(self.likelihood.bits_per_dim(torch.tensor(nats), dimensions, levels))
 
     def drawer(self, weights: Weights = "ema") -> Drawer:
         """The means of p(x|z), z of the prior."""

@@ -17,6 +17,7 @@ from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.core import randomness
 from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.core.images import to_float
+from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.toy import Toy2D
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
@@ -68,6 +69,13 @@ def test_the_held_out_bound_is_at_beta_one_whatever_is_minimized(tmp_path):
     assert found[0]["val/elbo"] == pytest.approx(float(elbo.mean()), rel=1e-5)
     bits = -found[0]["val/elbo"] / (784 * math.log(2))
     assert found[0]["val/bits_per_dim"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_bits_of_a_density_are_by_the_levels_of_the_data(tmp_path):
+    model = build(Gaussian(0.5), shape=(1, 8, 8))
+    trainer = fit(model, Digits8(batch_size=20), 1, tmp_path, limit_val_batches=1.0, val_check_interval=1)
+    bits = -float(trainer.callback_metrics["val/elbo"]) / (64 * math.log(2)) + math.log2(17 / 2)
+    assert float(trainer.callback_metrics["val/bits_per_dim"]) == pytest.approx(bits, rel=1e-6)
 
 
 def test_it_learns(tmp_path):
