@@ -86,7 +86,7 @@ def _expected(found: type) -> Iterator[type]:
 
 def _told_by_name(found: type) -> bool:
     top = found.__module__.partition(".")[0]
-    return top not in ("torch", "lightning") and top not in sys.stdlib_module_names
+    return top not in ("torch", "lightning", "zuko") and top not in sys.stdlib_module_names
 
 
 def _within(hint: Any) -> Iterator[Any]:
