@@ -38,6 +38,10 @@ OFF = (
 )  # fmt: skip
 
 
+Found = tuple[list[float], list[float], float, float]
+"""CPU seconds of each turn of a run and of nanoGPT, and the losses of both."""
+
+
 class NanoGPT:
     """Its training for a CPU, a step at a time; what does not apply there (scaler, DDP, autocast) does nothing in it.
 
@@ -49,16 +53,15 @@ class NanoGPT:
 
     def __init__(self, tokens: Any, vocab_size: int, seed: int) -> None:
         code = importlib.import_module("model")  # model.py of its folder
-        state = torch.get_rng_state()
-        torch.manual_seed(1337 + seed)
+        self.tokens, self.done = tokens, 0
+        self.scaler = torch.amp.GradScaler("cuda", enabled=False)
         size = {"n_layer": 4, "n_head": 4, "n_embd": 128, "dropout": 0.0, "bias": False}
-        with contextlib.redirect_stdout(io.StringIO()):
+        with torch.random.fork_rng([]), contextlib.redirect_stdout(io.StringIO()):
+            torch.manual_seed(1337 + seed)
             self.network = code.GPT(code.GPTConfig(block_size=BLOCK, vocab_size=vocab_size, **size))
             self.optimizer = self.network.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
-        self.scaler = torch.amp.GradScaler("cuda", enabled=False)
-        self.tokens, self.done, self.random = tokens, 0, torch.get_rng_state()
-        torch.set_rng_state(state)
-        self.next = self.batch()
+            self.next = self.batch()
+            self.random = torch.get_rng_state()
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """get_batch of train.py."""
@@ -75,26 +78,29 @@ class NanoGPT:
 
     def run(self, steps: int) -> None:
         """So many steps of train.py, with a loss read every 10."""
-        state = torch.get_rng_state()
-        torch.set_rng_state(self.random)
-        for _ in range(steps):
-            rate = self.rate()
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            x, y = self.next
-            _, loss = self.network(x, y)
-            self.next = self.batch()
-            self.scaler.scale(loss).backward()
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.done % 10 == 0:
-                loss.item()
-            self.done += 1
-        self.random = torch.get_rng_state()
-        torch.set_rng_state(state)
+        with torch.random.fork_rng([]):
+            torch.set_rng_state(self.random)
+            for _ in range(steps):
+                self.make_step()
+            self.random = torch.get_rng_state()
+
+    def make_step(self) -> None:
+        """One of them."""
+        rate = self.rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        x, y = self.next
+        _, loss = self.network(x, y)
+        self.next = self.batch()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.done % 10 == 0:
+            loss.item()
+        self.done += 1
 
 
 class Beside(Callback):
@@ -106,8 +112,8 @@ class Beside(Callback):
         steps: of nanoGPT.
     """
 
-    found: tuple[list[float], list[float], float, float] = ([], [], 0.0, 0.0)
-    """Of the newest run: CPU seconds of each turn of the run and of nanoGPT, and the losses of both."""
+    found: Found = ([], [], 0.0, 0.0)
+    """Of the newest run."""
 
     def __init__(self, seed: int, turns: int, steps: int) -> None:
         self.seed, self.turns, self.steps = seed, turns, steps
@@ -136,7 +142,7 @@ class Beside(Callback):
         network = self.other.network.eval()
 
         def nll(tokens: Tensor) -> Tensor:
-            logits = network(tokens[:, :-1], tokens[:, 1:])[0]
+            logits = network(tokens[:, :-1], tokens[:, 1:].contiguous())[0]
             return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(
                 len(tokens), -1
             )
@@ -153,8 +159,8 @@ def mean(windows: Any, nll: Any) -> float:
     return float(torch.cat(found).mean())
 
 
-def beside(config: str, seed: int, turns: int, steps: int, options: tuple[str, ...] = ()) -> None:
-    """Train a config and nanoGPT; see `Beside.found`."""
+def beside(config: str, seed: int, turns: int, steps: int, options: tuple[str, ...] = ()) -> Found:
+    """Train a config and nanoGPT."""
     torch.set_num_threads(1)
     arguments = f"{{seed: {seed}, turns: {turns}, steps: {steps}}}"
     callback = f"{{class_path: benchmarks.nanogpt.Beside, init_args: {arguments}}}"
@@ -164,23 +170,23 @@ def beside(config: str, seed: int, turns: int, steps: int, options: tuple[str, .
             code = entry.run([*given, f"--trainer.callbacks+={callback}"])
     if code:
         raise SystemExit(f"{config}: exit code {code}")
+    found: Found = importlib.import_module("benchmarks.nanogpt").Beside.found  # as a program this module is another one
+    return found
 
 
 def main() -> None:
     """Print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("code", help="the folder of nanoGPT")
-    parser.add_argument("options", nargs="*", help="further options of the command line")
     parser.add_argument("--configs", nargs="+", default=["gpt_shakespeare_cpu_fast.yaml"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--steps", type=int, default=STEPS, help="of nanoGPT; fewer only measure time")
-    given = parser.parse_args()
+    given, options = parser.parse_known_args()  # the others are of the command line of a run
     sys.path.insert(0, given.code)
     for config in given.configs:
         for seed in range(given.seeds):
-            beside(config, seed, given.turns, given.steps, tuple(given.options))
-            ours, theirs, loss, other = Beside.found
+            ours, theirs, loss, other = beside(config, seed, given.turns, given.steps, tuple(options))
             low, middle, high = statistics.quantiles([a / b for a, b in zip(ours, theirs, strict=True)][1:], n=4)
             spread = f"turns {middle:.3f} ({low:.3f} to {high:.3f})"
             time_of_all = f"{sum(ours):.1f} s of CPU time against {sum(theirs):.1f}: {sum(ours) / sum(theirs):.3f}"
