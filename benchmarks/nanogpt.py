@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,28 @@ OFF = (
 )  # fmt: skip
 
 
-Found = tuple[list[float], list[float], float, float]
-"""CPU seconds of each turn of a run and of nanoGPT, and the losses of both."""
+@dataclass
+class Found:
+    """What a run shows: steps, losses, and CPU seconds of each turn of the run and of nanoGPT."""
+
+    steps: int = 0
+    their_steps: int = 0
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    loss: float = math.nan
+    their_loss: float = math.nan
+
+    def __str__(self) -> str:
+        each = self.their_steps / self.steps
+        low, middle, high = statistics.quantiles(
+            [each * a / b for a, b in zip(self.ours, self.theirs, strict=True)], n=4
+        )
+        all_of_it = sum(self.ours) / sum(self.theirs) * self.their_steps / STEPS
+        other = f", nanoGPT's {self.their_loss:.4f}" if self.their_steps == STEPS else ""
+        return (
+            f"{self.steps} steps take {all_of_it:.4f} of the CPU time of nanoGPT's {STEPS}, {sum(self.ours):.1f} s; "
+            f"a step {middle:.3f} of a step ({low:.3f} to {high:.3f}); loss {self.loss:.4f}{other}"
+        )
 
 
 class NanoGPT:
@@ -112,7 +133,7 @@ class Beside(Callback):
         steps: of nanoGPT.
     """
 
-    found: Found = ([], [], 0.0, 0.0)
+    found = Found()
     """Of the newest run."""
 
     def __init__(self, seed: int, turns: int, steps: int) -> None:
@@ -124,6 +145,7 @@ class Beside(Callback):
         tokens = data.stream("train").tokens[:]
         self.other = NanoGPT(tokens, data.tokenizer.vocab_size, self.seed)
         self.ours, self.theirs = [], []
+        Beside.found = Found(trainer.max_steps, self.steps, self.ours, self.theirs)
         self.begun = time.process_time()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
@@ -149,8 +171,7 @@ class Beside(Callback):
 
         windows = datasets.data_of(trainer).windows("val", BLOCK, BLOCK, 128)
         with torch.no_grad():
-            ours, theirs = (mean(windows, score) for score in (pl_module.nll, nll))
-        Beside.found = self.ours, self.theirs, ours, theirs
+            Beside.found.loss, Beside.found.their_loss = (mean(windows, score) for score in (pl_module.nll, nll))
 
 
 def mean(windows: Any, nll: Any) -> float:
@@ -186,11 +207,8 @@ def main() -> None:
     sys.path.insert(0, given.code)
     for config in given.configs:
         for seed in range(given.seeds):
-            ours, theirs, loss, other = beside(config, seed, given.turns, given.steps, tuple(options))
-            low, middle, high = statistics.quantiles([a / b for a, b in zip(ours, theirs, strict=True)][1:], n=4)
-            spread = f"turns {middle:.3f} ({low:.3f} to {high:.3f})"
-            time_of_all = f"{sum(ours):.1f} s of CPU time against {sum(theirs):.1f}: {sum(ours) / sum(theirs):.3f}"
-            print(f"{config}, seed {seed}: {loss:.4f}, nanoGPT {other:.4f}; {time_of_all}, {spread}", flush=True)
+            found = beside(config, seed, given.turns, given.steps, tuple(options))
+            print(f"{config}, seed {seed}: {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,8 @@ class Float32Muon(torch.optim.Muon):
 def _orthogonal(matrix: Tensor, group: dict[str, Any]) -> Tensor:
     """About the nearest matrix with orthonormal rows or columns, by Muon's iteration, in float32."""
     wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
-    x, (a, b, c) = wide / wide.norm().clamp(min=group["eps"]), group["ns_coefficients"]
+    x: Tensor = wide / wide.norm().clamp(min=group["eps"])
+    a, b, c = group["ns_coefficients"]
     for _ in range(group["ns_steps"]):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
