@@ -4,15 +4,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 from lit_gen.core.images import to_float
+from lit_gen.data.text.windows import TokenStream, WindowLoader
 from lit_gen.models.lm.transformer import Transformer
 
 ROOT = Path(__file__).parents[1]
+CODE = """
+from types import SimpleNamespace as GPTConfig
+import torch
+class GPT(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.table = torch.nn.Embedding(config.vocab_size, config.vocab_size)
+    def configure_optimizers(self, weight_decay, learning_rate, betas, device_type):
+        return torch.optim.AdamW(self.parameters(), learning_rate, betas, weight_decay=weight_decay)
+    def forward(self, x, y):
+        return None, torch.nn.functional.cross_entropy(self.table(x).flatten(0, 1), y.flatten())
+"""
+"""nanoGPT's calls, around a table of pairs of characters."""
 CONFIGS = ("gan_ring.yaml", pytest.param("gan_mlp.yaml", marks=pytest.mark.slow), "vae.yaml")
 
 
@@ -52,6 +67,35 @@ def test_every_check_of_a_gpu_runs_on_a_cpu():
     assert len(rows) == 8
     assert all(row[1] == "not measured" or row[1].endswith("tiny)") or row[1].endswith("tiny") for row in rows), rows
     assert [row[0] for row in rows if "tiny" in row[2]] == [rows[i][0] for i in (2, 4, 6)], "a loop by hand beside it"
+
+
+def test_nanogpt_takes_turns_without_a_trace_of_them(tmp_path, monkeypatch):
+    """In turns it trains as without; random numbers of the run that it waits for are not touched."""
+    nanogpt = pytest.importorskip("benchmarks.nanogpt")
+    (tmp_path / "model.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    tokens = np.arange(1000, dtype=np.uint16) % 7
+    before = torch.get_rng_state()
+    in_turns, at_once, another = (nanogpt.NanoGPT(tokens, 7, seed) for seed in (0, 0, 1))
+    for steps in (3, 1, 2):
+        in_turns.run(steps)
+    at_once.run(6)
+    another.run(6)
+    assert torch.equal(torch.get_rng_state(), before)
+    weights = [loop.network.table.weight for loop in (in_turns, at_once, another)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    monkeypatch.delitem(sys.modules, "model")
+
+
+@pytest.mark.parametrize("prefix", [None, 3])
+def test_losses_beside_nanogpt_count_every_token_once(prefix):
+    nanogpt = pytest.importorskip("benchmarks.nanogpt")
+    tokens = np.arange(150, dtype=np.uint16) % 7
+    windows = WindowLoader(TokenStream(tokens, prefix, 150, 150, 0, None, 7), 64, 64, 2)
+    found = nanogpt.mean(windows, lambda tokens: tokens[:, 1:].float())
+    assert found == pytest.approx(tokens[prefix is None :].mean())
 
 
 def test_both_ways_to_read_data_give_the_same(tmp_path, capsys):

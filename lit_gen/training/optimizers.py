@@ -1,10 +1,11 @@
 """Parameter groups of a language model, and Muon with AdamW as one optimizer."""
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lit_gen.core.blame import fault, named, shown
 from lit_gen.core.errors import UserError
@@ -89,6 +90,37 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
+class Float32Muon(torch.optim.Muon):
+    """torch's Muon, scaled to match AdamW, with its matrix products in float32 in place of bfloat16."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every matrix that has a gradient."""
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(weight.grad)
+                state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
+                update = weight.grad.lerp(state["momentum_buffer"], momentum)  # Nesterov's
+                weight.mul_(1 - lr * group["weight_decay"])
+                weight.add_(_orthogonal(update, group), alpha=-lr * 0.2 * math.sqrt(max(weight.shape)))
+
+
+def _orthogonal(matrix: Tensor, group: dict[str, Any]) -> Tensor:
+    """About the nearest matrix with orthonormal rows or columns, by Muon's iteration, in float32."""
+    wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
+    x: Tensor = wide / wide.norm().clamp(min=group["eps"])
+    a, b, c = group["ns_coefficients"]
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide.shape == matrix.shape else x.T
+
+
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for the matrices, AdamW for everything else: one optimizer, whose one update is one step.
 
@@ -104,9 +136,11 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: AdamW's.
         eps: AdamW's.
         momentum: Muon's.
+        precision: of the products that orthogonalize, "bf16" or "fp32"; bfloat16 is the slower one on a CPU without
+            matrix instructions for it.
 
     Raises:
-        ValueError: for a number out of range, or a matrix of more than two dimensions.
+        ValueError: for a number out of range, another precision, or a matrix of more than two dimensions.
     """
 
     def __init__(
@@ -118,16 +152,21 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         momentum: float = 0.95,
+        precision: Literal["bf16", "fp32"] = "bf16",
     ) -> None:
+        if precision not in ("bf16", "fp32"):
+            raise ValueError(f"precision {precision!r} was found, bf16 or fp32 is expected")
         groups = [dict(group) for group in params]
         matrices = [group for group in groups if group.get("name") == "matrices"]
         others = [group for group in groups if group.get("name") != "matrices"]
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
-            rate, scale = lr if matrix_lr is None else matrix_lr, "match_rms_adamw"
-            self._parts.append(
-                torch.optim.Muon(matrices, rate, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn=scale)
+            rate, kind = (
+                lr if matrix_lr is None else matrix_lr,
+                Float32Muon if precision == "fp32" else torch.optim.Muon,
             )
+            scale = "match_rms_adamw"
+            self._parts.append(kind(matrices, rate, weight_decay, momentum=momentum, adjust_lr_fn=scale))
         if others:
             first, second = betas
             self._parts.append(torch.optim.AdamW(others, lr, (first, second), eps, weight_decay))

@@ -73,14 +73,39 @@ def test_equals_muon_and_adamw_side_by_side():
         assert torch.equal(a, b), name
 
 
-def test_a_loaded_state_continues_bit_exactly():
+def test_muon_in_float32_is_the_published_iteration():
     network = NETWORKS["tied"]()
-    optimizer = MuonAdamW(parameter_groups(network), lr=0.01)
+    optimizer = MuonAdamW(parameter_groups(network), lr=0.0, matrix_lr=0.01, weight_decay=0.5, precision="fp32")
+    matrices = optimizer.param_groups[0]["params"]
+    assert {len(m) < m.shape[1] for m in matrices} == {len(m) > m.shape[1] for m in matrices} == {True, False}
+    buffers = [torch.zeros_like(m) for m in matrices]
+    for step in range(2):
+        backward(network, step)
+        wanted = []
+        for i, weight in enumerate(matrices):
+            buffers[i] = 0.95 * buffers[i] + 0.05 * weight.grad
+            u, s, v = torch.linalg.svd(0.05 * weight.grad + 0.95 * buffers[i], full_matrices=False)
+            s = s / s.norm()
+            for _ in range(5):
+                s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5  # acts on singular values alone
+            moved = 0.01 * 0.2 * max(weight.shape) ** 0.5 * (u * s) @ v
+            wanted.append((1 - 0.01 * 0.5) * weight.detach() - moved)
+        optimizer.step()
+        for weight, expected in zip(matrices, wanted, strict=True):
+            torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="precision 'half' was found, bf16 or fp32 is expected"):
+        MuonAdamW(parameter_groups(network), precision="half")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_loaded_state_continues_bit_exactly(precision):
+    network = NETWORKS["tied"]()
+    optimizer = MuonAdamW(parameter_groups(network), lr=0.01, precision=precision)
     for step in range(2):
         backward(network, step)
         optimizer.step()
     other = copy.deepcopy(network)
-    resumed = MuonAdamW(parameter_groups(other), lr=0.5)
+    resumed = MuonAdamW(parameter_groups(other), lr=0.5, precision=precision)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert [g["lr"] for g in resumed.param_groups] == [g["lr"] for g in optimizer.param_groups]
     for step in (2, 3):

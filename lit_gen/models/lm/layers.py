@@ -35,19 +35,32 @@ def plain_inference(device: torch.device) -> bool:
     return not (torch.is_grad_enabled() or mixed)
 
 
-def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
+def turns(positions: Tensor, head_dim: int, base: float) -> Tensor:
+    """What `rotate` needs: cosines and sines of the angles ``position * base**(-2i/D)``, the same in every layer.
+
+    Args:
+        positions: int64 (B, T) or (1, T).
+        head_dim: D.
+        base: the slowest coordinate's wavelength is nearly 2 pi times this.
+
+    Returns:
+        float32 (2, B or 1, 1, T, D/2).
+    """
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions[:, None, :, None] * base**-exponents
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
     """Rotary positions (Su et al., 2021, https://arxiv.org/abs/2104.09864), in Llama's half-split order.
 
-    Coordinates (i, i + D/2) of each head turn together, by the angle ``position * base**(-2i/D)``.
+    Coordinates (i, i + D/2) of each head turn together, by an angle that grows with the position.
 
     Args:
         x: queries or keys (B, H, T, D).
-        positions: int64 (B, T) or (1, T).
-        base: the slowest coordinate's wavelength is nearly 2 pi times this.
+        turn: as of `turns`.
     """
-    exponents = torch.arange(0, x.shape[-1], 2, device=x.device, dtype=torch.float32) / x.shape[-1]
-    angles = positions[:, None, :, None] * base**-exponents  # (B, 1, T, D/2), float32
-    cos, sin = angles.cos(), angles.sin()
+    cos, sin = turn.unbind()
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lit_gen.core.options import above, at_least, expect, one_of, within
 from lit_gen.models.lm.cache import Chunk, KeyValueCache
-from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, dropped, plain_inference, rotate
+from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, dropped, plain_inference, rotate, turns
 
 Positions = Literal["learned", "rotary", "alibi"]
 Norm = Literal["layer", "rms"]
@@ -47,21 +47,20 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.dropout, self.n_head, self.n_kv_head = layer, of.dropout, of.n_head, of.n_kv_head
         self.head_dim = of.n_embd // of.n_head
-        self.base = of.rotary_base if of.positions == "rotary" else None
         self.qkv = nn.Linear(of.n_embd, (of.n_head + 2 * of.n_kv_head) * self.head_dim, bias=of.bias)
         self.q_norm = RMSNorm(self.head_dim, of.norm_eps) if of.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, of.norm_eps) if of.qk_norm else None
         self.proj = nn.Linear(of.n_embd, of.n_embd, bias=of.bias)
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
-        """(B, T, n_embd) to the same; mask (B or 1, 1 or n_head, T, S), bool or a bias, or None: see `_mask`."""
+    def forward(self, x: Tensor, turn: Tensor | None, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
+        """(B, T, n_embd) to the same; turn of `turns` or None; mask (B or 1, 1 or n_head, T, S), or None: `_mask`."""
         heads = self.qkv(x).view(*x.shape[:2], -1, self.head_dim)  # (B, T, all heads, head_dim)
         parts = heads.split_with_sizes((self.n_head, self.n_kv_head, self.n_kv_head), dim=2)
         q, k, v = (part.transpose(1, 2) for part in parts)  # (B, heads, T, head_dim)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if self.base is not None:
-            q, k = rotate(q, positions, self.base), rotate(k, positions, self.base)
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
         if chunk is not None:
             k, v = chunk.extend(self.layer, k, v)  # (B, n_kv_head, S, head_dim)
         if mask is not None and mask.is_floating_point():
@@ -82,9 +81,9 @@ class Block(nn.Module):
         self.norm_2, self.mlp = of.new_norm(), MLP(of.n_embd, of.hidden, of.activation, of.bias)
         self.drop = nn.Dropout(of.dropout)
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor | None, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
         """(B, T, n_embd) to the same; see `Attention`."""
-        x = x + dropped(self.drop, self.attn(self.norm_1(x), positions, mask, chunk))
+        x = x + dropped(self.drop, self.attn(self.norm_1(x), turn, mask, chunk))
         out: Tensor = x + dropped(self.drop, self.mlp(self.norm_2(x)))
         return out
 
@@ -117,7 +116,7 @@ class Transformer(nn.Module):
         hidden: width of the MLP; None: 4 n_embd, or 8/3 n_embd rounded up to a multiple of 8 for "swiglu", which
             makes its three matrices together the size of the usual two.
         norm_eps: added to the variance in all norms.
-        rotary_base: see `rotate`.
+        rotary_base: see `turns`.
 
     Raises:
         UserError: for an option out of range.
@@ -239,8 +238,9 @@ class Transformer(nn.Module):
         if self.wpe is not None:
             x = x + self.wpe(here)
         x, mask = dropped(self.drop, x), self._mask(here, chunk)
+        turn = turns(here, self.n_embd // self.n_head, self.rotary_base) if self.positions == "rotary" else None
         for block in self.blocks:
-            x = block(x, here, mask, chunk)
+            x = block(x, turn, mask, chunk)
         x = self.norm_f(x)
         logits: Tensor = self.head(x) if self.head is not None else F.linear(x, self.wte.weight)
         return logits if self.softcap is None else self.softcap * (logits / self.softcap).tanh()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lit_gen.core.errors import UserError
-from lit_gen.models.lm.layers import RMSNorm, alibi_slopes, rotate
+from lit_gen.models.lm.layers import RMSNorm, alibi_slopes, rotate, turns
 from lit_gen.models.lm.lstm import LSTM
 from lit_gen.models.lm.transformer import GPT2_NAMES, Transformer
 from lit_gen.training.hparams import describe
@@ -197,10 +197,10 @@ def test_dropout_is_for_training_alone(name):
 def test_attention_weights_drop_in_training_alone():
     """The one dropout that is a function's argument."""
     network = build("dropout")
-    attention, x, here = network.blocks[0].attn, torch.randn(2, SIZE, 16), torch.arange(SIZE)[None]
-    assert torch.equal(attention(x, here, None, None), attention(x, here, None, None))
+    attention, x = network.blocks[0].attn, torch.randn(2, SIZE, 16)
+    assert torch.equal(attention(x, None, None, None), attention(x, None, None, None))
     attention.train()
-    assert not torch.equal(attention(x, here, None, None), attention(x, here, None, None))
+    assert not torch.equal(attention(x, None, None, None), attention(x, None, None, None))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "alibi", "lstm"])
@@ -357,8 +357,7 @@ def test_alibi_slopes_between_powers_of_two():
 def test_alibi_is_a_bias_on_attention():
     network = build("alibi")
     attention, x = network.blocks[0].attn, torch.randn(1, 6, 16)
-    here = torch.arange(6)[None]
-    out = attention(x, here, network._mask(here, None), None)
+    out = attention(x, None, network._mask(torch.arange(6)[None], None), None)
     q, k, v = (part.view(6, 4, 4).transpose(0, 1) for part in attention.qkv(x)[0].split(16, -1))  # (H, T, head_dim)
     wanted = torch.empty(6, 4, 4)
     for head, t in itertools.product(range(4), range(6)):
@@ -371,13 +370,14 @@ def test_alibi_is_a_bias_on_attention():
 def test_rotation_turns_pairs_and_keeps_distances():
     x = torch.randn(1, 1, 5, 6)
     here = torch.tensor([[0, 1, 2, 7, 30]])
-    turned = rotate(x, here, 100.0)
+    turned = rotate(x, turns(here, 6, 100.0))
     for i, t in itertools.product(range(3), range(5)):
         angle = here[0, t].item() * 100.0 ** (-2 * i / 6)
         whole = torch.complex(x[0, 0, t, i], x[0, 0, t, i + 3]) * complex(math.cos(angle), math.sin(angle))
         torch.testing.assert_close(torch.complex(turned[0, 0, t, i], turned[0, 0, t, i + 3]), whole)
     q, k = torch.randn(2, 1, 1, 5, 6)
-    products = [(rotate(q, here + shift, 100.0) * rotate(k, here + 3 + shift, 100.0)).sum(-1) for shift in (0, 40)]
+    places = [[turns(here + start, 6, 100.0) for start in (shift, 3 + shift)] for shift in (0, 40)]
+    products = [(rotate(q, first) * rotate(k, second)).sum(-1) for first, second in places]
     torch.testing.assert_close(*products, rtol=1e-4, atol=1e-4)
 
 
@@ -387,8 +387,9 @@ def test_alibi_and_rotary_do_not_know_where_a_text_begins():
         network, x = build(name), torch.randn(1, 5, 16)
         here = torch.arange(5)[None]
         attention, mask = network.blocks[0].attn, network._mask(here, None)
+        first, later = (turns(at, 4, 1e4) if name == "llama" else None for at in (here, here + 6))
         torch.testing.assert_close(
-            attention(x, here, mask, None), attention(x, here + 6, mask, None), rtol=1e-4, atol=1e-5
+            attention(x, first, mask, None), attention(x, later, mask, None), rtol=1e-4, atol=1e-5
         )
 
 
@@ -397,13 +398,13 @@ def test_rms_norm_and_qk_norm():
     norm.weight.data = torch.randn(6)
     torch.testing.assert_close(norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
-    attention, x, here = build("learned-gqa-qk").blocks[0].attn, torch.randn(2, 5, 16), torch.arange(5)[None]
-    out = attention(x, here, None, None)
+    attention, x = build("learned-gqa-qk").blocks[0].attn, torch.randn(2, 5, 16)
+    out = attention(x, None, None, None)
     attention.qkv.weight.data[: 16 + 8] *= 50  # queries and keys, of 4 and 2 heads: their lengths do not matter
     attention.qkv.bias.data[: 16 + 8] *= 50
-    torch.testing.assert_close(attention(x, here, None, None), out, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(attention(x, None, None, None), out, rtol=1e-4, atol=1e-4)
     attention.qkv.weight.data[16 + 8 :] *= 2
-    assert not torch.allclose(attention(x, here, None, None), out, atol=1e-2)
+    assert not torch.allclose(attention(x, None, None, None), out, atol=1e-2)
 
 
 def test_softcap_bounds_logits_smoothly():
@@ -452,9 +453,9 @@ def test_gpt2_init():
 @pytest.mark.parametrize("tied", [True, False])
 def test_zero_init_leaves_the_residual_stream_as_it_is(tied):
     network = Transformer(V, SIZE, 2, 2, 8, init="zero", tied=tied)
-    x, here = torch.randn(1, 5, 8), torch.arange(5)[None]
+    x = torch.randn(1, 5, 8)
     for block in network.blocks:
-        assert torch.equal(block(x, here, None, None), x)
+        assert torch.equal(block(x, None, None, None), x)
     logits = network(text(1, 5))
     assert (logits == 0).all() != tied  # a tied head is the embedding, which cannot start at zero
 
