@@ -2,10 +2,13 @@
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import SimpleProfiler
+from lightning.pytorch.strategies import DDPStrategy
 from support import lm
 from support.gan import build, fit
+
+from lit_gen.training.listeners import nobody_listens
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
@@ -53,6 +56,15 @@ def test_a_profiler_sees_each_backward_pass(tmp_path):
     profiler = SimpleProfiler()
     fit(build(), 3, tmp_path, profiler=profiler)
     assert len(profiler.recorded_durations["[LightningModule]GAN.on_after_backward"]) == 6
+
+
+@pytest.mark.parametrize(("options", "direct"), [({}, True), ({"static_graph": True}, False)])
+def test_ranks_need_lightnings_calls_for_an_option_of_ddp_only(options, direct):
+    trainer = Trainer(accelerator="cpu", strategy=DDPStrategy(**options), logger=False, enable_checkpointing=False)
+    trainer.callbacks = [Callback()]
+    assert nobody_listens(trainer, build()) is direct
+    trainer.callbacks = [Listens("on_after_backward")]
+    assert not nobody_listens(trainer, build())
 
 
 class Bystander(Callback):
