@@ -86,7 +86,7 @@ def child(arguments: list[str], variables: dict[str, str], folder: str) -> int:
 
 def shown(ratios: list[float]) -> str:
     """Median and quartiles."""
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
