@@ -46,7 +46,8 @@ def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Ten
     same value and stops at the same step if it is not finite.
 
     Args:
-        parameters: the stepping optimizer's parameters; each has a gradient, the same set on every rank.
+        parameters: the stepping optimizer's parameters; each has a gradient, the same set on every rank. Contiguous
+            gradients become views of what was reduced.
         extras: (k,) scalars to average too.
 
     Returns:
@@ -54,15 +55,17 @@ def average_gradients(parameters: Iterable[nn.Parameter], extras: Tensor) -> Ten
     """
     if world_size() == 1:
         return extras
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1).float() for g in gradients] + [extras.float()])
+    trained = [(p, p.grad) for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1).float() for _, g in trained] + [extras.float()])
     dist.all_reduce(flat)
     flat /= world_size()
-    offset = 0
-    for g in gradients:
-        g.copy_(flat[offset : offset + g.numel()].view(g.shape))
-        offset += g.numel()
-    return flat[offset:]
+    parts: list[Tensor] = list(flat.split([*(g.numel() for _, g in trained), len(extras)]))
+    for (p, g), mean in zip(trained, parts, strict=False):
+        if g.dtype == flat.dtype and g.is_contiguous():
+            p.grad = mean.view(g.shape)
+        else:  # optimizers expect the order of the parameter
+            g.copy_(mean.view(g.shape))
+    return parts[-1]
 
 
 @torch.no_grad()

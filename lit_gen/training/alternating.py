@@ -163,11 +163,8 @@ class Alternating(TrainingModule):
 
     def _backward(self, loss: Tensor) -> None:
         """Add the gradients of one micro-batch, of this rank only."""
-        if self._direct:
-            loss.backward()
-        else:
-            with self._without_gradient_sync():
-                self.manual_backward(loss)
+        with self._without_gradient_sync():
+            loss.backward() if self._direct else self.manual_backward(loss)
 
     def _means(self, parts: list[Terms], parameters: Sequence[nn.Parameter]) -> Terms:
         """The means of all terms over micro-batches and ranks; gradients are averaged over the ranks too."""

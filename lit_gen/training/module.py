@@ -24,6 +24,7 @@ from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA, Moved
 from lit_gen.training.hparams import module_hparams
+from lit_gen.training.listeners import call_again, pass_over
 from lit_gen.training.meeting import meetings
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import refuse_untrained
@@ -102,6 +103,11 @@ class TrainingModule(LightningModule):
         """See `refuse_untrained`: by now every network was tried."""
         if not isinstance(self.trainer.strategy, SHARDING):
             refuse_untrained(self, self.trainer.optimizers)
+        pass_over(self.trainer, self)
+
+    def on_train_end(self) -> None:
+        """Leave module and callbacks as they were."""
+        call_again(self.trainer, self)
 
     def on_fit_start(self) -> None:
         """Prepare for training; a family that overrides this calls it first.

@@ -37,6 +37,7 @@ OWN = [str(Path(file).parent) for file in (sys.modules["lit_gen"].__file__, gan.
 ON_A_CPU = {  # reads that there are on a CPU only, where nothing is waited for
     "Monitor.settle",  # whether terms are finite is asked at once
     "Monitor.settle.<locals>.<listcomp>",
+    "soften",  # whether all numbers are within its limits
     "append_one_hot",  # torch looks at the labels; a GPU does so itself
 }
 OPTIMIZERS = str(Path(torch.optim.__file__).parent)

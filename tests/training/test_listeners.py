@@ -2,9 +2,13 @@
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import SimpleProfiler
+from lightning.pytorch.strategies import DDPStrategy
+from support import lm
 from support.gan import build, fit
+
+from lit_gen.training.listeners import nobody_listens
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
@@ -52,6 +56,38 @@ def test_a_profiler_sees_each_backward_pass(tmp_path):
     profiler = SimpleProfiler()
     fit(build(), 3, tmp_path, profiler=profiler)
     assert len(profiler.recorded_durations["[LightningModule]GAN.on_after_backward"]) == 6
+
+
+@pytest.mark.parametrize(("options", "direct"), [({}, True), ({"static_graph": True}, False)])
+def test_ranks_need_lightnings_calls_for_an_option_of_ddp_only(options, direct):
+    trainer = Trainer(accelerator="cpu", strategy=DDPStrategy(**options), logger=False, enable_checkpointing=False)
+    trainer.callbacks = [Callback()]
+    assert nobody_listens(trainer, build()) is direct
+    trainer.callbacks = [Listens("on_after_backward")]
+    assert not nobody_listens(trainer, build())
+
+
+class Bystander(Callback):
+    """Notes what Lightning would call in a step, and calls a method that its base has."""
+
+    def __init__(self):
+        self.found = {}
+
+    def on_train_batch_end(self, trainer, *arguments):
+        super().on_train_batch_end(trainer, *arguments)
+        self.found = {name: getattr(self, name) for name in (*HOOKS, "on_train_batch_start", "on_train_batch_end")}
+
+
+@pytest.mark.parametrize("family", ["gan", "lm"])
+def test_hooks_that_do_nothing_are_passed_over_in_training_only(family, tmp_path):
+    bystander, text = Bystander(), lm.corpus() if family == "lm" else None
+    model = build() if text is None else lm.build(text)
+    trainer = fit(model, 2, tmp_path, [bystander], text)
+    called = {name for name, hook in bystander.found.items() if callable(hook)}
+    assert called == {"on_train_batch_end"}
+    assert set(bystander.found.values()) == {None, bystander.on_train_batch_end}
+    for part in (model, *trainer.callbacks):
+        assert all(callable(getattr(part, name)) and name not in vars(part) for name in HOOKS)
 
 
 def test_the_step_counts_only_the_generators_updates(tmp_path):

@@ -235,6 +235,11 @@ def test_soften_is_the_identity_inside_and_smooth_everywhere():
     torch.testing.assert_close(slope, 1 / (1 + distance))
     torch.testing.assert_close(y[-1].item(), 10 + math.log(51))
     torch.testing.assert_close(y[0].item(), -20 - math.log(41))
+    assert torch.equal(slope[inside], torch.ones_like(slope[inside]))
+    assert torch.equal(soften(x[inside], -20, 10), x[inside])
+    beside = torch.tensor([-math.inf, math.nan, 1.0, math.inf])  # one that is beyond does not change the others
+    torch.testing.assert_close(soften(beside, -20, 10), beside, equal_nan=True)
+    assert soften(x[:0], -20, 10).shape == (0,)
     assert torch.autograd.gradcheck(
         lambda v: soften(v, -1, 1), torch.tensor([-3.0, -0.5, 0.7, 5.0], dtype=F64).requires_grad_()
     )
