@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError
 from lit_gen.core.options import above, at_least, within
 from lit_gen.models.nn.conditioning import classes_of, needed
+from lit_gen.models.nn.zuko import begin_as_identity, zuko
 
 __all__ = ["IAF", "MAF", "NSF", "LULinear", "RealNVP"]
 
@@ -61,8 +61,8 @@ class _Vectors(nn.Module):
     def _keep(self, layers: list[Any]) -> None:
         """Keep zuko's layers, each as the identity."""
         for layer in layers:
-            _begin_as_identity(layer)
-        self.layers: Any = _zuko(self).LazyComposedTransform(*layers)
+            begin_as_identity(layer)
+        self.layers: Any = _zuko(self, "lazy").LazyComposedTransform(*layers)
 
     def _options(self) -> dict[str, Any]:
         """What all of zuko's layers get."""
@@ -166,10 +166,7 @@ class NSF(_Vectors):
         at_least(2, "model.transform.", bins=bins)
         above(0, "model.transform.", slope=slope)
         self.bins, self.autoregressive, self.slope = bins, autoregressive, slope
-        _zuko(self)
-        from zuko.transforms import MonotonicRQSTransform
-
-        spline = partial(MonotonicRQSTransform, slope=slope, bound=self.interval)
+        spline = partial(_zuko(self, "transforms").MonotonicRQSTransform, slope=slope, bound=self.interval)
         shapes = [(bins,), (bins,), (bins - 1,)]
         make = _autoregressive if autoregressive else _couplings
         self._keep(make(self, **self._options(), univariate=spline, shapes=shapes))
@@ -184,58 +181,37 @@ class LULinear(_Vectors):
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(shape, 1)
-        _zuko(self)
+        _zuko(self, "transforms")  # at once, if it is missing
         self.matrix = nn.Parameter(torch.eye(self.features))
         self.shift = nn.Parameter(torch.zeros(self.features))
 
     def _transform(self, of: Tensor, labels: Tensor | None) -> Any:
-        from zuko.transforms import AdditiveTransform, ComposedTransform, LULinearTransform
-
-        return ComposedTransform(LULinearTransform(self.matrix), AdditiveTransform(self.shift))
+        made = _zuko(self, "transforms")
+        return made.ComposedTransform(made.LULinearTransform(self.matrix), made.AdditiveTransform(self.shift))
 
 
 # ---- zuko's layers
 
 
-def _zuko(transform: nn.Module) -> Any:
-    """The module of zuko's lazy transforms.
-
-    Raises:
-        UserError: if zuko is missing.
-    """
-    try:
-        import zuko.lazy
-    except ImportError:
-        needs = f"{type(transform).__name__} needs the package zuko, which is missing"
-        raise UserError(f"model.transform: {needs}; pip install 'lit-gen[flows]'") from None
-    return zuko.lazy
+def _zuko(transform: nn.Module, module: str) -> Any:
+    """A module of zuko, for a transform."""
+    return zuko(module, f"model.transform: {type(transform).__name__}")
 
 
 def _couplings(of: _Vectors, features: int, **options: Any) -> list[Any]:
     """Layers that change half of the numbers each."""
-    _zuko(of)
-    from zuko.flows.coupling import GeneralCouplingTransform
-
+    layer = _zuko(of, "flows.coupling").GeneralCouplingTransform
     place, bits = torch.arange(features), max(1, math.ceil(math.log2(features)))
     masks = [(place >> (i // 2 % bits)) % 2 == i % 2 for i in range(of.transforms)]
-    return [GeneralCouplingTransform(features, mask=mask, **options) for mask in masks]
+    return [layer(features, mask=mask, **options) for mask in masks]
 
 
 def _autoregressive(of: _Vectors, features: int, **options: Any) -> list[Any]:
     """Layers that read the numbers before each, in alternating order."""
-    _zuko(of)
-    from zuko.flows.autoregressive import MaskedAutoregressiveTransform
-
+    layer = _zuko(of, "flows.autoregressive").MaskedAutoregressiveTransform
     order = torch.arange(features)
     orders = [order if i % 2 == 0 else order.flip(0) for i in range(of.transforms)]
-    return [MaskedAutoregressiveTransform(features, order=order, **options) for order in orders]
-
-
-def _begin_as_identity(layer: nn.Module) -> None:
-    """Zero what gives a layer its parameters: the last linear map of its network, or they themselves for D = 1."""
-    hyper: Any = getattr(layer, "hyper", None)
-    for parameter in layer.parameters() if hyper is None else hyper[-1].parameters():
-        nn.init.zeros_(parameter)
+    return [layer(features, order=order, **options) for order in orders]
 
 
 def _dropping(share: float) -> nn.Sequential:

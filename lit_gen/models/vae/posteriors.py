@@ -64,7 +64,7 @@ class _Flow(Posterior):
 
     def build(self, latent_dim: int) -> None:
         """See `Posterior`."""
-        option, sizes = f"model.bottleneck.posterior {type(self).__name__}", (self.layers, self.width, self.depth)
+        option, sizes = f"model.bottleneck.posterior: {type(self).__name__}", (self.layers, self.width, self.depth)
         self.bijection = Bijection(self.kind, option, latent_dim, self.context, *sizes, self.bins)
 
     def features(self, latent_dim: int) -> int:

@@ -45,7 +45,7 @@ class FlowPrior(Prior):
     def build(self, latent_dim: int) -> None:
         """See `Prior`."""
         sizes = (self.layers, self.width, self.depth, self.bins)
-        self.bijection = Bijection(self.transform, "model.bottleneck.prior FlowPrior", latent_dim, 0, *sizes)
+        self.bijection = Bijection(self.transform, "model.bottleneck.prior: FlowPrior", latent_dim, 0, *sizes)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """See `Prior`."""

@@ -1,13 +1,12 @@
 """Bijections of latents: the layers of zuko, https://github.com/probabilists/zuko, which begin as the identity."""
 
-import importlib
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least, one_of
 from lit_gen.models.likelihoods.numerics import wide
+from lit_gen.models.nn.zuko import begin_as_identity, zuko
 
 Kind = Literal["realnvp", "maf", "nsf"]
 
@@ -39,10 +38,7 @@ class Bijection(nn.Module):
         self, kind: Kind, option: str, latent_dim: int, context: int, layers: int, width: int, depth: int, bins: int = 8
     ) -> None:
         super().__init__()
-        try:
-            flows: Any = importlib.import_module("zuko.flows")
-        except ModuleNotFoundError:
-            raise UserError(f"{option}: its layers need the package zuko, which is missing; pip install zuko") from None
+        flows = zuko("flows", option)
         made = flows.NSF if kind == "nsf" else flows.MAF
         # couplings are autoregressive layers of two groups: zuko's own read their mask on the host at each call
         special = {"realnvp": {"passes": 2}, "maf": {}, "nsf": {"bins": bins}}[kind]
@@ -51,6 +47,8 @@ class Bijection(nn.Module):
         self.layers: nn.ModuleList = flow.transform.transforms
         for layer in self.layers:
             begin_as_identity(layer)
+            if hasattr(layer, "hyper"):  # a layer of one number, without a context, has no network
+                layer.hyper = Hyper(layer.hyper)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """X (B, D) to y (B, D), and log|det dy/dx| in nats, (B,)."""
@@ -77,17 +75,6 @@ class Hyper(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) to (B, parameters)."""
         return wide(self.network(x.to(next(self.network.parameters()).dtype)))
-
-
-def begin_as_identity(layer: Any) -> None:
-    """Set a layer's parameters to 0, whatever its network is given."""
-    if hasattr(layer, "hyper"):
-        for weight in layer.hyper[-1].parameters():
-            nn.init.zeros_(weight)
-        layer.hyper = Hyper(layer.hyper)
-    else:  # of one number, without a context: it has parameters and no network
-        for weight in layer.parameters():
-            nn.init.zeros_(weight)
 
 
 def check_layers(prefix: str, layers: int, width: int, depth: int, bins: int | None = None) -> None:
