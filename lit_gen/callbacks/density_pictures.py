@@ -14,6 +14,7 @@ from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.blame import named
 from lit_gen.core.errors import UserError, under
+from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.options import at_least, not_negative
 from lit_gen.evaluation.result import Result, versions
 from lit_gen.loggers.publish import send_picture
@@ -87,6 +88,22 @@ class DensityPictures(Evaluator):
             raise UserError(f"{self.option}: the training points of {datasets.kind_of(data)} lie on one line")
         x, y = self.margin * (right - left), self.margin * (top - bottom)
         self._box = (left - x, right + x, bottom - y, top + y)
+
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
+        """Try the corners of the box: a density may refuse points outside of its support.
+
+        Raises:
+            UserError: if it does.
+        """
+        left, right, bottom, top = self._box
+        corners = torch.tensor([[x, y] for x in (left, right) for y in (bottom, top)]).view(-1, *POINTS)
+        shares = self._shares(trainer, module)
+        with evaluation_mode(module), torch.no_grad():
+            try:
+                self._log_prob(module, corners, torch.arange(4), shares)
+            except UserError as error:
+                told = f"{error}; a smaller {self.option}.margin than {self.margin:g} is expected"
+                raise UserError(told) from None
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Compute on the first rank."""

@@ -89,6 +89,16 @@ def kind_of(data: DataModule) -> str:
 
 
 def label_counts(data: object, num_classes: int) -> Tensor | None:
-    """How many training images each class has, (num_classes,); None for a set without labels, or without images."""
+    """How many training images each class has, (num_classes,); None for a set without labels, or without images.
+
+    Raises:
+        UserError: for a label that is no class.
+    """
     labels = data.split("train").labels if has_images(data) else None
-    return None if labels is None else torch.bincount(labels, minlength=num_classes)
+    if labels is None:
+        return None
+    counts = torch.bincount(labels, minlength=num_classes)
+    if len(counts) > num_classes:
+        found = f"{num_classes} was found, but the data set has labels up to {len(counts) - 1}"
+        raise UserError(f"num_classes of a network of the model: {found}; null takes the data set's number")
+    return counts

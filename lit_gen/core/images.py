@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+ROUNDING = 8e-5
+"""How far from a level a number in [-1, 1] may be: a hundredth of the distance between 256 levels."""
+
+
 def quantize(images: Tensor) -> Tensor:
     """Images in [-1, 1] to uint8, rounded to the nearest level and clamped: the same for files and for metrics."""
     return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -32,6 +36,16 @@ def of_level(numbers: Tensor, levels: int) -> Tensor:
     `level_of` inverts this, and also what `quantize` and `to_float` make of it, for up to 256 levels.
     """
     return numbers.float() * (2 / (levels - 1)) - 1
+
+
+def at_level(images: Tensor, levels: int) -> Tensor:
+    """Which numbers of images are at one of the levels, or at the nearest of 256 levels to one; NaN is not."""
+    distance = (images - of_level(level_of(images, levels), levels)).abs()
+    fits = distance <= ROUNDING
+    if levels < 256:
+        stored = (images - of_level(level_of(images, 256), 256)).abs() <= ROUNDING
+        fits |= stored & (distance <= 1 / 255 + ROUNDING)
+    return fits
 
 
 def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
@@ -86,7 +100,7 @@ def save_scatter(points: Tensor, path: Path, reference: Tensor | None = None) ->
 
     figure = Figure(figsize=(5, 5), dpi=100)
     axes = figure.add_subplot()
-    if reference is not None:
+    if reference is not None and len(reference):
         x, y = reference.flatten(1).cpu().T.numpy()
         axes.scatter(x, y, s=4, c="0.75", label="data")
         low, high = float(reference.min()), float(reference.max())

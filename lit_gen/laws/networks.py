@@ -37,11 +37,11 @@ def _outputs(network: nn.Module, x: Tensor, labels: Tensor | None = None) -> Ten
     return out
 
 
-def nudged(network: nn.Module) -> nn.Module:
+def nudged(network: nn.Module, by: float = 0.5) -> nn.Module:
     """With every parameter moved a little: some designs start branches at zero, which hides what lies behind them."""
     draw = randomness.Rows(CPU, 0, "nudge", 0)
     for parameter in network.parameters():
-        scale = 0.5 * parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1  # keeps the size of activations
+        scale = by * parameter[0].numel() ** -0.5 if parameter.ndim > 1 else by / 5  # keeps the size of activations
         parameter.data += scale * draw.normal(*(parameter.shape or (1,))).view_as(parameter)
     return network
 

@@ -15,7 +15,7 @@ from support import gan, langevin, many_cases
 from support import lm as texts
 from support import vae as digits
 from support.autoencoder.data import Waves
-from support.autoencoder.module import Autoencoder, Expand, Squeeze
+from support.autoencoder.module import Autoencoder, Expand, Shrink
 from support.measuring import trainer
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -144,7 +144,7 @@ def test_steps_of_a_language_model(tmp_path, optimizer):
 
 
 def test_steps_of_a_family_of_ones_own(tmp_path):
-    assert not watched(Autoencoder(Squeeze(16), [Expand(2, 16)]), Waves(), tmp_path)
+    assert not watched(Autoencoder(Shrink(16), [Expand(2, 16)]), Waves(), tmp_path)
 
 
 READING = [

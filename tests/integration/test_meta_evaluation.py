@@ -13,6 +13,7 @@ from support import gan, langevin, meta
 from support.extractors import Mean
 
 from lit_gen.callbacks import names
+from lit_gen.callbacks.density_pictures import DensityPictures
 from lit_gen.callbacks.evaluators import base
 from lit_gen.callbacks.evaluators.fid import FID
 from lit_gen.callbacks.evaluators.images import ImageEvaluator
@@ -28,6 +29,8 @@ from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.images.stacked_mnist import StackedMNIST
 from lit_gen.data.images.toy import Toy2D
 from lit_gen.data.text.module import TextCorpus
+from lit_gen.models.flow.module import Flow
+from lit_gen.models.flow.vectors import MAF
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
 from lit_gen.models.lm.lstm import LSTM
 from lit_gen.models.lm.module import LanguageModel
@@ -93,6 +96,11 @@ def test_texts_of_a_language_model(evaluate, kind):
     evaluate(model, data, Perplexity(), Samples(count=3, max_new_tokens=20))
 
 
+def test_a_density_in_the_plane(evaluate):
+    transform = MAF((2, 1, 1), transforms=2, hidden_features=(8,))
+    evaluate(Flow(transform, ema=EMA()), Toy2D(size=100, batch_size=16), DensityPictures(resolution=8))
+
+
 def test_drawing_by_index(monkeypatch):
     """Images of a model that iterates, on the way between two of them, and those of one class."""
     with meta.stood_in(monkeypatch), meta.Strict() as strict:
@@ -111,4 +119,5 @@ def test_each_evaluator_has_a_case():
     found = [value for module in filter(inspect.ismodule, vars(names).values()) for value in vars(module).values()]
     ours = {cls for cls in found if inspect.isclass(cls) and issubclass(cls, base.Evaluator) and cls.__name__[0] != "_"}
     bases = {base.Evaluator, ImageEvaluator, LatentEvaluator}
-    assert ours - bases == {FID, MixtureFID, ReconstructionFID, LatentDiagnostics, ImportanceNLL, Modes, Perplexity}
+    of_latents = {ReconstructionFID, LatentDiagnostics, ImportanceNLL}
+    assert ours - bases == {FID, MixtureFID, Modes, Perplexity, DensityPictures} | of_latents

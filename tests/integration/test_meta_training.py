@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback
 from support import bottlenecks, langevin, many_cases, meta
 from support.autoencoder.data import Waves
-from support.autoencoder.module import Autoencoder, Expand, Squeeze
+from support.autoencoder.module import Autoencoder, Expand, Shrink
 from torch import nn
 
 from lit_gen.core.randomness import Rows
@@ -204,7 +204,7 @@ def test_glow(train):
 
 
 def test_small_families(train):
-    train(Autoencoder(Squeeze(16), [Expand(2, 16)]), Waves())
+    train(Autoencoder(Shrink(16), [Expand(2, 16)]), Waves())
     train(langevin.Langevin(langevin.Score(SHAPE)), digits())
 
 

@@ -123,12 +123,13 @@ def flow_vae(posterior, prior, optimizer):
     return VAE(*networks, Gaussian(), optimizer=optimizer, ema=EMA(half_life=200.0))
 
 
+OUTSIDE = {"cycle": cycle, "adversarial VAE": adversarial_vae}
+"""Families outside the package, on its parts."""
 FAMILIES = {
-    "cycle": cycle,
-    "adversarial VAE": adversarial_vae,
+    **OUTSIDE,
     "glow": glow,
     "IAF and VampPrior": functools.partial(
-        flow_vae, lambda: posteriors.IAF(1, width=8), lambda: priors.VampPrior(SHAPE, components=3)
+        flow_vae, lambda: posteriors.IAFPosterior(1, width=8), lambda: priors.VampPrior(SHAPE, components=3)
     ),
     "splines and flow prior": functools.partial(
         flow_vae, lambda: posteriors.SplinePosterior(width=8, bins=4), lambda: priors.FlowPrior(width=8)
@@ -137,7 +138,7 @@ FAMILIES = {
         flow_vae, lambda: posteriors.Planar(2), lambda: priors.FlowPrior("nsf", 1, width=8)
     ),
 }
-"""Families outside the package, on its parts; a flow, and a VAE's flows."""
+"""Those, a flow, and a VAE's flows."""
 
 
 def train(name, world):

@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 from support.fitting import fit, rows
-from support.many_cases import FAMILIES
+from support.many_cases import OUTSIDE
 
 import lit_gen
 from lit_gen.callbacks.evaluators.fid import FID
@@ -27,12 +27,12 @@ def digits():
 
 def trained(name, folder, steps, **options):
     torch.manual_seed(0)
-    model = FAMILIES[name](ADAM)
+    model = OUTSIDE[name](ADAM)
     fit(model, digits(), steps, folder, log_every=2, **options)
     return model
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_family_learns_and_logs_its_terms(tmp_path, name):
     model = trained(name, tmp_path, 60)
     log = rows(tmp_path)
@@ -42,7 +42,7 @@ def test_a_family_learns_and_logs_its_terms(tmp_path, name):
     assert sign * (log[-1][term] - log[0][term]) > 0.1 * abs(log[0][term])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_resumed_run_is_bit_equal(tmp_path, name):
     whole = trained(name, tmp_path / "whole", 7)
     trained(name, tmp_path / "part", 3)  # between two log entries
@@ -52,7 +52,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path, name):
     assert rows(tmp_path / "whole")[1:] == rows(tmp_path / "part")[1:]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_it_is_drawn_measured_and_reloaded(tmp_path, name):
     callbacks = [FID(extractor="lenet-mnist", count=128, reference="val"), Samples(every=4)]
     model = trained(name, tmp_path, 4, callbacks=callbacks)
@@ -65,7 +65,7 @@ def test_it_is_drawn_measured_and_reloaded(tmp_path, name):
 
 def test_each_update_moves_its_player_only(tmp_path, monkeypatch):
     moved, torch_step = [], torch.optim.Adam.step
-    model = FAMILIES["cycle"](ADAM)
+    model = OUTSIDE["cycle"](ADAM)
     networks = ("generator", "inverse", "discriminator", "code_discriminator")
 
     def weights():
@@ -85,7 +85,7 @@ def test_each_update_moves_its_player_only(tmp_path, monkeypatch):
 
 
 def test_a_bad_term_stops_the_run_by_name(tmp_path):
-    model = FAMILIES["adversarial VAE"](ADAM)
+    model = OUTSIDE["adversarial VAE"](ADAM)
     with torch.no_grad():
         model.discriminator.layers[0].weight[0, 0] = torch.nan
     with pytest.raises(NonFiniteLossError, match="the discriminator_loss became NaN or infinite at step 1; no"):
@@ -93,7 +93,7 @@ def test_a_bad_term_stops_the_run_by_name(tmp_path):
 
 
 def test_a_module_that_takes_a_batch_at_once_refuses_micro_batches(tmp_path):
-    model = FAMILIES["adversarial VAE"](ADAM)
+    model = OUTSIDE["adversarial VAE"](ADAM)
     told = (
         r"device_batch_size: it makes 2 micro-batches of a batch, which AdversarialVAE takes at once; null or a larger"
     )

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--init_args", default="{}", metavar="'{width: 8}'", help="constructor arguments, as YAML")
     options = parser.parse_args(arguments[1:])
     given, target = _init_args(options.init_args), _find(options.name)
-    inverts = options.kind == "transform" or (isinstance(target, type) and isinstance(target, FlowTransform))
+    inverts = options.kind == "transform" or callable(getattr(target, "inverse", None))
     shape = _shape(options.shape or ("1,4,4" if inverts else "1,28,28"))  # a transform's Jacobian has D^2 numbers
     if isinstance(target, type) and "vocab_size" in inspect.signature(target).parameters:
         raise UserError(f"{options.name}: there are no laws for networks of language models yet")

@@ -15,6 +15,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.data.images.files import read_images
 from lit_gen.data.images.module import ImageData
 from lit_gen.data.images.npz import SUFFIXES, read_arrays
+from lit_gen.data.vectors.table import ARRAYS, TEXT, packaged, read_table
 from lit_gen.evaluation.names import suffix_of, thousands, weights_used
 from lit_gen.evaluation.real import SPLITS
 from lit_gen.evaluation.result import Result, versions
@@ -56,8 +57,17 @@ def score(options: argparse.Namespace, where: torch.device, sets: Sets, read: Ca
     count = options.count or len(data)
     if count > len(data):
         raise UserError(f"--count: {options.count} was found, but there are {len(data)} rows")
-    labels = None if getattr(model, "num_classes", None) is None else labels
+    if getattr(model, "num_classes", None) is None:
+        labels = None
+    if labels is not None and labels.shape != (len(data),):
+        raise UserError(f"{options.source}: labels {tuple(labels.shape)} were found, ({len(data):,},) are expected")
+    if not count:
+        raise UserError(f"{options.source} has no rows; at least one is expected")
     nats = run.log_prob(data[:count], labels if labels is None else labels[:count], weights=options.weights)
+    if bad := (~nats.isfinite()).nonzero().flatten().tolist():
+        raise UserError(
+            f"{options.source}: the density gives {float(nats[bad[0]])} nats to row {bad[0]} (counted from 0)"
+        )
     return _result(-nats, data, run, options)
 
 
@@ -73,24 +83,41 @@ def _data(
         if (split or "test") not in SPLITS or not len(found := named.split(split or "test")):
             raise UserError(f"evaluate: {name} has no split {split!r} ({', '.join(SPLITS)})")
         return found.images, found.labels
+    if model.levels is None:
+        return _rows(model, options.source, path)
     if not path.exists():
         raise UserError(f"{path} does not exist; a folder, an .npz or .npy, or one of {', '.join(sets)} is expected")
     if path.is_dir():
-        return read_images(path, 1 if getattr(model, "shape", (1,))[0] == 1 else 3, "evaluate"), None
+        return read_images(path, 1 if getattr(model, "shape", (1,))[0] == 1 else 3, "evaluate"), _labels(
+            model, None, path
+        )
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: a folder of images, an .npz or an .npy is expected")
     arrays = read_arrays(path)
-    labels = torch.from_numpy(arrays["labels"].astype(np.int64)) if "labels" in arrays else None
-    return _points(arrays, path) if model.levels is None else read(arrays, path), labels
+    return read(arrays, path), _labels(model, arrays.get("labels"), path)
 
 
-def _points(arrays: dict[str, np.ndarray], path: Path) -> Tensor:
-    """Vectors (N, D), float32 (N, D, 1, 1)."""
-    given = next((arrays[key] for key in ("points", "images", "arr_0", "x") if key in arrays), None)
-    if given is None or given.ndim < 2 or not np.issubdtype(given.dtype, np.number):
-        there = ", ".join(f"{key} {value.dtype} {value.shape}" for key, value in arrays.items()) or "nothing"
-        raise UserError(f"{path}: found {there}; numbers (N, D) under 'points', 'images' or 'arr_0' are expected")
-    return torch.from_numpy(given.reshape(len(given), -1, 1, 1).astype(np.float32))
+def _rows(model: Any, source: str, path: Path) -> tuple[Tensor, Tensor | None]:
+    """Rows (N, D) of numbers, as float32 (N, D, 1, 1)."""
+    kind, colon, name = source.partition(":")
+    if colon and kind == "sklearn":
+        table = packaged(name, "evaluate")
+    elif not path.is_file() or path.suffix.lower() not in (*TEXT, *ARRAYS):
+        ends = ", ".join((*TEXT, *ARRAYS))
+        raise UserError(f"{path} was found, a file of rows of numbers ({ends}) or sklearn:NAME is expected")
+    else:
+        table = read_table(path, None, [], None)
+    return torch.from_numpy(table.values.astype(np.float32))[:, :, None, None], _labels(model, table.labels, path)
+
+
+def _labels(model: Any, found: np.ndarray | None, path: Path) -> Tensor | None:
+    if getattr(model, "num_classes", None) is None:
+        return None
+    if found is None:
+        raise UserError(f"{path} has no labels, which the density is conditioned on; an .npz has them under labels")
+    if found.dtype.kind not in "iu":
+        raise UserError(f"{path}: labels of {found.dtype} were found, whole numbers are expected")
+    return torch.from_numpy(found.astype(np.int64))
 
 
 def _result(nll: Tensor, data: Tensor, run: Run, options: argparse.Namespace) -> Result:

@@ -70,6 +70,7 @@ class IdxImages(ImageData):
         super().__init__(**images)
         at_least(0, "data.", val_size=val_size)
         self.val_size, self.binarize, self._binarization = val_size, binarize, binarization.parse(binarize)
+        self.levels = 256 if binarize == "grey" else 2
         self._name_it(self.archive)
         if self._binarization.kind == "static":
             if not self.published:

@@ -27,7 +27,7 @@ class Vectors(ImageData):
     """Rows of D real numbers, as "images" of shape (D, 1, 1).
 
     A ``.csv`` or ``.tsv`` has a row in each line, with or without a first one of names. An ``.npz`` holds ``vectors``,
-    ``x``, ``X``, ``data`` or ``arr_0`` (N, D), and perhaps ``labels`` (N,); a ``.npy`` holds only rows.
+    ``points``, ``x``, ``X``, ``data`` or ``arr_0`` (N, D), and perhaps ``labels`` (N,); a ``.npy`` holds only rows.
     ``sklearn:iris``, ``sklearn:wine``, ``sklearn:breast_cancer`` and ``sklearn:diabetes`` ship with scikit-learn.
 
     Args:
@@ -95,6 +95,10 @@ class Vectors(ImageData):
             said += f"{max(counts):,} rows"
         for sentence in [said, *self._said]:
             rank_zero_only(note)(sentence)
+
+    def facts(self) -> dict[str, Any]:
+        """See `ImageData`; and whether the rows are ``standardized``."""
+        return super().facts() | {"standardized": self.standardize}
 
     def content(self) -> str:
         """SHA-256 of rows and labels, as they are read."""

@@ -18,7 +18,7 @@ MOST_TEXT, MOST_ARRAYS = 1 << 30, 8 << 30
 """The most bytes of a file: its rows are kept in memory, as numbers of eight bytes."""
 PACKAGED = ("breast_cancer", "diabetes", "iris", "wine")
 """Tables that ship with scikit-learn: nothing is downloaded."""
-ROWS = ("vectors", "x", "X", "data", "arr_0")
+ROWS = ("vectors", "points", "x", "X", "data", "arr_0")
 """Names of the rows in an ``.npz``; the first that it has is taken."""
 
 

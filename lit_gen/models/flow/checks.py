@@ -22,12 +22,24 @@ def check_facts(density: Density, facts: Mapping[str, Any]) -> None:
         facts: of the data module; what it does not know is not compared.
 
     Raises:
-        UserError: for another shape, levels without a dequantization, or the reverse.
+        UserError: for another shape, levels without a dequantization, or the reverse, or standardized rows.
     """
     shape, levels = facts.get("shape"), facts.get("levels")
     if shape is not None and tuple(shape) != density.shape:
         made = f"{named(density.transform)} is of data of shape {density.shape}"
         raise UserError(f"model.transform: {made}, but the data set has {tuple(shape)}")
+    if facts.get("standardized"):
+        raise UserError(
+            "data.standardize: true was found, but a flow's nats are of the data's own units; model.support "
+            "Standardize is expected, which counts the scale and keeps it in the checkpoint"
+        )
+    classes, of_data = density.num_classes, facts.get("num_classes")
+    if None not in (classes, of_data) and classes != of_data:
+        raise UserError(f"model.transform.num_classes: {classes} was found, the data set has {of_data} classes")
+    for name in ("dequantization", "support"):
+        own = getattr(getattr(density, name), "shape", density.shape)
+        if tuple(own) != density.shape:
+            raise UserError(f"model.{name}.shape: {tuple(own)} was found, {density.shape} is expected, the transform's")
     if levels is not None and density.dequantization is None:
         raise UserError(
             f"model.dequantization: null was found, but the data have {levels} levels, and a density can be as high as "

@@ -3,11 +3,12 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError
-from lit_gen.core.images import level_of, of_level
+from lit_gen.core.images import at_level, level_of, of_level
 from lit_gen.models.flow.dequantization import Dequantization
 from lit_gen.models.flow.support import RealLine, Support
 from lit_gen.models.likelihoods.numerics import wide
@@ -113,7 +114,7 @@ class Density(nn.Module):
         Raises:
             UserError: if the transform returns anything else.
         """
-        found: object = self.transform(coordinates, *self._given(labels))
+        found: object = self.transform(self._own(coordinates), *self._given(labels))
         count, size = len(coordinates), self.latent_dim
         pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
         if not pair or [tuple(part.shape) for part in found] != [(count, size), (count,)]:  # type: ignore[attr-defined]
@@ -138,7 +139,7 @@ class Density(nn.Module):
             self.support.check(images)
             return
         numbers = self.numbers(images)
-        fits = (of_level(numbers, self.levels) - images).abs() < 1.01 / 255  # as 8-bit files round them; NaN does not
+        fits = at_level(wide(images), self.levels)
         if not bool(fits.all()):
             raise UserError(
                 f"model.dequantization: the value {float(images[~fits][0]):.4g} was found, which is none of the "
@@ -151,11 +152,16 @@ class Density(nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Standard normal noise (B, D) to samples (B, C, H, W): images at the levels in [-1, 1], or points."""
-        coordinates = self.transform.inverse(self.base.sample(noise), *self._given(labels))
+        coordinates = self.transform.inverse(self._own(self.base.sample(noise)), *self._given(labels))
         y = self.support.inverse(coordinates)
         if self.levels is None:
             return y
         return of_level(y.floor().clamp(0, self.levels - 1), self.levels)
+
+    def _own(self, x: Tensor) -> Tensor:
+        """X in the transform's own precision, if that is a wider one."""
+        first = next((p for p in self.transform.parameters() if p.is_floating_point()), x)
+        return x.to(torch.promote_types(x.dtype, first.dtype))
 
     def _given(self, labels: Tensor | None) -> tuple[Tensor, ...]:
         return () if self.num_classes is None else (needed(labels, self.transform),)

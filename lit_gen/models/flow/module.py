@@ -75,9 +75,15 @@ class Flow(Automatic, Sampler):
     ) -> None:
         super().__init__()
         self.keep_arguments()
-        if len(getattr(transform, "shape", ())) != 3 or not callable(getattr(transform, "inverse", None)):
+        sizes = getattr(transform, "shape", ())
+        whole = isinstance(sizes, tuple | list) and len(sizes) == 3 and all(isinstance(n, int) for n in sizes)
+        if not whole or not callable(getattr(transform, "inverse", None)):
             told = "has no shape (C, H, W), or no inverse; lit_gen.protocols.flows.FlowTransform says what is expected"
             raise UserError(f"model.transform: {named(transform)} {told}")
+        if base is not None and not all(callable(getattr(base, name, None)) for name in ("log_prob", "sample")):
+            raise UserError(
+                f"model.base: {named(base)} was found, a module with log_prob(z) and sample(noise) is expected"
+            )
         self.transform, self.base, self.dequantization, self.support = transform, base, dequantization, support
         self.monitor = Monitor(["nll"])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
@@ -142,6 +148,7 @@ class Flow(Automatic, Sampler):
         """Compare transform and data before the first step; a mismatch is a user's mistake."""
         super().on_fit_start()
         data, density = datasets.data_of(self.trainer), self.density("raw")
+        checks.refuse_half(self.trainer.precision_plugin.convert_input(torch.zeros(1)), str(self.trainer.precision))
         checks.check_facts(density, data.facts())
         self.count_labels(data)
         self._unseen, self._new = True, not bool(self.initialized)
@@ -259,7 +266,8 @@ class Flow(Automatic, Sampler):
             return
         nll = nats / count
         if not math.isfinite(nll):
-            self.stop_non_finite(f"{split}/nll is NaN or infinite at step {self.trainer.global_step}")
+            where = self._where_unlike(split) if nll == math.inf else ""
+            self.stop_non_finite(f"{split}/nll is NaN or infinite at step {self.trainer.global_step}{where}")
         values = {"nll": nll}
         if self.levels is not None:
             values["bits_per_dim"] = bits_per_dim(nll, self.density("raw").latent_dim)  # a level has width 1
@@ -268,11 +276,17 @@ class Flow(Automatic, Sampler):
             self._watch_held_out(nll)
 
     def _watch_held_out(self, nll: float) -> None:
-        step, data, density = self.trainer.global_step, datasets.data_of(self.trainer), self.density("raw")
-        if self._watch.ran_away(nll, step, density.latent_dim) and datasets.has_images(data) and not self.global_rank:
-            train, held_out = (data.split(split).images.to(self.device) for split in ("train", "val"))
-            where = runaway.unlike(density, train, held_out)
-            note(self._watch.sentence(nll, step, where))
+        step = self.trainer.global_step
+        if self._watch.ran_away(nll, step, self.density("raw").latent_dim) and not self.global_rank:
+            note(self._watch.sentence(nll, step, self._where_unlike("val")))
+
+    def _where_unlike(self, split: Literal["val", "test"]) -> str:
+        """Where held-out data differ most from the training data, in words; nothing if the data have no splits."""
+        data = datasets.data_of(self.trainer)
+        if not datasets.has_images(data):
+            return ""
+        train, held_out = (data.split(name).images.to(self.device) for name in ("train", split))
+        return f": held-out data differ, {runaway.unlike(self.density('raw'), train, held_out)}"
 
     def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:
         """See `TrainingModule`."""

@@ -46,6 +46,8 @@ class Watch:
         """
         if held_out < self.lowest:
             self.lowest, self.step, self.trained_then = held_out, step, self.trained
+        elif math.isnan(self.trained_then):  # the first log entry came after the lowest
+            self.trained_then = self.trained
         rose = held_out > self.lowest + RISE * dimensions and self.trained < self.trained_then
         now, self.told = rose and not self.told, self.told or rose
         return now
@@ -54,8 +56,8 @@ class Watch:
         """What the user is told."""
         return (
             f"val/nll rose to {held_out:.4g} at step {step} from {self.lowest:.4g} at step {self.step} while train/nll "
-            f"fell from {self.trained_then:.4g} to {self.trained:.4g}: the density gathers on what training shows, and "
-            f"held-out data differ, {where}; a larger model.support.alpha, weight decay, dropout and fewer steps help"
+            f"fell from {self.trained_then:.4g} to {self.trained:.4g}: the density gathers on what training shows"
+            f"{where}; a larger model.support.alpha, weight decay, dropout and fewer steps help"
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lit_gen.core.bits import offset
 from lit_gen.core.errors import UserError
-from lit_gen.core.images import level_of
+from lit_gen.core.images import at_level
 from lit_gen.models.likelihoods.distributions import Distribution
 from lit_gen.models.likelihoods.numerics import wide
 
@@ -89,9 +89,7 @@ class Likelihood(nn.Module):
     def _check_levels(self, x: Tensor, levels: int) -> None:
         """Levels may come as the nearest of the 256 levels of a stored image."""
         self._check_range(x)
-        distance = (x - (level_of(x, levels) * (2 / (levels - 1)) - 1)).abs()
-        stored = ((x - (level_of(x, 256) / 127.5 - 1)).abs() <= 8e-5) & (distance <= 1 / 255 + 8e-5)
-        between = x[(distance > 8e-5) & ~(stored if levels < 256 else torch.zeros_like(stored))]
+        between = x[~at_level(x, levels)]
         if between.numel():
             of = " of 8-bit images" if levels == 256 else ""
             self._refuse(

@@ -13,7 +13,7 @@ from lit_gen.models.likelihoods.numerics import soften
 from lit_gen.models.vae.latents import DiagonalGaussian, Normal, Posterior, StandardNormal
 from lit_gen.models.vae.transforms import Bijection, Kind, check_layers
 
-__all__ = ["IAF", "Planar", "SplinePosterior"]
+__all__ = ["IAFPosterior", "Planar", "SplinePosterior"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class _Flow(Posterior):
         return FlowDistribution(DiagonalGaussian()(gaussian), self.bijection, context if self.context else None)
 
 
-class IAF(_Flow):
+class IAFPosterior(_Flow):
     """Inverse autoregressive flow: each noise is scaled and shifted by networks of the noises before it.
 
     Kingma et al., 2016, https://arxiv.org/abs/1606.04934. Drawing and scoring what was drawn take one pass; scoring any
@@ -104,7 +104,7 @@ class IAF(_Flow):
 
 
 class SplinePosterior(_Flow):
-    """As `IAF`, each noise bent by a rational-quadratic spline: also skewed and with several peaks.
+    """As `IAFPosterior`, each noise bent by a rational-quadratic spline: also skewed and with several peaks.
 
     Durkan et al., 2019, https://arxiv.org/abs/1906.04032. Noise outside [-5, 5] stays as it is.
 

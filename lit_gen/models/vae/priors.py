@@ -102,7 +102,7 @@ class VampPrior(Prior):
         if not hasattr(component, "log_prob"):
             raise UserError(
                 "model.bottleneck.prior: VampPrior was found beside a posterior that can score only its own draws; "
-                "DiagonalGaussian, IAF or SplinePosterior is expected"
+                "DiagonalGaussian, IAFPosterior or SplinePosterior is expected"
             )
         nats = component.log_prob(z.repeat_interleave(self.components, 0)).unflatten(0, (-1, self.components))
         return torch.logsumexp(nats, 1) - math.log(self.components)

@@ -80,6 +80,13 @@ def test_points_are_scored_in_their_own_units(lit_gen):
     code, out, err = lit_gen("evaluate", "points.npy", "--metrics=nll", "--reference=runs/r/a", "--count=70")
     assert code == 0, err
     assert "bits" not in out
+    again = [row.split(",") for row in ["x,y", *(f"{a!r},{b!r}" for a, b in points[:70].flatten(1).tolist())]]
+    Path("rows.csv").write_text("\n".join(map(",".join, again)), encoding="utf-8")
+    assert lit_gen("evaluate", "rows.csv", "--metrics=nll", "--reference=runs/r/a")[1] == out
+    np.save("far.npy", np.full((2, 2), 1e30))
+    for source, told in (("far.npy", "gives -inf nats to row 0"), ("sklearn:iris", r"shape (4, 1, 1) were found")):
+        code, _, err = lit_gen("evaluate", source, "--metrics=nll", "--reference=runs/r/a")
+        assert (code, told in err) == (2, True), err
     nll = -package.load("runs/r/a").log_prob(points[:70])
     assert f"{float(nll.double().mean()):.5g}" in out.split()
     assert torch.isfinite(nll).all()

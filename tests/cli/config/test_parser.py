@@ -9,7 +9,7 @@ import torch
 import yaml
 from support.autoencoder import names  # noqa: F401  all that a family's line in short_names.py does
 from support.autoencoder.data import Waves
-from support.autoencoder.module import Expand, Squeeze
+from support.autoencoder.module import Expand, Shrink
 from torch import nn
 
 import lit_gen as package
@@ -21,7 +21,7 @@ from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.text.module import TextCorpus
 
 FAMILY = {
-    "model": {"class_path": "Autoencoder", "init_args": {"narrow": "Squeeze", "parts": ["Expand", "Expand"]}},
+    "model": {"class_path": "Autoencoder", "init_args": {"narrow": "Shrink", "parts": ["Expand", "Expand"]}},
     "data": {"class_path": "Waves", "init_args": {"length": 12}},
     "trainer": {"max_steps": 16, "accelerator": "cpu", "logger": ["MetricsCSV"], "log_every_n_steps": 4},
 }
@@ -62,7 +62,7 @@ def test_a_familys_mistakes_are_told_by_name(lit_gen, family):
     assert (code, "did you mean 'Autoencoder'?" in err) == (2, True)
     code, _, err = lit_gen("fit", family, "--model.narrow.cod=3")
     assert code == 2
-    assert "model.narrow.cod is no option of Squeeze; did you mean 'code'?" in err
+    assert "model.narrow.cod is no option of Shrink; did you mean 'code'?" in err
 
 
 def test_a_number_in_the_config_stays(lit_gen, tmp_path, family):
@@ -81,7 +81,7 @@ def spec(network, **arguments):
 
 
 def test_only_what_is_left_open_is_filled():
-    narrow, first, second = spec(Squeeze), spec(Expand, code=3), spec(Expand, length=5)
+    narrow, first, second = spec(Shrink), spec(Expand, code=3), spec(Expand, length=5)
     model = parser.Namespace(
         class_path="support.autoencoder.module.Autoencoder",
         init_args=parser.Namespace(narrow=narrow, parts=[first, {"nested": second}]),
@@ -95,18 +95,18 @@ def test_only_what_is_left_open_is_filled():
 def test_what_nobody_knows_is_refused():
     with pytest.raises(
         UserError,
-        match=r"^model\.length: Squeeze needs it, but the config leaves it open and Waves knows width; say it",
+        match=r"^model\.length: Shrink needs it, but the config leaves it open and Waves knows width; say it",
     ):
-        parser.fill(spec(Squeeze), {"width": 3}, "Waves")
-    with pytest.raises(UserError, match=r"^model: Squeeze needs length, but the data set has none \(Waves\); choose"):
-        parser.fill(spec(Squeeze), {"length": None}, "Waves")
+        parser.fill(spec(Shrink), {"width": 3}, "Waves")
+    with pytest.raises(UserError, match=r"^model: Shrink needs length, but the data set has none \(Waves\); choose"):
+        parser.fill(spec(Shrink), {"length": None}, "Waves")
 
 
 def test_the_element_of_a_list_is_named():
     model = parser.Namespace(class_path="support.autoencoder.module.Autoencoder")
-    model.init_args = parser.Namespace(parts=[spec(Squeeze)])
+    model.init_args = parser.Namespace(parts=[spec(Shrink)])
     with pytest.raises(
-        UserError, match=r"^model\.parts\.Squeeze\.length: .*and Plain has no facts\(\); say it, or choose"
+        UserError, match=r"^model\.parts\.Shrink\.length: .*and Plain has no facts\(\); say it, or choose"
     ):
         parser.fill(model, {}, "Plain")
 
@@ -124,7 +124,7 @@ def test_an_argument_without_a_type_is_filled_with_what_a_config_can_hold():
 
 def test_help_says_what_the_data_answer(lit_gen, family, capfd):
     with pytest.raises(SystemExit, match="0"):
-        lit_gen("fit", family, "--model.narrow.help=Squeeze")
+        lit_gen("fit", family, "--model.narrow.help=Shrink")
     assert "(needed, unless the data answer it)" in " ".join(capfd.readouterr().out.split())
 
 

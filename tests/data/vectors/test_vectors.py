@@ -48,6 +48,7 @@ def test_tables_of_scikit_learn(name, columns):
         "shape": (columns, 1, 1),
         "num_classes": None if name == "diabetes" else len(theirs.target_names),
         "levels": None,
+        "standardized": False,
     }
     found = torch.cat([split.images for split in splits])[:, :, 0, 0]
     order, expected = (torch.from_numpy(np.asarray(a)).float() for a in (found, theirs.data))
@@ -193,7 +194,11 @@ def test_text_that_is_no_table(case, monkeypatch):
 @pytest.mark.parametrize(
     ("arrays", "options", "said"),
     [
-        ({"z": rows()}, {}, r"a\.npz: found 'z', rows \(N, D\) under one of vectors, x, X, data, arr_0 are expected"),
+        (
+            {"z": rows()},
+            {},
+            r"a\.npz: found 'z', rows \(N, D\) under one of vectors, points, x, X, data, arr_0 are expected",
+        ),
         ({"x": rows()[0]}, {}, r"found float64 \(3,\) under 'x', numbers \(N, D\) are expected"),
         ({"x": rows().astype(str)}, {}, r"found <U32 \(60, 3\) under 'x'"),
         ({"x": np.where(rows() > 330, np.nan, rows())}, {}, r"nan was found in row \d+, column 2 \(counted from 0\)"),

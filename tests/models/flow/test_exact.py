@@ -7,7 +7,7 @@ import torch
 from support.flow import CLASSES, jacobian, scattered
 from torch.distributions import AffineTransform, ComposeTransform, SigmoidTransform
 
-from lit_gen.core.images import level_of, to_float
+from lit_gen.core.images import level_of, of_level, to_float
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.models.flow import dequantization, support, vectors
 from lit_gen.models.flow.density import Density
@@ -135,6 +135,22 @@ def test_variational_noise_has_its_density():
         torch.testing.assert_close(log_q[i], expected, rtol=0, atol=1e-9)
     first = dequantization.Variational(17, (1, 2, 2))(numbers.float(), noise.float())[1]
     assert first.abs().max() < 4 * 0.5  # nearly uniform at first
+
+
+def test_variational_weights_average_to_the_probability_of_the_level():
+    """E_q p(y) / q(u|level) is the integral of p over the level's cell: it needs log q, with its sign."""
+    transform = scattered(made("LULinear", (2, 1, 1), {}), 0.5).double()
+    noise = scattered(dequantization.Variational(3, (2, 1, 1), width=8), 0.1).double()
+    density = Density(transform, dequantization=noise, support=support.Logit(3))
+    levels = of_level(torch.tensor([[0.0, 2.0]]), 3).view(1, 2, 1, 1).double()
+    cells = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
+    u = torch.cartesian_prod(cells, cells).view(-1, 2, 1, 1)
+    plain = Density(transform, support=support.Interval(0.0, 3.0, 0.05))
+    drawn = torch.special.ndtri(u)  # a lattice of quantiles: the expectation over the normal noise
+    with torch.no_grad():
+        expected = plain.log_prob(torch.tensor([0.0, 2.0]).view(1, 2, 1, 1) + u).exp().mean()
+        found = density.log_prob(levels.expand(len(u), -1, -1, -1), drawn).exp().mean()
+    assert float(found) == pytest.approx(float(expected), rel=0.03)  # the lattice misses some of the tails
 
 
 @pytest.mark.parametrize("name", ["RealNVP", "MAF", "NSF"])

@@ -16,6 +16,7 @@ import lit_gen.runs.opened
 from lit_gen.core import randomness
 from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.core.images import level_of, of_level, quantize, to_float
+from lit_gen.core.scoring import scored
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.toy import Toy2D
@@ -124,6 +125,14 @@ def test_a_conditional_flow_needs_its_labels(tmp_path):
     images, labels = to_float(digits().split("test").images[:5]), torch.arange(5)
     nats = model.log_prob(images, torch.arange(5), labels)
     assert not torch.isclose(nats, model.log_prob(images, torch.arange(5), labels + 1)).any()
+    torch.testing.assert_close(scored(model, images, labels), nats, rtol=0, atol=1e-4)
+    ones, twos = (model.sample(torch.arange(5), labels=torch.full((5,), c)) for c in (1, 2))
+    assert not torch.equal(ones, twos)
+    for bad in (labels.float(), labels[:4], [0, 1, 2, 3, 4]):
+        with pytest.raises(UserError, match=r"labels: .* was found, int64 \(5,\) is expected"):
+            scored(model, images, bad)
+    with pytest.raises(UserError, match=r"data: .* was found, uint8 or float32 \(n, C, H, W\) is expected"):
+        scored(model, images.double(), labels)
     with pytest.raises(UserError, match="a conditional network was called without labels"):
         model.log_prob(images, torch.arange(5))
 
@@ -311,6 +320,10 @@ def test_the_rule_of_a_runaway():
     for trained, held_out, told in ((5, 10, False), (4, 10.4, False), (6, 99, False), (4, 10.6, True), (3, 99, False)):
         watch.trained = trained
         assert watch.ran_away(held_out, 1, 2) == told
+    late = runaway.Watch()  # the first log entry comes after the lowest
+    for trained, held_out, told in ((math.nan, 10, False), (5, 10.4, False), (4, 10.6, True)):
+        late.trained = trained
+        assert late.ran_away(held_out, 1, 2) == told
     other = runaway.Watch()
     other.load_state_dict(watch.state_dict())
     assert vars(other) == vars(watch)

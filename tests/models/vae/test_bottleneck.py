@@ -38,15 +38,17 @@ CASES = {  # ours, each with its default parts, and some of one's own
     "flow posterior": lambda d: GaussianBottleneck(d, posterior=Affine()),
     "flow without an inverse": lambda d: GaussianBottleneck(d, posterior=Planar()),
     "codebook": lambda d: Codebook(d),
-    "IAF": lambda d: flow(d, posteriors.IAF(width=8, context=2)),
-    "IAF of one covariance": lambda d: flow(d, posteriors.IAF(1, depth=0, context=0)),
+    "IAFPosterior": lambda d: flow(d, posteriors.IAFPosterior(width=8, context=2)),
+    "IAFPosterior of one covariance": lambda d: flow(d, posteriors.IAFPosterior(1, depth=0, context=0)),
     "splines": lambda d: flow(d, posteriors.SplinePosterior(width=8, bins=4, context=3)),
     "planar": lambda d: flow(d, posteriors.Planar(2)),
     "RealNVP prior": lambda d: flow(d, prior=priors.FlowPrior("realnvp", width=8)),
     "MAF prior": lambda d: flow(d, prior=priors.FlowPrior("maf", 2, width=8)),
     "spline prior": lambda d: flow(d, prior=priors.FlowPrior("nsf", 1, width=8)),
     "VampPrior": lambda d: flow(d, prior=priors.VampPrior((2, 1, 1), components=3)),
-    "IAF and VampPrior": lambda d: flow(d, posteriors.IAF(1, 8), priors.VampPrior((2, 1, 1), components=2)),
+    "IAFPosterior and VampPrior": lambda d: flow(
+        d, posteriors.IAFPosterior(1, 8), priors.VampPrior((2, 1, 1), components=2)
+    ),
     "planar and flow prior": lambda d: flow(d, posteriors.Planar(2), priors.FlowPrior(layers=2, width=8)),
 }
 OWN_DRAWS = {"flow without an inverse": "Planar", "planar": "Planar", "planar and flow prior": "Planar"}

@@ -14,13 +14,13 @@ from lit_gen.core.errors import UserError
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.latents import StandardNormal
 from lit_gen.models.vae.objectives import importance_bound
-from lit_gen.models.vae.posteriors import IAF, Planar, SplinePosterior, constrained
+from lit_gen.models.vae.posteriors import IAFPosterior, Planar, SplinePosterior, constrained
 from lit_gen.models.vae.priors import FlowPrior, VampPrior
 
 F64 = torch.float64
 POSTERIORS = {
-    "IAF": lambda: IAF(width=8, context=3),
-    "IAF of one covariance": lambda: IAF(1, depth=0, context=0),
+    "IAFPosterior": lambda: IAFPosterior(width=8, context=3),
+    "IAFPosterior of one covariance": lambda: IAFPosterior(1, depth=0, context=0),
     "splines": lambda: SplinePosterior(1, width=8, bins=5, context=3),
     "planar": lambda: Planar(3),
 }
@@ -195,7 +195,7 @@ def log_joint(prior, x, z, w):
     return prior.log_prob(z) + Normal(z @ w.T, 1.0).log_prob(x).sum(-1)
 
 
-@pytest.mark.parametrize("posterior", ["IAF", "splines", "planar"])
+@pytest.mark.parametrize("posterior", ["IAFPosterior", "splines", "planar"])
 @pytest.mark.parametrize("prior", [None, *PRIORS])
 def test_importance_weights_average_to_the_evidence(posterior, prior):
     """E[p(x|z) p(z) / q(z|x)] is p(x), known here by an integral, only if all three densities are exact."""
@@ -232,7 +232,7 @@ def test_a_flow_posterior_closes_the_gap_that_a_diagonal_one_leaves(full):
     assert gap > 0.25
 
     torch.manual_seed(0)
-    bottleneck = GaussianBottleneck(2, IAF(1, depth=0, context=0) if full else None).double()
+    bottleneck = GaussianBottleneck(2, IAFPosterior(1, depth=0, context=0) if full else None).double()
     encoder = nn.Linear(3, bottleneck.features).double()
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(5))
     weights = weights / weights.sum()
@@ -267,9 +267,11 @@ def test_a_flow_posterior_closes_the_gap_that_a_diagonal_one_leaves(full):
 
 def test_without_zuko_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "zuko.flows", None)
-    told = r"bottleneck.posterior: IAF needs the package zuko, which is missing; pip install 'lit-gen\[flows\]'"
+    told = (
+        r"bottleneck.posterior: IAFPosterior needs the package zuko, which is missing; pip install 'lit-gen\[flows\]'"
+    )
     with pytest.raises(UserError, match=told):
-        GaussianBottleneck(2, IAF())
+        GaussianBottleneck(2, IAFPosterior())
     with pytest.raises(UserError, match=r"bottleneck.prior: FlowPrior needs the package zuko"):
         GaussianBottleneck(2, prior=FlowPrior())
     GaussianBottleneck(2, Planar(), VampPrior((2, 1, 1)))  # ours
@@ -278,7 +280,7 @@ def test_without_zuko_the_package_is_named(monkeypatch):
 def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"model.bottleneck.prior.transform: 'realnpv' was found.*'realnvp'"):
         FlowPrior("realnpv")
-    for make, name in ((IAF, "layers"), (SplinePosterior, "width"), (FlowPrior, "layers"), (Planar, "layers")):
+    for make, name in ((IAFPosterior, "layers"), (SplinePosterior, "width"), (FlowPrior, "layers"), (Planar, "layers")):
         with pytest.raises(UserError, match=rf"{name}: 0 was found, a whole number of at least 1 is expected"):
             make(**{name: 0})
     with pytest.raises(UserError, match=r"prior.components: 0 was found, a whole number of at least 1"):
@@ -286,14 +288,14 @@ def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"posterior.bins: 1 was found, a whole number of at least 2"):
         SplinePosterior(bins=1)
     with pytest.raises(UserError, match=r"posterior.context: -1 was found, a whole number of at least 0"):
-        IAF(context=-1)
+        IAFPosterior(context=-1)
     with pytest.raises(UserError, match=r"VampPrior was found beside a posterior that can score only its own draws"):
         made(2, Planar(), VampPrior((2, 1, 1)))(drawn(3, 24), drawn(3, 2))
     with pytest.raises(UserError, match=r"VampPrior has no encoder"):
         GaussianBottleneck(2, prior=VampPrior((2, 1, 1))).sample(torch.zeros(1, 2))
 
 
-@pytest.mark.parametrize("name", ["IAF", "splines", "planar"])
+@pytest.mark.parametrize("name", ["IAFPosterior", "splines", "planar"])
 def test_weights_of_half_precision_leave_densities_in_float32(name):
     bottleneck = shaken(GaussianBottleneck(3, POSTERIORS[name](), FlowPrior(width=8)), 0.2).bfloat16()
     features, noise = drawn(5, bottleneck.features).bfloat16(), drawn(5, 3, seed=2).float()

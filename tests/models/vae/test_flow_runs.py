@@ -18,13 +18,13 @@ from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.latents import DiagonalGaussian
 from lit_gen.models.vae.module import VAE
 from lit_gen.models.vae.objectives import ELBO, IWAE
-from lit_gen.models.vae.posteriors import IAF, Planar, SplinePosterior
+from lit_gen.models.vae.posteriors import IAFPosterior, Planar, SplinePosterior
 from lit_gen.models.vae.priors import FlowPrior, VampPrior
 from lit_gen.training.ema import EMA
 
 SHAPE = (1, 8, 8)
 CASES = {
-    "IAF and VampPrior": lambda: (IAF(1, width=8), VampPrior(SHAPE, components=3)),
+    "IAFPosterior and VampPrior": lambda: (IAFPosterior(1, width=8), VampPrior(SHAPE, components=3)),
     "splines and flow prior": lambda: (SplinePosterior(width=8, bins=4), FlowPrior(width=8)),
     "planar and spline prior": lambda: (Planar(2), FlowPrior("nsf", 1, width=8, bins=4)),
     "VampPrior": lambda: (DiagonalGaussian(), VampPrior(SHAPE, components=3)),

@@ -8,7 +8,7 @@ from lit_gen.training.automatic import Automatic
 from lit_gen.training.monitor import Monitor
 
 
-class Squeeze(nn.Module):
+class Shrink(nn.Module):
     """A network that cannot be made without what the data know."""
 
     def __init__(self, length: int, code: int = 2):
