@@ -27,12 +27,12 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 class Both(nn.Module):
-    """A first batch that decides, then couplings."""
+    """A first batch that decides, then layers of one kind."""
 
-    def __init__(self, shape):
+    def __init__(self, shape, kind):
         super().__init__()
-        self.shape = tuple(shape)
-        self.first, self.second = Normalized(shape), vectors.RealNVP(shape, transforms=2, hidden_features=(8,))
+        self.shape, self.kind = tuple(shape), kind
+        self.first, self.second = Normalized(shape), getattr(vectors, kind)(shape, transforms=2, hidden_features=(8,))
 
     def initialize(self, x):
         self.first.initialize(x)
@@ -46,11 +46,11 @@ class Both(nn.Module):
         return self.first.inverse(self.second.inverse(z).flatten(1))
 
 
-def flow(folder, most=None, optimizer=torch.optim.Adam, rate=1e-3):
+def flow(folder, most=None, optimizer=torch.optim.Adam, rate=1e-3, kind="RealNVP"):
     """All that a flow's checkpoint has to hold."""
     model = build(
-        Both(SHAPE), dequantization=Variational(17, SHAPE, 8), support=Standardize(SHAPE), ema=EMA(half_life=200.0),
-        optimizer=functools.partial(optimizer, lr=rate),
+        Both(SHAPE, kind), dequantization=Variational(17, SHAPE, 8), support=Standardize(SHAPE),
+        ema=EMA(half_life=200.0), optimizer=functools.partial(optimizer, lr=rate),
     )  # fmt: skip
     saver = Checkpoint(every=4, keep=1, monitor="val/nll", mode="min")
     options = {"max_steps": 12, "val_check_interval": 3, "check_val_every_n_epoch": None, "limit_val_batches": 1.0}
@@ -64,9 +64,10 @@ def glow(folder):
     return build(transform, ema=EMA(half_life=200.0)), data, callbacks, options
 
 
-def test_two_ranks_equal_one(tmp_path):
+@pytest.mark.parametrize("kind", ["RealNVP", "MAF", "NSF"])
+def test_two_ranks_equal_one(tmp_path, kind):
     digits()  # for all children
-    divided = functools.partial(flow, most=5, optimizer=torch.optim.SGD, rate=1e-4)
+    divided = functools.partial(flow, kind=kind, most=5, optimizer=torch.optim.SGD, rate=1e-4)
     log = tmp_path / "log"
     assert kills.in_child(lambda: train(divided, tmp_path / "one"), log) == 0, log.read_text(encoding="utf-8")
 
@@ -87,7 +88,7 @@ def test_two_ranks_equal_one(tmp_path):
         assert b == pytest.approx(a, rel=1e-6)
 
 
-@pytest.mark.parametrize("family", [flow, glow])
+@pytest.mark.parametrize("family", [flow, functools.partial(flow, kind="NSF"), glow], ids=["flow", "splines", "glow"])
 def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
     digits()
     log = tmp_path / "log"
