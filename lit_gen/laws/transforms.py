@@ -72,10 +72,11 @@ def inverse(make: Maker, setting: Setting) -> None:
     transform = _trained(make, setting).eval()
     x, labels = _data(setting, 4), _labels(transform, 4)
     with torch.no_grad():
-        again = _back(transform, transform(x, *labels)[0], setting, labels)
+        again = _back(transform, _pair(transform(x, *labels), 4, setting)[0], setting, labels)
         _near(again, x, "x", "the inverse of its z is")
         z = _data(setting, 4, "latents").flatten(1)
-        _near(transform(_back(transform, z, setting, labels), *labels)[0], z, "z", "its inverse is mapped to")
+        x = _back(transform, z, setting, labels)
+        _near(_pair(transform(x, *labels), 4, setting)[0], z, "z", "its inverse is mapped to")
 
 
 def _near(found: Tensor, expected: Tensor, name: str, told: str) -> None:
@@ -89,7 +90,7 @@ def log_determinant(make: Maker, setting: Setting) -> None:
     transform = _trained(make, setting).eval()
     for i in range(2):
         x, labels = _data(setting, 2)[i : i + 1].requires_grad_(), tuple(of[i : i + 1] for of in _labels(transform, 2))
-        z, log_det = transform(x, *labels)
+        z, log_det = _pair(transform(x, *labels), 1, setting)
         slopes = [torch.autograd.grad(number, x, retain_graph=True, allow_unused=True)[0] for number in z[0]]
         jacobian = torch.stack([torch.zeros_like(x[0]) if slope is None else slope[0] for slope in slopes]).flatten(1)
         sign, expected = torch.linalg.slogdet(jacobian)
@@ -109,8 +110,8 @@ def rows(make: Maker, setting: Setting) -> None:
     x, labels, some = _data(setting, 8), _labels(transform, 8), torch.tensor([0, 3, 5])
     fewer = tuple(of[some] for of in labels)
     with torch.no_grad():
-        z, log_det = transform(x, *labels)
-        alone = [*transform(x[some], *fewer), _back(transform, z[some], setting, fewer)]
+        z, log_det = _pair(transform(x, *labels), 8, setting)
+        alone = [*_pair(transform(x[some], *fewer), 3, setting), _back(transform, z[some], setting, fewer)]
         together = [z, log_det, _back(transform, z, setting, labels)]
     for name, found, expected in zip(("z", "log-determinant", "inverse"), alone, together, strict=True):
         change = (found - expected[some]).abs().max().item()
@@ -121,7 +122,7 @@ def rows(make: Maker, setting: Setting) -> None:
 def gradients(make: Maker, setting: Setting) -> None:
     """The likelihood has a finite gradient for every parameter, not zero for all of it."""
     transform = _trained(make, setting, double=False).train()
-    z, log_det = transform(_data(setting, 4).float(), *_labels(transform, 4))
+    z, log_det = _pair(transform(_data(setting, 4).float(), *_labels(transform, 4)), 4, setting)
     nll = (0.5 * z.square().sum(1) - log_det).mean()
     nll.backward()
     finite(nll, [], "for the likelihood")

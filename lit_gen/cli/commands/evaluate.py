@@ -63,6 +63,10 @@ def run(arguments: list[str]) -> int:
         drawing.of_model(None, own, parser)
         return _told(evaluate_density.score(options, where, SETS, _images), options.out)
     is_run = _is_run(Path(options.source))
+    for name in options.metrics:
+        if name not in METRICS:
+            near = nearest(name, [*METRICS, evaluate_density.NLL])
+            raise UserError(f"--metrics: {name!r} is not a metric{near} (expected {', '.join(METRICS)}, or nll)")
     with under("--"):
         check_metrics(options.metrics, is_run and (options.count or 0) > EXACT, None)
     _expect_both(Path(options.source), options.reference)

@@ -197,6 +197,9 @@ def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data
         known = f"knows {', '.join(facts)}" if facts else "has no facts()"
         needs = f"{network} needs it, but the config leaves it open and {data} {known}"
         return f"{where}.{name}: {needs}; say it, or choose another network or data set"
+    if name == "levels":
+        needs = f"{network} needs levels, but the data set ({data}) has real numbers"
+        return f"{where}: {needs}; null, or one for real numbers, is expected"
     lacks = "no labels; choose a labelled set or" if name == "num_classes" else f"none ({data}); choose"
     return f"{where}: {network} needs {name}, but the data set has {lacks} another network"
 

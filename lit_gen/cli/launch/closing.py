@@ -131,7 +131,7 @@ def best(run: Path, checkpoint: Checkpoint) -> list[str]:
     if name is None or not checkpoint.enabled:
         return []
     if not scores:
-        return [f"best      none: {name} was finite at no step that was saved"]
+        return [f"best      none: no finite {name} was logged at a step that was saved"]
     return [
         f"best      {printable(checkpoint.path_of(run, step))}, {name} {number:.6g}" for step, number in scores.items()
     ]

@@ -119,6 +119,7 @@ def test_archives_of_images_and_of_statistics(lit_gen):
         (["mixed"], "mixed/1.png is 9x9, but mixed/0.png is 28x28"),
         (["same", "--reference=mnits"], "--reference: 'mnits' is not a reference; did you mean 'mnist'"),
         (["same", "--reference=mnist-5k:vall"], "--reference: mnist-5k has no split 'vall'; did you mean 'val'"),
+        (["same", "--metrics=nl"], "--metrics: 'nl' is not a metric; did you mean 'nll'"),
         (["same", "--metrics=fid,kidd"], "--metrics: 'kidd' is not a metric; did you mean 'kid'"),
         (["same", "--extractor=lenet"], "--extractor: 'lenet' is no file, and no extractor"),
         (["same", "--count=5"], "--count: 5 was found, but there are 3 images"),

@@ -90,3 +90,8 @@ def test_points_are_scored_in_their_own_units(lit_gen):
     nll = -package.load("runs/r/a").log_prob(points[:70])
     assert f"{float(nll.double().mean()):.5g}" in out.split()
     assert torch.isfinite(nll).all()
+    code, _, err = lit_gen(*FIT, *IMAGES, "--data=Toy2D")
+    assert (code, "the data set (Toy2D) has real numbers; null, or one for real numbers, is expected" in err) == (
+        2,
+        True,
+    )
