@@ -32,6 +32,8 @@ def resolve(path: Path) -> Path:
     if path.is_file() and path.suffix in (".yaml", ".yml", ".csv", ".json", ".png", ".txt"):
         kind = "a config" if path.suffix in (".yaml", ".yml") else "no checkpoint"
         raise UserError(f"{path} is {kind}; a checkpoint or a run directory is expected")
+    if path.is_file() and path.suffix == ".safetensors":
+        raise UserError(f"{path} is an exported network, for safetensors.torch.load_file; a checkpoint is expected")
     if path.is_file():
         return path
     if not path.exists():

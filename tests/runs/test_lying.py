@@ -228,6 +228,7 @@ def test_files_that_are_no_checkpoint_of_ours(lit_gen, tmp_path):
     torch.save({"state_dict": {}, "global_step": 3, "hyper_parameters": {"lr": 1}}, tmp_path / "lightning.ckpt")
     (tmp_path / "config.yaml").write_text("model: x\n", encoding="utf-8")
     (tmp_path / "text.ckpt").write_text("hello", encoding="utf-8")
+    (tmp_path / "generator.safetensors").write_bytes(b"{}")
     with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
         archive.writestr("a", b"b")
     for name, told in (
@@ -236,6 +237,7 @@ def test_files_that_are_no_checkpoint_of_ours(lit_gen, tmp_path):
         ("list.pt", "is no lit_gen checkpoint"),
         ("lightning.ckpt", "does not say which model it is of"),
         ("config.yaml", "is a config; a checkpoint or a run directory is expected"),
+        ("generator.safetensors", "is an exported network, for safetensors.torch.load_file; a checkpoint is expected"),
         ("text.ckpt", "is no checkpoint"),
         ("zip.ckpt", "is no checkpoint"),
     ):
