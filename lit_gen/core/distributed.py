@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -97,12 +97,12 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return mean
 
 
-def gather(values: list[float]) -> list[float]:
-    """Every rank's values in one list, on every rank. Their `math.fsum` is the same in any order."""
+def gather(values: Sequence[T]) -> list[T]:
+    """Every rank's values in one list, on every rank. The `math.fsum` of numbers is the same in any order."""
     if world_size() == 1:
-        return values
-    gathered: list[list[float]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(gathered, values)
+        return list(values)
+    gathered: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(gathered, list(values))
     return [value for rank in gathered for value in rank]
 
 

@@ -155,6 +155,21 @@ def test_bad_options(options, message):
         DensityPictures(**options)
 
 
+class Bounded(Gaussian):
+    def log_prob(self, images, indices, labels=None):
+        if images.abs().max() > 6:
+            raise UserError("model.support: 7 was found, numbers in [-6, 6] are expected")
+        return super().log_prob(images, indices, labels)
+
+
+def test_a_box_beyond_the_support_is_refused_before_the_first_step(tmp_path):
+    data = points(torch.tensor([[-5.0, -5.0], [5.0, 5.0]]))
+    with pytest.raises(UserError, match=r"numbers in \[-6, 6\] are expected; a smaller .*margin than 0.25 is expected"):
+        measured(tmp_path / "a", Bounded(), data)
+    assert not list((tmp_path / "a").rglob("*.png"))
+    measured(tmp_path / "b", Bounded(), data, margin=0.05)
+
+
 def test_models_and_data_that_do_not_fit(tmp_path):
     class Broken(Gaussian):
         def log_prob(self, images, indices, labels=None):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.bits import bits_per_dim
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.data.images.files import read_images
 from lit_gen.data.images.module import ImageData
 from lit_gen.data.images.npz import SUFFIXES, read_arrays
@@ -107,6 +107,8 @@ def _rows(model: Any, source: str, path: Path) -> tuple[Tensor, Tensor | None]:
         raise UserError(f"{path} was found, a file of rows of numbers ({ends}) or sklearn:NAME is expected")
     else:
         table = read_table(path, None, [], None)
+        if table.unread:
+            note(f"{path}: not read: {', '.join(table.unread)}")
     return torch.from_numpy(table.values.astype(np.float32))[:, :, None, None], _labels(model, table.labels, path)
 
 

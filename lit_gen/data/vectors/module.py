@@ -81,6 +81,8 @@ class Vectors(ImageData):
         self._rows = self._split_rows(len(table.values))
         self.mean, self.scale = np.zeros(len(table.columns)), np.ones(len(table.columns))
         self._examine(table.values[self._rows["train"].numpy()])
+        if table.unread:
+            self._said.append(f"{source}: not read: {', '.join(table.unread)}; data.label names an array of labels")
         with np.errstate(over="ignore"):  # refused in a sentence below
             self._values = torch.from_numpy(((table.values - self.mean) / self.scale).astype(np.float32))
         self._check_float32(table.values)

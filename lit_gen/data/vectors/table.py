@@ -31,6 +31,8 @@ class Table(NamedTuple):
     """D names; numbers from 0 for a file without names."""
     labels: np.ndarray | None
     """(N,), of any kind."""
+    unread: tuple[str, ...] = ()
+    """Names of arrays of the file that are neither."""
 
 
 def packaged(name: str, option: str) -> Table:
@@ -117,7 +119,8 @@ def _read_arrays(path: Path, label: str | None, drop: Sequence[str]) -> Table:
             f"{path}: {values[row, column]} was found in row {row}, column {columns[kept[column]]} (counted from 0), a "
             f"finite number is expected"
         )
-    return Table(values, [columns[i] for i in kept], labels)
+    unread = tuple(other for other in arrays if other not in (name, label or "labels"))
+    return Table(values, [columns[i] for i in kept], labels, unread)
 
 
 # ---- text

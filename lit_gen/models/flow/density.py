@@ -35,7 +35,7 @@ class Density(nn.Module):
     """p(x) = p_base(z) |det dz/dx|, z = transform(support(y)), y the dequantized levels of x, or x itself.
 
     Nats are of y: of levels, of a density over [0, levels)^D; of points, in their own units. Called with standard
-    normal noise (B, D), it draws. Torch alone runs it.
+    normal noise (B, D), it draws. It needs no Lightning.
 
     Args:
         transform: a `lit_gen.protocols.flows.FlowTransform`.

@@ -13,7 +13,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
-from lit_gen.core import distributed
 from lit_gen.core.batches import micro_batches_of, split
 from lit_gen.core.bits import bits_per_dim
 from lit_gen.core.blame import named, tried
@@ -28,15 +27,15 @@ from lit_gen.models.flow.dequantization import Dequantization
 from lit_gen.models.flow.support import Support
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported
-from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
+from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.hparams import describe
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
 
-class Flow(Automatic, Sampler):
+class Flow(HeldOutSums, Sampler):
     """A bijection from data to noise, trained on the exact negative log-likelihood in nats.
 
     Dinh et al., 2017, https://arxiv.org/abs/1605.08803; Papamakarios et al., 2021, https://arxiv.org/abs/1912.02762.
@@ -91,7 +90,6 @@ class Flow(Automatic, Sampler):
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
         self.initialized: Tensor
         self.keep_average(ema, *(name for name in PARTS if getattr(self, name) is not None))
-        self._held_out: list[tuple[float, int]] = []
         self._unseen, self._new = True, False  # whether unchecked training data may come; whether no step was made
         self._watch = runaway.Watch()
         self.keep_schedules(schedules)
@@ -242,29 +240,13 @@ class Flow(Automatic, Sampler):
         if len(batch.images):
             checks.refuse_half(batch.images, str(self.trainer.precision))
             nats = self.log_prob(batch.images, batch.indices, batch.labels)
-            self._held_out.append((-nats.cpu().double().sum().item(), len(nats)))
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget what an interrupted evaluation left."""
-        self._held_out = []
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the likelihood of held-out data, exact at any world size."""
-        self._log_likelihood("val")
+            self.add_held_out(-nats)
 
     test_step = validation_step
-    on_test_epoch_start = on_validation_epoch_start
 
-    def on_test_epoch_end(self) -> None:
-        """As for validation."""
-        self._log_likelihood("test")
-
-    def _log_likelihood(self, split: Literal["val", "test"]) -> None:
-        columns = [[float(row[i]) for row in self._held_out] for i in range(2)]
-        nats, count = (math.fsum(distributed.gather(column)) for column in columns)
-        if not count or self.trainer.sanity_checking:
-            return
-        nll = nats / count
+    def log_held_out(self, split: Literal["val", "test"], sums: list[float], count: int) -> None:
+        """See `HeldOutSums`: the likelihood, and bits per dimension."""
+        nll = sums[0] / count
         if not math.isfinite(nll):
             where = self._where_unlike(split) if nll == math.inf else ""
             self.stop_non_finite(f"{split}/nll is NaN or infinite at step {self.trainer.global_step}{where}")

@@ -22,7 +22,7 @@ def zuko(module: str, option: str) -> Any:
         importlib.import_module("zuko")
         return importlib.import_module(f"zuko.{module}")
     except ModuleNotFoundError:
-        raise UserError(f"{option} needs the package zuko, which is missing; pip install 'lit-gen[flows]'") from None
+        raise UserError(f"{option} needs the package zuko, which is missing; pip install zuko") from None
 
 
 def begin_as_identity(layer: nn.Module) -> None:

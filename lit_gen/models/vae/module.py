@@ -13,7 +13,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
-from lit_gen.core import distributed, randomness
+from lit_gen.core import randomness
 from lit_gen.core.blame import named, shown, tried
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import to_float
@@ -29,14 +29,14 @@ from lit_gen.models.vae.parts import PARTS, Parts
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.latents import Code
 from lit_gen.protocols.training import Exported
-from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
+from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
 
-class VAE(Automatic, Sampler):
+class VAE(HeldOutSums, Sampler):
     """An encoder q(z|x) and a decoder p(x|z), trained on a bound of -log p(x) in nats.
 
     Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114. Sums over pixels and latents, means over the batch.
@@ -88,7 +88,6 @@ class VAE(Automatic, Sampler):
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.keep_average(ema, *PARTS)
         self._info: dict[str, float | Tensor] = {}
-        self._held_out: list[tuple[float, float, int]] = []
         self._unseen = True  # whether unchecked training images may come
         self.keep_schedules(schedules)
 
@@ -260,29 +259,13 @@ class VAE(Automatic, Sampler):
             terms: Terms = ELBO()(
                 self.parts("ema"), batch.images, batch.labels, noise[:, None], self.trainer.global_step
             )
-        distortion, rate = (x.cpu().double().sum().item() for x in (terms.distortion, terms.rate))
-        self._held_out.append((distortion, rate, len(batch.images)))
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget what an interrupted evaluation left."""
-        self._held_out = []
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the bound on held-out images, exact at any world size."""
-        self._log_bound("val")
+        self.add_held_out(terms.distortion, terms.rate)
 
     test_step = validation_step
-    on_test_epoch_start = on_validation_epoch_start
 
-    def on_test_epoch_end(self) -> None:
-        """As for validation."""
-        self._log_bound("test")
-
-    def _log_bound(self, split: Literal["val", "test"]) -> None:
-        columns = [[float(row[i]) for row in self._held_out] for i in range(3)]
-        distortion, rate, count = (math.fsum(distributed.gather(column)) for column in columns)
-        if not count or self.trainer.sanity_checking:
-            return
+    def log_held_out(self, split: Literal["val", "test"], sums: list[float], count: int) -> None:
+        """See `HeldOutSums`: the bound, its two terms, and bits per dimension of 8-bit images."""
+        distortion, rate = sums
         nats = (distortion + rate) / count
         for name, value in (("rate", rate), ("distortion", distortion)):
             if not math.isfinite(value):

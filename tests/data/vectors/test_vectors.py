@@ -256,3 +256,12 @@ def test_a_run_on_vectors_by_its_short_name_draws_rows_and_no_pictures(lit_gen):
     assert out.endswith("\ndrawn/vectors.npy\n")
     assert np.load("drawn/vectors.npy").shape == (70, 13)
     assert Vectors("drawn/vectors.npy").shape == (13, 1, 1)
+
+
+def test_arrays_that_are_not_read_are_told(capsys):
+    np.savez("a.npz", x=rows(), y=np.arange(60), labels=np.arange(60) % 3)
+    Vectors("a.npz").prepare_data()
+    assert "a.npz: not read: y; data.label names an array of labels" in capsys.readouterr().err
+    np.savez("b.npz", x=rows(), y=np.arange(60) % 3)
+    Vectors("b.npz", label="y").prepare_data()
+    assert "not read:" not in capsys.readouterr().err

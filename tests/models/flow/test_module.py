@@ -20,6 +20,7 @@ from lit_gen.core.scoring import scored
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.toy import Toy2D
+from lit_gen.data.vectors.module import Vectors
 from lit_gen.models.flow import runaway, vectors
 from lit_gen.models.flow.dequantization import Uniform, Variational
 from lit_gen.models.flow.support import Interval, Logit, Standardize
@@ -229,6 +230,15 @@ BAD = {
     r"model.transform: the inverse of .*Wrong \(.*\) makes samples of shape \(1, 4, 4\), \(1, 8, 8\) is": lambda: (
         build(Wrong(right, smaller)), digits()
     ),
+    "data.standardize: true was found, but a flow's nats are of the data's own units; model.support": lambda: (
+        build(vectors.RealNVP((4, 1, 1), **SMALL), False), Vectors("sklearn:iris", standardize=True)
+    ),
+    "model.transform.num_classes: 3 was found, the data set has 10 classes": lambda: (
+        build(vectors.RealNVP(SHAPE, conditioning="concat", num_classes=3, **SMALL)), digits()
+    ),
+    r"model.support.shape: \(1, 4, 4\) was found, \(1, 8, 8\) is expected, the transform's": lambda: (
+        build(support=Standardize((1, 4, 4))), digits()
+    ),
 }  # fmt: skip
 
 
@@ -244,6 +254,8 @@ def test_what_cannot_be_is_told_before_the_first_step(tmp_path, sentence):
 def test_what_cannot_be_is_told_where_it_is_made(monkeypatch):
     with pytest.raises(UserError, match=r"model.transform: Linear has no shape \(C, H, W\), or no inverse"):
         build(nn.Linear(2, 2))
+    with pytest.raises(UserError, match=r"model\.base: Identity was found, a module with log_prob"):
+        build(base=nn.Identity())
     with pytest.raises(UserError, match=r"model.support.alpha: 0 was found, a number in \(0, 0.5\)"):
         Logit(17, 0)
     with pytest.raises(UserError, match=r"model.support.alpha: 0 was found, a number above 0 is expected, since"):
@@ -327,6 +339,21 @@ def test_the_rule_of_a_runaway():
     other = runaway.Watch()
     other.load_state_dict(watch.state_dict())
     assert vars(other) == vars(watch)
+
+
+def test_it_runs_in_double_precision(tmp_path):
+    model = build()
+    fit(model, digits(), 1, tmp_path, precision="64-true", **WHOLE, val_check_interval=1)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert 0 < rows(tmp_path)[-1]["val/nll"] < 400
+
+
+def test_an_infinite_held_out_likelihood_names_the_dimensions(tmp_path, monkeypatch):
+    model = build()
+    monkeypatch.setattr(model, "log_prob", lambda images, *_: torch.full((len(images),), -math.inf))
+    told = r"val/nll is NaN or infinite at step 1: held-out data differ, most at \(channel, row, column\)"
+    with pytest.raises(NonFiniteLossError, match=told):
+        fit(model, digits(), 1, tmp_path, **WHOLE, val_check_interval=1)
 
 
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
