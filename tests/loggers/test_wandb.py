@@ -26,6 +26,7 @@ from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core.errors import UserError
 from lit_gen.loggers import wandb_failures, wandb_files
 from lit_gen.loggers.wandb import WeightsAndBiases
+from lit_gen.loggers.wandb_failures import reason_of
 from lit_gen.models.gan.module import GAN
 
 RUN = Path("runs/r/one")
@@ -338,6 +339,23 @@ def test_a_server_that_is_down(lit_gen, monkeypatch):
 def test_a_server_that_hangs(log, server):
     server.set_fault("hang")
     assert f"W&B: {server.url} does not answer within 0.5 s; " in kept(log([2, 4], start_timeout=0.5)[1])
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "run e0a88401ff: context deadline exceeded\nwhile retrying: HTTP 500: broken",
+            "gave no good answer within 2 s",
+        ),
+        ("run 403: context deadline exceeded", "gave no good answer within 2 s"),
+        ("run a: HTTP 401: refused", "refuses the API key"),
+        ("upsertBucket (status: 403)", "refuses the API key"),
+        ("run a: HTTP 4010", "cannot be used (run a: HTTP 4010)"),
+    ],
+)
+def test_what_the_client_says_is_told(said, told):
+    assert reason_of(Exception(said), "http://x", 2) == f"http://x {told}"
 
 
 def test_a_server_that_is_broken(log, server):
