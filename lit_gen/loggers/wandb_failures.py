@@ -60,7 +60,7 @@ def reason_of(error: Exception, url: str, limit: float) -> str:
     text = str(error)
     if "No API key" in text:
         return f"no API key for {url} was found (wandb login sets one)"
-    if re.search(r"\b(HTTP|status:?|code:?) ?40[13]\b", text):  # a run's id may hold these digits too
+    if re.search(r"\b(HTTP|error|status:?|code:?) ?40[13]\b", text):  # a run's id may hold these digits too
         return f"{url} refuses the API key"
     if "deadline exceeded" in text or isinstance(error, TimeoutError):
         return f"{url} gave no good answer within {limit:g} s"

@@ -349,6 +349,7 @@ def test_a_server_that_hangs(log, server):
             "gave no good answer within 2 s",
         ),
         ("run 403: context deadline exceeded", "gave no good answer within 2 s"),
+        ('run 403ff: returned error 401: {"data": null}', "refuses the API key"),
         ("run a: HTTP 401: refused", "refuses the API key"),
         ("upsertBucket (status: 403)", "refuses the API key"),
         ("run a: HTTP 4010", "cannot be used (run a: HTTP 4010)"),
