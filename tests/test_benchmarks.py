@@ -1,5 +1,7 @@
-"""What figures of speed compare with: loops by hand make the updates of a run, other loaders read the same images."""
+"""What figures compare with: loops by hand make the updates of a run, other loaders read the same images; distances."""
 
+import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from support.draws import normal
 from torch import nn
 
 from lit_gen.core.images import to_float
+from lit_gen.data.images.points import Points2D
 from lit_gen.data.text.windows import TokenStream, WindowLoader
+from lit_gen.models.diffusion.coupling import Coupling, OptimalTransport
 from lit_gen.models.lm.transformer import Transformer
 
 ROOT = Path(__file__).parents[1]
@@ -114,3 +119,48 @@ def test_both_ways_to_read_data_give_the_same(tmp_path, capsys):
     assert data.stat(str(tmp_path / "pictures")) == sum(p.stat().st_size for p in tmp_path.rglob("*.bmp"))
     data.show("a name", 4, lambda: None, 2, lambda: sum(range(10_000)), 1)
     assert capsys.readouterr().out.startswith("| a name ")
+
+
+def test_the_squared_distance_is_the_least_of_all_permutations():
+    flow_matching = pytest.importorskip("benchmarks.flow_matching")
+    a, b = normal(6, 2), 2 * normal(6, 2, seed=1)
+    least = min((a - b[list(order)]).square().sum(1).mean().item() for order in itertools.permutations(range(6)))
+    assert flow_matching.squared_distance(a, b) == pytest.approx(least)
+    shift = torch.tensor([3.0, -4.0])
+    assert flow_matching.squared_distance(a, a.flip(0) + shift) == pytest.approx(25)
+
+
+def test_the_trace_is_that_of_the_moons():
+    """Of the arcs: 1/2 and 1/2 - 4/pi^2 within a moon; means 1 and 4/pi - 1/2 apart. The noise is u (1, 1), u < 0.2."""
+    flow_matching = pytest.importorskip("benchmarks.flow_matching")
+    within, apart = 1 - 4 / math.pi**2, 1 + (4 / math.pi - 0.5) ** 2
+    assert abs(flow_matching.TRACE - 9 * (within + apart / 4 + 2 * 0.2**2 / 12)) < 1e-4
+    points = Points2D("torchcfm_moons", size=20_000).split("train").images.flatten(1)
+    assert points.T.cov().trace().item() == pytest.approx(flow_matching.TRACE, rel=0.01)
+
+
+class InOrder(Coupling):
+    def pair(self, data, noise, labels=None):
+        return torch.arange(len(data))
+
+
+def test_both_models_of_a_seed_differ_by_their_pairs_alone():
+    flow_matching = pytest.importorskip("benchmarks.flow_matching")
+    alone, in_order, near = (
+        torch.cat([p.flatten() for p in flow_matching.trained(coupling, 0, 4).parameters()])
+        for coupling in (None, InOrder(), OptimalTransport())
+    )
+    assert torch.equal(alone, in_order)
+    assert not torch.equal(alone, near)
+
+
+def test_the_table_has_published_numbers_beside_ours(capsys):
+    flow_matching = pytest.importorskip("benchmarks.flow_matching")
+    flow_matching.main(["--seeds", "2", "--steps", "2", "--samples", "32"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert [tuple(row[:2]) for row in rows[2:]] == list(flow_matching.PUBLISHED)
+    assert rows[2][2] == rows[4][2] == "1"
+    seeds = [float(line.partition("independent 1 Euler step ")[2].partition(",")[0]) for line in lines[:2]]
+    assert rows[2][3] == flow_matching.told(seeds)
+    assert flow_matching.told([1.0, 3.0]) == "2.000 ± 1.414"

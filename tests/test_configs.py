@@ -25,6 +25,7 @@ PARTS = {"diagonal_posterior.yaml", "spline_posterior.yaml", "flow_prior.yaml", 
 """Overlays that exchange a part of a VAE's bottleneck."""
 CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
+LARGE |= {"edm_cifar10.yaml", "otcfm_cifar10.yaml"}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
@@ -84,6 +85,8 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
         small += ["--data.binarize=static-seed0", "--data.val_size=100"]  # the published files have 70,000 rows
     if name in ("vae_cifar10.yaml", "glow_cifar10.yaml", "iwae_mnist.yaml"):
         small.append("--data.val_size=100")
+    if name in ("edm_cifar10.yaml", "otcfm_cifar10.yaml"):
+        small.append("--model.solver.steps=1")
     if name in LARGE & TEXTS:
         small += ["--data.block_size=64", "--model.compiled=false"]
         small += ["--data.val_fraction=0.3"]

@@ -46,8 +46,15 @@ FLOW = [
     "--model.transform.hidden_features=[16]", "--data.batch_size=32",
     "--run_root=golden-run", "--run_name=r", "--run_id=flow",
 ]  # fmt: skip
+DIFFUSION = [
+    "fit", "--config=diffusion.yaml", "--trainer.accelerator=cpu", "--trainer.max_steps=40",
+    "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0", "--samples.enabled=false",
+    "--checkpoint.enabled=false", "--trainer.callbacks.FID=false", "--model.network.width=8",
+    "--model.network.dropout=0", "--data.batch_size=16", "--run_root=golden-run", "--run_name=r", "--run_id=diffusion",
+]  # fmt: skip
 COLUMNS = ("train/discriminator_loss", "train/generator_loss", "train/real_logit", "train/fake_logit")
 CURVES = {
+    "diffusion": (DIFFUSION, "diffusion", ("train/loss", "train/gradient_norm")),
     "flow": (FLOW, "flow", ("train/nll", "train/gradient_norm")),
     "gan": (OPTIONS, "one", COLUMNS),
     "gpt": (TEXT, "text", ("train/loss", "train/gradient_norm")),

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from lit_gen.core import data as datasets
 from lit_gen.core import randomness
 from lit_gen.core.blame import named, shown
+from lit_gen.core.blocks import occurrences, padded
+from lit_gen.core.edits import check_edit, with_edit
 from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.randomness import BLOCK, BlockDraws
@@ -62,37 +64,48 @@ class Sampler:
         return Condition() if self.num_classes is None else Condition(labels_of(self.seed, indices, self.label_counts))
 
     def sample(
-        self, indices: Tensor, *, labels: Tensor | None = None, weights: Weights = "ema", **options: Any
+        self,
+        indices: Tensor,
+        *,
+        labels: Tensor | None = None,
+        images: Tensor | None = None,
+        mask: Tensor | None = None,
+        weights: Weights = "ema",
+        **options: Any,
     ) -> Tensor:
         """Draw images by global index.
 
         Args:
             indices: int64 (n,).
             labels: int64 (n,) of a conditional model; None for those of `conditions`.
+            images: of a model that edits, float (n, C, H, W) in [-1, 1] to be changed, or (1, C, H, W) for all.
+            mask: (n, 1, H, W) or (1, 1, H, W), 1 where ``images`` are to be filled in, 0 where they are kept.
             weights: the moving average, or the raw weights; raw as well where the run keeps no average.
             options: those of the model's `drawer`.
 
         Returns:
-            float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], label, weights, options)`` only, bit
-            for bit.
+            float (n, C, H, W) in [-1, 1]; image i depends on ``(seed, indices[i], label, weights, options)`` and what
+            it is edited from only, bit for bit.
 
         Raises:
-            UserError: for labels that the model has no class for.
+            UserError: for labels that the model has no class for, and images that it cannot edit.
         """
         self._check(labels, len(indices))
         wanted = indices.cpu()
         # A row always has the same place in its own block; an index that occurs again goes to a further block.
-        nth = _occurrences(wanted)
+        nth = occurrences(wanted)
         times = int(nth.max()) + 1 if len(nth) else 1
         blocks, row_block = torch.unique(wanted // BLOCK * times + nth, return_inverse=True)
         rows = ((blocks // times)[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
         position = row_block * BLOCK + wanted % BLOCK
-        drawer, condition = self.drawer(weights, **options), self.conditions(rows)
+        drawer = self.drawer(weights, **options)
+        check_edit(drawer, images, mask, len(wanted))
+        condition = with_edit(self.conditions(rows), images, mask, position, len(rows))
         if labels is not None and condition.labels is not None:
             condition.labels[position] = labels.cpu()
         noise = randomness.latents(self.seed, rows, drawer.latent_dim)
-        images = self._draw(drawer, noise, condition, (blocks // times).tolist())
-        return images if torch.equal(position, torch.arange(len(rows))) else images[position.to(self.device)]
+        drawn = self._draw(drawer, noise, condition, (blocks // times).tolist())
+        return drawn if torch.equal(position, torch.arange(len(rows))) else drawn[position.to(self.device)]
 
     def interpolate(
         self,
@@ -150,9 +163,9 @@ class Sampler:
         with evaluation_mode(self), torch.random.fork_rng([where] if where.type == "cuda" else []):
             for i, block in enumerate(blocks):
                 randomness.seed_block(self.seed, block, where)
-                given = Condition(*(x if x is None else _padded(x, i * BLOCK).to(where) for x in condition))
+                given = Condition(*(x if x is None else padded(x, i * BLOCK).to(where) for x in condition))
                 draws = BlockDraws(self.seed, block, where)
-                images.append(drawer.draw(_padded(noise, i * BLOCK).to(where), given, draws))
+                images.append(drawer.draw(padded(noise, i * BLOCK).to(where), given, draws))
         return torch.cat(images)[: len(noise)]
 
 
@@ -241,19 +254,3 @@ def great_circle(start: Tensor, end: Tensor, steps: int) -> Tensor:
     longer = torch.maximum(a.norm(dim=-1), b.norm(dim=-1))[..., None]
     outside = circle.norm(dim=-1, keepdim=True).amax(1, keepdim=True) > 1.1 * longer
     return torch.where((torch.sin(angle) < 2e-3) | outside, (1 - t) * a + t * b, circle)
-
-
-def _padded(rows: Tensor, first: int) -> Tensor:
-    block = rows[first : first + BLOCK]
-    missing = BLOCK - len(block)
-    return torch.cat([block, block.new_zeros(missing, *block.shape[1:])]) if missing else block
-
-
-def _occurrences(indices: Tensor) -> Tensor:
-    """How often each entry stood before it in ``indices`` (n,)."""
-    if bool((indices[1:] > indices[:-1]).all()):
-        return torch.zeros_like(indices)
-    order = torch.argsort(indices, stable=True)
-    ordered = indices[order]
-    start = torch.searchsorted(ordered, ordered)  # first place of equal entries
-    return torch.empty_like(indices).scatter_(0, order, torch.arange(len(indices)) - start)

@@ -1,6 +1,6 @@
 """The contract of a normalizing flow's transform: a bijection whose log-determinant is known."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -51,4 +51,8 @@ class DensityModel(Protocol):
         Raises:
             UserError: for data that the density is not of.
         """
+        ...
+
+    def scoring_record(self) -> dict[str, Any]:
+        """What a record of nats says of how they were computed."""
         ...

@@ -58,6 +58,8 @@ class Drawer(NamedTuple):
     """Classes that can be asked for; None for an unconditional model."""
     settings: Mapping[str, Any] = {}
     """Solver, steps, guidance: what else the images depend on. It is part of every record."""
+    edits: tuple[int, int, int] | None = None
+    """(C, H, W) of the ``images`` of a `Condition` that it makes use of, and of their ``mask``; None if it does not."""
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import gan, langevin, meta
+from support import diffusion, gan, langevin, meta
 from support.extractors import Mean
 
 from lit_gen.callbacks import names
@@ -29,6 +29,7 @@ from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.images.stacked_mnist import StackedMNIST
 from lit_gen.data.images.toy import Toy2D
 from lit_gen.data.text.module import TextCorpus
+from lit_gen.models.diffusion.solvers.names import SOLVERS
 from lit_gen.models.flow.module import Flow
 from lit_gen.models.flow.vectors import MAF
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
@@ -99,6 +100,13 @@ def test_texts_of_a_language_model(evaluate, kind):
 def test_a_density_in_the_plane(evaluate):
     transform = MAF((2, 1, 1), transforms=2, hidden_features=(8,))
     evaluate(Flow(transform, ema=EMA()), Toy2D(size=100, batch_size=16), DensityPictures(resolution=8))
+
+
+@pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"adaptive"}))  # its loop ends by what the device says
+def test_every_solver(monkeypatch, name):
+    with meta.stood_in(monkeypatch), meta.Strict():
+        model = diffusion.build(diffusion.network((1, 8, 8), 10), label_dropout=0.5, guidance_scale=2.0).to(meta.META)
+        assert model.sample(torch.tensor([3, 70, 3]), solver=name, steps=3).shape == (3, 1, 8, 8)
 
 
 def test_drawing_by_index(monkeypatch):

@@ -19,6 +19,15 @@ from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.models.adversarial import ada, augment, losses
+from lit_gen.models.diffusion import paths
+from lit_gen.models.diffusion.dit import DiT
+from lit_gen.models.diffusion.module import Diffusion
+from lit_gen.models.diffusion.parametrizations import Noise, Preconditioned, Velocity
+from lit_gen.models.diffusion.paths import DDPM, EDM
+from lit_gen.models.diffusion.solvers.ode import Heun
+from lit_gen.models.diffusion.times import LogNormal
+from lit_gen.models.diffusion.unet import UNet
+from lit_gen.models.diffusion.weightings import MinSNR
 from lit_gen.models.flow import vectors
 from lit_gen.models.flow.dequantization import Uniform, Variational
 from lit_gen.models.flow.glow import Glow
@@ -201,6 +210,23 @@ def test_glow(train):
     transform = Glow((1, 8, 8), steps=1, width=4, conditioning="embedding", num_classes=10)
     model = Flow(transform, dequantization=Uniform(17), support=Logit(17), ema=EMA(), schedule=Cosine(1, 0, 10))
     train(model, Digits8(batch_size=20, device_batch_size=10))
+
+
+PATHS = {
+    "edm": lambda: {"path": EDM(), "parametrization": Preconditioned(), "times": LogNormal()},
+    "ddpm": lambda: {"path": DDPM(100), "parametrization": Noise(), "weighting": MinSNR()},
+    "flow": lambda: {"path": paths.Linear(), "parametrization": Velocity()},  # couplings are found on the host
+}
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_diffusion(train, kind):
+    sizes = {"conditioning": "embedding", "num_classes": 10, "width": 8}
+    network = (
+        UNet((1, 8, 8), attention=(1,), dropout=0.1, **sizes) if kind == "edm" else DiT((1, 8, 8), depth=1, **sizes)
+    )
+    parts = PATHS[kind]() | {"solver": Heun(2), "label_dropout": 0.5, "ema": EMA(), "schedule": Cosine(1, 0, 10)}
+    train(Diffusion(network, **parts), Digits8(batch_size=20, device_batch_size=10))
 
 
 def test_small_families(train):

@@ -11,7 +11,7 @@ import yaml
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.core.errors import UserError, nearest
 
-PATHS = ("out", "reference", "extractor", "extractor_weights")
+PATHS = ("out", "from", "mask", "reference", "extractor", "extractor_weights")
 """Options of the commands that may be files or folders."""
 
 

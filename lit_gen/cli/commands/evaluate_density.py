@@ -52,7 +52,9 @@ def score(options: argparse.Namespace, where: torch.device, sets: Sets, read: Ca
     run = load(options.reference, options.trust)
     model: Any = run.model.to(where)
     if not isinstance(model, DensityModel):
-        raise UserError(f"--reference: {run.checkpoint}: {type(model).__name__} has no density; a flow has one")
+        raise UserError(
+            f"--reference: {run.checkpoint}: {type(model).__name__} has no density; flows and diffusion models have one"
+        )
     data, labels = _data(options, model, sets, read)
     count = options.count or len(data)
     if count > len(data):
@@ -134,7 +136,9 @@ def _result(nll: Tensor, data: Tensor, run: Run, options: argparse.Namespace) ->
     if model.levels is not None:
         values[f"bits_per_dim{end}"] = bits_per_dim(mean, dimensions)
     record = {
-        "metrics": {NLL: {"units": "nats", "levels": model.levels, "noise": "by the row's number"}},
+        "metrics": {
+            NLL: {"units": "nats", "levels": model.levels, "noise": "by the row's number", **model.scoring_record()}
+        },
         "count": count,
         "source": options.source,
         "density": str(run.checkpoint),

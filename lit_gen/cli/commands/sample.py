@@ -8,7 +8,7 @@ from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.opened import load
 
-IMAGES = ("start", "labels", "interpolate")
+IMAGES = ("start", "labels", "interpolate", "from", "mask")
 TEXTS = ("prompt", "prompts", "max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed", "format")
 
 
@@ -22,7 +22,7 @@ def _parser() -> ArgumentParser:
         "sample",
         "Draw images, or continue texts.",
         "runs/gan --n 64 --out samples",
-        "runs/cgan_mnist --n 100 --labels 0,1,2",
+        "runs/ddpm --from image.png --strength 0.6",
         "runs/gpt --prompt 'The ' --n 2 --temperature 0.8",
     )
     parser.add_argument(
@@ -53,6 +53,12 @@ def _parser() -> ArgumentParser:
     )
     images.add_argument(
         "--interpolate", type=int, metavar="STEPS", help="n paths between samples, of STEPS images each"
+    )
+    images.add_argument(
+        "--from", metavar="IMAGE", help="a file of the model's size to be changed, by --strength of what is possible"
+    )
+    images.add_argument(
+        "--mask", metavar="IMAGE", help="with --from: a file of that size, white where the image is to be filled in"
     )
     texts = parser.add_argument_group("texts")
     texts.add_argument("--prompt", action="append", help="what to continue; may be given again (default: nothing)")

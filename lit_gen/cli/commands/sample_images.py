@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_gen.cli.commands import sample_edits
 from lit_gen.core import files
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import UserError, nearest
@@ -34,6 +35,7 @@ def check(options: argparse.Namespace) -> None:
     at_least(0, "--", start=options.start)
     expect((options.start or 0) < 2**62, "--start", options.start, "less than 2^62")
     at_least(2, "--", interpolate=options.interpolate)
+    sample_edits.check(options)
     if options.labels is not None:
         options.labels = [part.strip() for part in options.labels.split(",")]
 
@@ -47,6 +49,9 @@ def draw(opened: Run, options: argparse.Namespace) -> None:
         named = any(not _is_number(part) for part in options.labels)
         options.labels = _labels(options.labels, class_names(read(opened.checkpoint)) if named else [])
         check_labels(options.labels, getattr(opened.model, "num_classes", None), "--labels")
+    if callable(drawer := getattr(opened.model, "drawer", None)):
+        drawer(options.weights, **options.drawing)  # refuses the model's own options
+    options.edit = sample_edits.read(opened, options)
     print(f"from {printable(opened.checkpoint)}")
     _write(opened, options, Path(options.out))
 
@@ -152,7 +157,8 @@ def _drawn(opened: Run, options: argparse.Namespace) -> Iterator[Tensor]:
     while first < end:
         last = min(end, (first // size + 1) * size)
         labels = _chosen(options, first, last - first)
-        images = opened.sample(last - first, start=first, labels=labels, weights=options.weights, **options.drawing)
+        asked = {"labels": labels, "weights": options.weights, **options.edit, **options.drawing}
+        images = opened.sample(last - first, start=first, **asked)
         yield images
         first = last
         if options.batch_size is None:

@@ -19,7 +19,13 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 
-_MODELS = ("lit_gen.models.flow", "lit_gen.models.gan", "lit_gen.models.lm", "lit_gen.models.vae")
+_MODELS = (
+    "lit_gen.models.diffusion",
+    "lit_gen.models.flow",
+    "lit_gen.models.gan",
+    "lit_gen.models.lm",
+    "lit_gen.models.vae",
+)
 FAMILIES = ("lit_gen.callbacks", "lit_gen.data", *_MODELS)
 """Folders whose ``names.py`` imports the classes that have a short name."""
 

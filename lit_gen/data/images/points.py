@@ -1,8 +1,10 @@
 """Two-dimensional sets that papers on flows draw, and that are no mixtures of Gaussians: their modes are not counted.
 
 - ``moons``, ``circles``: scikit-learn's formulas of ``make_moons`` and ``make_circles`` (factor 0.5), in their units.
-  FFJORD draws 2 x + (-1, -0.2) of moons with noise 0.1 and 3 x of circles with noise 0.08, torchcfm (Tong et al., 2024,
-  https://arxiv.org/abs/2302.00482) 3 x - 1 of moons with noise 0.2.
+  FFJORD draws 2 x + (-1, -0.2) of moons with noise 0.1 and 3 x of circles with noise 0.08.
+- ``torchcfm_moons``: ``sample_moons`` of torchcfm's code (Tong et al., 2024, https://arxiv.org/abs/2302.00482), in its
+  units: 3 x - 1 of moons. Its ``noise=0.2`` is no deviation: torchdyn's ``generate_moons``, which it calls, adds 0.2
+  times one uniform number to both coordinates of a point. The covariance has the trace 9.0077.
 - ``checkerboard``, ``pinwheel``, ``spirals``: FFJORD's (Grathwohl et al., 2019, https://arxiv.org/abs/1810.01367,
   ``lib/toy_data.py`` of its code), in its units. The checkerboard is uniform on 8 squares of side 2: without noise no
   model has a lower negative log-likelihood than log 32 = 3.4657 nats.
@@ -33,6 +35,11 @@ def moons(classes: np.ndarray, uniform: np.ndarray, normal: np.ndarray) -> np.nd
     angle = math.pi * uniform[:, 0]
     upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return np.where(classes[:, None] == 0, upper, np.array([1, 0.5]) - upper)
+
+
+def torchcfm_moons(classes: np.ndarray, uniform: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """`moons`, each point moved by up to 0.2 along the diagonal, then scaled by 3 and moved by -1."""
+    return 3 * (moons(classes, uniform, normal) + 0.2 * uniform[:, 1:2]) - 1
 
 
 def circles(classes: np.ndarray, uniform: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -76,6 +83,7 @@ class Form(NamedTuple):
 
 FORMS = {
     "moons": Form(moons, 2, True, 0.05),
+    "torchcfm_moons": Form(torchcfm_moons, 2, True, 0.0),
     "circles": Form(circles, 2, True, 0.08),
     "checkerboard": Form(checkerboard, 2, False, 0.0),
     "pinwheel": Form(pinwheel, 5, True, 0.0),
@@ -89,7 +97,7 @@ class Points2D(ImageData):
     Point i of a split is the same for any size of the set.
 
     Args:
-        kind: moons, circles, checkerboard, pinwheel, or spirals; see the top of this file.
+        kind: moons, torchcfm_moons, circles, checkerboard, pinwheel, or spirals; see the top of this file.
         size: training points; validation and test get another tenth of that number each.
         noise: standard deviation of Gaussian noise that is added to each point; null: 0.05 for moons, 0.08 for
             circles, 0.1 for spirals, else 0.
@@ -101,7 +109,7 @@ class Points2D(ImageData):
 
     def __init__(
         self,
-        kind: Literal["moons", "circles", "checkerboard", "pinwheel", "spirals"] = "moons",
+        kind: Literal["moons", "torchcfm_moons", "circles", "checkerboard", "pinwheel", "spirals"] = "moons",
         size: int = 100_000,
         noise: float | None = None,
         **images: Any,

@@ -127,6 +127,10 @@ class Flow(HeldOutSums, Sampler):
         with evaluation_mode(self), torch.autocast(self.device.type, enabled=False):
             return density.log_prob(images, noise, labels)
 
+    def scoring_record(self) -> dict[str, Any]:
+        """See `lit_gen.protocols.flows.DensityModel`."""
+        return {"dequantization": None if self.dequantization is None else type(self.dequantization).__name__}
+
     def drawer(self, weights: Weights = "ema") -> Drawer:
         """The transform's inverse; images at the nearest level below."""
         return one_pass(self.density(weights))

@@ -67,7 +67,9 @@ def test_a_run_scores_any_file(lit_gen):
         "--trainer.accelerator=cpu",
     )  # fmt: skip
     assert code == 0, err
-    assert "GAN has no density; a flow has one" in refused("folder", "--metrics=nll", "--reference=runs/g/a")
+    assert "GAN has no density; flows and diffusion models have one" in refused(
+        "folder", "--metrics=nll", "--reference=runs/g/a"
+    )
     with pytest.raises(package.core.errors.UserError, match="GAN has no density"):
         package.load("runs/g/a").log_prob(held_out.images)
 

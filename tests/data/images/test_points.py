@@ -31,6 +31,17 @@ def test_moons_and_circles_are_scikit_learns(form, theirs, end):
     assert np.abs(found - expected).max() < 1e-12
 
 
+def test_torchcfms_moons_are_torchdyns_scaled():
+    """torchdyn's generate_moons(n, noise=0.2): one uniform number for both coordinates of a point; then 3 x - 1."""
+    angle, uniform = np.linspace(0, np.pi, 50), np.random.default_rng(0).random((100, 3))
+    outer = np.stack([np.cos(angle), np.sin(angle)], 1)
+    inner = np.stack([1 - np.cos(angle), 1 - np.sin(angle) - 0.5], 1)
+    expected = 3 * (np.concatenate([outer, inner]) + uniform[:, 1:2] * 0.2) - 1
+    uniform[:, 0] = np.tile(np.linspace(0, 1, 50), 2)
+    found = FORMS["torchcfm_moons"].draw(np.repeat([0, 1], 50), uniform, np.zeros((100, 2)))
+    assert np.abs(found - expected).max() < 1e-12
+
+
 def test_the_noise_is_what_is_said_and_the_classes_are_even():
     for kind, sigma in (("moons", 0.05), ("circles", 0.08), ("spirals", 0.1), ("checkerboard", 0.3)):
         options = {"noise": 0.3} if kind == "checkerboard" else {}
