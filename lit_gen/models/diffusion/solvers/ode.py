@@ -1,4 +1,4 @@
-"""Solvers of the probability-flow ODE with a fixed number of steps; they add no noise, except `DDIM` where asked."""
+"""Solvers of the probability-flow ODE with a fixed number of steps; they add no noise."""
 
 import math
 from itertools import pairwise
