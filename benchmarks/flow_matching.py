@@ -26,7 +26,9 @@ from lit_gen.models.diffusion.generator import Generator
 from lit_gen.models.diffusion.mlp import MLP
 from lit_gen.models.diffusion.parametrizations import Velocity
 from lit_gen.models.diffusion.paths import Linear
-from lit_gen.models.diffusion.solvers import Adaptive, Euler, Solver
+from lit_gen.models.diffusion.solvers.adaptive import Adaptive
+from lit_gen.models.diffusion.solvers.base import Solver
+from lit_gen.models.diffusion.solvers.ode import Euler
 from lit_gen.models.diffusion.sources import Gaussians
 from lit_gen.training.schedules import Cosine
 

@@ -118,10 +118,10 @@ class Run:
     def export(self, path: str | Path, weights: Weights = "ema", overwrite: bool = False) -> None:
         """Write the network that the model exports as safetensors, to load without lightning.
 
-        That is a GAN's generator, a VAE's decoder, a flow's density, a language model's network, with the averaged
-        weights if the run kept an average. The keys are those of the network's state_dict. The file's metadata describe
-        the network, as JSON under its name: ``class_path``, ``init_args``, and ``build``, the arguments of a call of
-        ``build``, if it has its layers only after that call, as our decoders do.
+        That is a GAN's or a diffusion model's generator, a VAE's decoder, a flow's density, a language model's network,
+        with the averaged weights if the run kept an average. The keys are those of the network's state_dict. The file's
+        metadata describe the network, as JSON under its name: ``class_path``, ``init_args``, and ``build``, the
+        arguments of a call of ``build``, if it has its layers only after that call, as our decoders do.
 
         Args:
             path: the file.

@@ -1,4 +1,4 @@
-"""Steps of one optimizer, which lightning drives: the training of VAEs and language models.
+"""Steps of one optimizer, which lightning drives: the training of all families but GANs.
 
 A lightning batch holds all micro-batches of a step, so batches, steps and updates are one count. The gradients of all
 micro-batches but the last are computed within `Automatic.training_step`, the last one's by lightning, which then steps.

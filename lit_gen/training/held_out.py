@@ -1,4 +1,4 @@
-"""Sums over held-out data, exact at any world size: the validation of VAEs and flows."""
+"""Sums over held-out data, exact at any world size: the validation of VAEs, flows and diffusion models."""
 
 import math
 from typing import Literal

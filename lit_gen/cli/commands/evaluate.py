@@ -81,6 +81,8 @@ def run(arguments: list[str]) -> int:
         scorer = Scorer(extractor, reference, options.metrics)
     source = _source(Path(options.source), extractor, options.trust)
     options.drawing = drawing.of_model(source.model if isinstance(source, Run) else None, own, parser)
+    if "strength" in options.drawing:
+        raise UserError("--strength changes an image, and evaluate draws new ones; leave it out")
     result, shown = _score(options, scorer, source, where)
     print(table(result), end="")
     out = Path(options.out) if options.out else None

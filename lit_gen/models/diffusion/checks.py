@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lit_gen.core.blame import named
 from lit_gen.core.errors import UserError
+from lit_gen.core.options import expect
 from lit_gen.models.diffusion.base import Path
 from lit_gen.models.diffusion.coupling import Coupling
 from lit_gen.models.diffusion.denoiser import Denoiser
@@ -44,6 +48,21 @@ def check_solver(solver: Solver, path: Path, coupling: Coupling | None, source: 
         )
 
 
+def check_precision(numbers: Tensor, precision: str) -> None:
+    """Refuse a precision that rounds the times and the noise, or in which samples are not drawn.
+
+    Args:
+        numbers: as the trainer's precision makes them of float32.
+        precision: its name.
+
+    Raises:
+        UserError: names the precision.
+    """
+    if numbers.dtype != torch.float32:
+        told = f"{precision} was found, in which times, noise or samples have another precision than the weights"
+        raise UserError(f"trainer.precision: {told}; 32-true or bf16-mixed is expected")
+
+
 def check_guidance(
     num_classes: int | None,
     label_dropout: float,
@@ -63,8 +82,8 @@ def check_guidance(
     Raises:
         UserError: for an unconditional network, or one that was never trained without labels.
     """
-    if not -1e6 < scale < 1e6:
-        raise UserError(f"{option}guidance_scale: {scale} was found, a finite number is expected")
+    finite = isinstance(scale, int | float) and -1e6 < scale < 1e6
+    expect(finite, f"{option}guidance_scale", scale, "a number such as 1.5")
     if interval is not None and not 0 <= interval[0] < interval[1]:
         found = f"{list(interval)} was found, two numbers of at least 0, the larger one last, are expected"
         raise UserError(f"{option}guidance_interval: {found}")

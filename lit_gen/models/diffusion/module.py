@@ -142,7 +142,7 @@ class Diffusion(HeldOutSums, Sampler):
         if guidance_scale is not None:
             checks.check_guidance(self.num_classes, self.label_dropout, scale, option="--")
         network = self.weighted("network", weights)
-        chosen = solver_of(solver, steps, self.solver)
+        chosen = solver_of(solver, steps, self.solver, self.path.steps)
         checks.check_solver(chosen, self.path, self.coupling, self.source)
         return Generator(network, self.path, self.parametrization, chosen, self.source, scale, self.guidance_interval)
 
@@ -189,12 +189,27 @@ class Diffusion(HeldOutSums, Sampler):
         return Drawer(draw, generator.latent_dim, self.num_classes, generator.settings(), self._edits())
 
     def _edits(self) -> tuple[int, int, int] | None:
-        """Images, unless they end in another source, which is not noise that can be added to them."""
-        return self.shape if self.source is None and math.prod(self.shape[1:]) > 1 else None
+        """Images, if x_t is data and independent noise, which can be added to any image."""
+        independent = self.coupling is None and isinstance(self._source, Normal)
+        return self.shape if independent and math.prod(self.shape[1:]) > 1 else None
+
+    def interpolate(self, *args: Any, **options: Any) -> Tensor:
+        """See `Sampler`.
+
+        Raises:
+            UserError: for a solver that adds noise: its samples are no continuous function of where they begin.
+        """
+        solver = self.generator("raw", **_of_solver(options)).solver
+        if solver.noisy:
+            raise UserError(
+                f"--interpolate: {type(solver).__name__} adds noise, so that samples do not go over into each other; "
+                "--solver ddim, heun or dpm++ is expected"
+            )
+        return super().interpolate(*args, **options)
 
     def drawing_record(self, **options: Any) -> dict[str, Any]:
         """See `Sampler`; and the network calls of a sample, a mean over the first 64 if samples differ."""
-        record, generator = super().drawing_record(**options), self.generator(**_without_strength(options))
+        record, generator = super().drawing_record(**options), self.generator(**_of_solver(options))
         calls = generator.calls()
         if calls is None:
             calls = self._mean_calls(generator)
@@ -246,6 +261,7 @@ class Diffusion(HeldOutSums, Sampler):
         """Compare the parts with the data before the first step; a mismatch is a user's mistake."""
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
+        checks.check_precision(self.trainer.precision_plugin.convert_input(torch.zeros(1)), str(self.trainer.precision))
         checks.check_facts(self.denoiser("raw"), self.likelihood, data.facts())
         self.count_labels(data)
         if not isinstance(self.trainer.strategy, SHARDING):
@@ -359,6 +375,9 @@ class Diffusion(HeldOutSums, Sampler):
         values = dict(zip(("loss", "nll"), (x / count for x in sums), strict=False))
         if "nll" in values and self.levels is not None:
             values["bits_per_dim"] = bits_per_dim(values["nll"], math.prod(self.shape))  # a level has width 1
+        for name, value in values.items():
+            if not math.isfinite(value):
+                self.stop_non_finite(f"{split}/{name} is NaN or infinite at step {self.trainer.global_step}")
         self.log_scalars({f"{split}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
@@ -366,8 +385,9 @@ class Diffusion(HeldOutSums, Sampler):
         return self.log_prob(batch.images, batch.indices, batch.labels)
 
 
-def _without_strength(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "strength"}
+def _of_solver(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of `Diffusion.generator` among the options of a sample."""
+    return {name: options[name] for name in ("solver", "steps", "guidance_scale") if name in options}
 
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ def run(tmp_path):
 
 
 REFUSED = [
+    (("--guidance_scale", "big"), "--guidance_scale: 'big' was found, a number such as 1.5 is expected"),
     (("--solver", "oiler"), "--solver: 'oiler' was found, one of euler, heun"),
     (("--steps", "0"), "--steps: 0 was found, a whole number of at least 1 is expected"),
     (("--solver", "adaptive", "--steps", "3"), "--steps: 3 was found, but Adaptive chooses its steps"),

@@ -14,7 +14,7 @@ from torch import nn
 
 import lit_gen.runs.opened
 from lit_gen.core import randomness
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import NonFiniteLossError, UserError
 from lit_gen.core.images import to_float
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.points import Points2D
@@ -270,7 +270,7 @@ MADE = {
     "model.solver: Stochastic adds noise, but with model.source Gaussians": lambda: build(
         network((2, 1, 1)), solver=Stochastic(4), source=Gaussians()
     ),
-    "model.guidance_scale: nan was found": lambda: build(guidance_scale=float("nan")),
+    "model.guidance_scale: nan was found, a number such as": lambda: build(guidance_scale=float("nan")),
 }
 
 
@@ -290,6 +290,41 @@ def test_what_a_sample_cannot_be():
         model.sample(torch.arange(2), solver="oiler")
     with pytest.raises(UserError, match=r"model\.likelihood: null was found"):
         model.log_prob(torch.zeros(2, *SHAPE), torch.arange(2))
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_precision_of_other_times_is_refused(tmp_path, precision):
+    with pytest.raises(UserError, match=f"trainer.precision: {precision} was found.*32-true or bf16-mixed is expected"):
+        fit(build(), digits(), 1, tmp_path, precision=precision)
+
+
+class Diverging(nn.Module):
+    """Finite in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.shape, self.weight = SHAPE, nn.Parameter(torch.ones(1))
+
+    def forward(self, x, level):
+        return x * self.weight if self.training else x * torch.inf
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(NonFiniteLossError, match="val/loss is NaN or infinite at step 1"):
+        fit(build(Diverging()), digits(), 1, tmp_path, **WHOLE, val_check_interval=1)
+
+
+def test_paths_between_samples_need_a_solver_without_noise():
+    model = build(path=DDPM(10, beta_end=0.5), parametrization=VPrediction(), solver=Ancestral(10))
+    with pytest.raises(UserError, match="--interpolate: Ancestral adds noise"):
+        model.interpolate(torch.arange(2), torch.arange(2, 4), 5)
+    paths = model.interpolate(torch.arange(2), torch.arange(2, 4), 5, solver="ddim")
+    torch.testing.assert_close(paths[:, 0], model.sample(torch.arange(2), solver="ddim"))
+    assert model.drawing_record(solver="ddpm")["drawer"]["calls"] == 10
+    assert model.drawing_record(solver="dpm++")["drawer"]["calls"] == 10  # its own 20 are more than there are
+    with pytest.raises(UserError, match="--steps: 200 was found, at most 10, the steps of"):
+        model.sample(torch.arange(2), steps=200)
 
 
 def test_the_likelihood_is_that_of_the_held_out_data(tmp_path):

@@ -9,7 +9,8 @@ from support.exact_diffusion import ExactNetwork, Finite
 from lit_gen.models.diffusion.generator import Generator
 from lit_gen.models.diffusion.parametrizations import Velocity
 from lit_gen.models.diffusion.paths import Linear
-from lit_gen.models.diffusion.solvers import Adaptive, Euler
+from lit_gen.models.diffusion.solvers.adaptive import Adaptive
+from lit_gen.models.diffusion.solvers.ode import Euler
 from lit_gen.models.diffusion.sources import Gaussians, Normal
 
 

@@ -9,17 +9,10 @@ from support.solving import Guided, Unknown, block, block_draws, gaussian, slope
 
 from lit_gen.core.errors import UserError
 from lit_gen.models.diffusion.paths import DDPM, EDM, Linear, VariancePreserving
-from lit_gen.models.diffusion.solvers import (
-    DDIM,
-    SOLVERS,
-    Adaptive,
-    Ancestral,
-    DPMSolver,
-    Euler,
-    Heun,
-    Stochastic,
-    solver_of,
-)
+from lit_gen.models.diffusion.solvers.adaptive import Adaptive
+from lit_gen.models.diffusion.solvers.names import SOLVERS, solver_of
+from lit_gen.models.diffusion.solvers.ode import DPMSolver, Euler, Heun
+from lit_gen.models.diffusion.solvers.sde import DDIM, Ancestral, Stochastic
 
 STEPWISE = [Euler, Heun, DDIM, DPMSolver, Ancestral, Stochastic]
 

@@ -8,7 +8,7 @@ from support.solving import SHAPE, Guided, Unknown, gaussian, start
 
 from lit_gen.core.errors import UserError
 from lit_gen.models.diffusion.paths import VariancePreserving, column
-from lit_gen.models.diffusion.solvers import Adaptive
+from lit_gen.models.diffusion.solvers.adaptive import Adaptive
 
 
 def scipys(field, row, first, last, tolerance):

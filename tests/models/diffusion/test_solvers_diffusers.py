@@ -6,7 +6,8 @@ from support.draws import normal
 from support.solving import SHAPE, Unknown, start
 
 from lit_gen.models.diffusion.paths import DDPM, EDM, column
-from lit_gen.models.diffusion.solvers import DDIM, Ancestral, DPMSolver, Euler
+from lit_gen.models.diffusion.solvers.ode import DPMSolver, Euler
+from lit_gen.models.diffusion.solvers.sde import DDIM, Ancestral
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

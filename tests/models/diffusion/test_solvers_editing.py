@@ -8,8 +8,10 @@ from support.solving import SHAPE, Unknown, block_draws, gaussian
 
 from lit_gen.core.errors import UserError
 from lit_gen.models.diffusion.paths import DDPM, EDM, Linear, VariancePreserving
-from lit_gen.models.diffusion.solvers import DDIM, Adaptive, Ancestral, DPMSolver, Euler, Heun, Stochastic
+from lit_gen.models.diffusion.solvers.adaptive import Adaptive
 from lit_gen.models.diffusion.solvers.editing import Edited, begin, edited
+from lit_gen.models.diffusion.solvers.ode import DPMSolver, Euler, Heun
+from lit_gen.models.diffusion.solvers.sde import DDIM, Ancestral, Stochastic
 
 MASK = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).view(1, 1, 2, 2).expand(64, -1, -1, -1)
 SOLVERS = [Euler(8), Heun(8), DDIM(8), DDIM(8, eta=1.0), DPMSolver(8), Ancestral(8), Stochastic(8), Adaptive(1e-3)]

@@ -7,7 +7,10 @@ from support.solving import SHAPE, Unknown, block, block_draws, gaussian
 
 from lit_gen.core.randomness import BLOCK
 from lit_gen.models.diffusion.paths import DDPM, EDM, Linear, VariancePreserving
-from lit_gen.models.diffusion.solvers import DDIM, Adaptive, Ancestral, DPMSolver, Euler, Heun, Stochastic
+from lit_gen.models.diffusion.solvers.adaptive import Adaptive
+from lit_gen.models.diffusion.solvers.base import Asked
+from lit_gen.models.diffusion.solvers.ode import DPMSolver, Euler, Heun
+from lit_gen.models.diffusion.solvers.sde import DDIM, Ancestral, Stochastic
 
 
 class OneEach:
@@ -139,6 +142,13 @@ def test_raised_noise_is_the_noise_of_its_time():
     assert path.sigma(t) / path.alpha(t) == pytest.approx(1.25 * path.sigma(now) / path.alpha(now))
     assert torch.allclose(still, kept * x)
     assert torch.allclose((moved - still) ** 2 + (kept * path.sigma(now)) ** 2, path.sigma(t) ** 2)
+
+
+def test_whole_times_are_like_others():
+    """Of a discrete path they come as ints."""
+    asked = Asked(Unknown(DDPM(1000)), torch.zeros(1, *SHAPE))
+    assert asked.alpha(214) == asked.alpha(214.0) == pytest.approx(0.788, abs=1e-3)
+    assert asked.sigma(214) == asked.sigma(214.0) == pytest.approx(0.615, abs=1e-3)
 
 
 NOISY = [Ancestral(6), DDIM(6, eta=0.7), Stochastic(6, s_max=None)]

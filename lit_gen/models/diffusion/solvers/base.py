@@ -169,7 +169,7 @@ def at(time: float, x: Tensor) -> Tensor:
 
 def exactly(*numbers: float) -> Tensor:
     """Numbers in float64 on the host: the coefficients of a step are computed there."""
-    return torch.from_numpy(np.array(numbers))
+    return torch.from_numpy(np.array(numbers, dtype=float))
 
 
 def noise_like(x: Tensor, draws: IndexedDraws | None, purpose: str, index: int) -> Tensor:

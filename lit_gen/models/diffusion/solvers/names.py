@@ -21,13 +21,14 @@ SOLVERS = (*STEPWISE, "adaptive")
 """What `solver_of` knows."""
 
 
-def solver_of(name: str | None, steps: int | None, default: Solver) -> Solver:
+def solver_of(name: str | None, steps: int | None, default: Solver, most: int | None = None) -> Solver:
     """The solver that ``--solver heun --steps 20`` asks for.
 
     Args:
         name: one of `SOLVERS`; None for the default.
         steps: None for the solver's own.
         default: the model's. Its other options are kept unless another class is asked for, which has its own defaults.
+        most: steps of a discrete path; a solver's own default is at most that.
 
     Raises:
         UserError: for an unknown name, no whole number of steps, or steps of a solver that chooses them.
@@ -38,8 +39,11 @@ def solver_of(name: str | None, steps: int | None, default: Solver) -> Solver:
         one_of(SOLVERS, "--", solver=name)
         wanted = STEPWISE.get(name, Adaptive)
         solver = default if type(default) is wanted else wanted()
+        if most is not None and isinstance(solver, Stepwise) and solver.steps > most:
+            solver = solver.with_steps(most)
     if steps is None:
         return solver
+    expect(most is None or steps <= most, "--steps", steps, f"at most {most}, the steps of the model's path,")
     if not isinstance(solver, Stepwise):
         kind = type(solver).__name__
         raise UserError(
