@@ -6,18 +6,23 @@ import torch
 from lit_gen.models.diffusion.parametrizations import Data, Noise, Preconditioned, VPrediction
 from lit_gen.models.diffusion.paths import DDPM, EDM
 
-schedulers = pytest.importorskip("diffusers.schedulers", reason="needs diffusers", exc_type=ImportError)
+pytestmark = pytest.mark.slow  # the import alone takes some 10 s
+
+
+@pytest.fixture(scope="module")
+def schedulers():
+    return pytest.importorskip("diffusers.schedulers", reason="needs diffusers", exc_type=ImportError)
 
 
 @pytest.mark.parametrize(("schedule", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
-def test_steps(schedule, theirs):
+def test_steps(schedulers, schedule, theirs):
     expected = schedulers.DDPMScheduler(1000, beta_schedule=theirs).alphas_cumprod.double()  # a product of float32
     t = torch.arange(1, 1001, dtype=torch.float64)
     torch.testing.assert_close(DDPM(1000, schedule).alpha(t) ** 2, expected, rtol=2e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-def test_noise_and_targets(kind):
+def test_noise_and_targets(schedulers, kind):
     scheduler, path = schedulers.DDPMScheduler(1000, prediction_type=kind), DDPM(1000)
     parametrization = {"epsilon": Noise(), "sample": Data(), "v_prediction": VPrediction()}[kind]
     t, (x, e) = torch.tensor([1, 300, 1000]), torch.linspace(-2, 3, 6).view(2, 3, 1)
@@ -30,7 +35,7 @@ def test_noise_and_targets(kind):
 
 
 @pytest.mark.parametrize("steps", [7, 50, 999])
-def test_grids(steps):
+def test_grids(schedulers, steps):
     scheduler = schedulers.DDIMScheduler(1000, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
     assert DDPM(1000).grid(1000.0, steps)[:-1].tolist() == [int(t) + 1 for t in scheduler.timesteps]
@@ -40,7 +45,7 @@ def test_grids(steps):
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
-def test_preconditioning(sigma):
+def test_preconditioning(schedulers, sigma):
     scheduler, parametrization, t = schedulers.EDMEulerScheduler(), Preconditioned(0.5), torch.tensor([sigma])
     x, output = torch.tensor([1.5, -0.3]), torch.tensor([0.2, 0.9])
     skip, out = parametrization.estimate(EDM(), t)

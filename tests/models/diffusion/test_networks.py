@@ -154,6 +154,7 @@ def test_it_makes_no_tensor_on_another_device_and_reads_no_value(cls, shape, opt
     assert out.shape == (4, *shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet-odd", "dit-odd", "mlp-odd"])
 def test_it_compiles_to_one_graph(name):
     cls, shape, options = NETWORKS[name]

@@ -64,7 +64,7 @@ def test_two_ranks_equal_one(tmp_path, family):
         assert b == pytest.approx(a, rel=1e-6)
 
 
-@pytest.mark.parametrize("family", [coupled, guided], ids=["coupled", "guided"])
+@pytest.mark.parametrize("family", [coupled, pytest.param(guided, marks=pytest.mark.slow)], ids=["coupled", "guided"])
 def test_a_killed_run_leaves_what_the_undisturbed_one_leaves(family, tmp_path):
     digits()
     log = tmp_path / "log"

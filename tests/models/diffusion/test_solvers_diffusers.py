@@ -9,7 +9,10 @@ from lit_gen.models.diffusion.paths import DDPM, EDM, column
 from lit_gen.models.diffusion.solvers.ode import DPMSolver, Euler
 from lit_gen.models.diffusion.solvers.sde import DDIM, Ancestral
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,  # the import of diffusers alone takes some 10 s
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
