@@ -53,6 +53,11 @@ class DensityModel(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class DensityRecorder(Protocol):
+    """A `DensityModel` that says how its nats are computed."""
+
     def scoring_record(self) -> dict[str, Any]:
         """What a record of nats says of how they were computed."""
         ...

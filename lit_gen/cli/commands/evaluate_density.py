@@ -19,7 +19,7 @@ from lit_gen.data.vectors.table import ARRAYS, TEXT, packaged, read_table
 from lit_gen.evaluation.names import suffix_of, thousands, weights_used
 from lit_gen.evaluation.real import SPLITS
 from lit_gen.evaluation.result import Result, versions
-from lit_gen.protocols.flows import DensityModel
+from lit_gen.protocols.flows import DensityModel, DensityRecorder
 from lit_gen.runs.opened import Run, load
 
 NLL = "nll"
@@ -135,10 +135,9 @@ def _result(nll: Tensor, data: Tensor, run: Run, options: argparse.Namespace) ->
         values[f"nll{end}_se"] = math.sqrt(spread / (count - 1) / count)
     if model.levels is not None:
         values[f"bits_per_dim{end}"] = bits_per_dim(mean, dimensions)
+    how = model.scoring_record() if isinstance(model, DensityRecorder) else {}
     record = {
-        "metrics": {
-            NLL: {"units": "nats", "levels": model.levels, "noise": "by the row's number", **model.scoring_record()}
-        },
+        "metrics": {NLL: {"units": "nats", "levels": model.levels, "noise": "by the row's number", **how}},
         "count": count,
         "source": options.source,
         "density": str(run.checkpoint),

@@ -240,7 +240,7 @@ class Diffusion(HeldOutSums, Sampler):
             return self.likelihood.log_prob(denoiser, images, indices, self.seed, labels, self._source)
 
     def scoring_record(self) -> dict[str, Any]:
-        """See `lit_gen.protocols.flows.DensityModel`; with the network calls of an image."""
+        """See `lit_gen.protocols.flows.DensityRecorder`; with the network calls of an image."""
         if self.likelihood is None:
             return {}
         denoiser = self.denoiser("raw")

@@ -128,7 +128,7 @@ class Flow(HeldOutSums, Sampler):
             return density.log_prob(images, noise, labels)
 
     def scoring_record(self) -> dict[str, Any]:
-        """See `lit_gen.protocols.flows.DensityModel`."""
+        """See `lit_gen.protocols.flows.DensityRecorder`."""
         return {"dequantization": None if self.dequantization is None else type(self.dequantization).__name__}
 
     def drawer(self, weights: Weights = "ema") -> Drawer:
