@@ -53,7 +53,7 @@ def test_the_numbers_are_those_of_the_formula(tmp_path):
     assert float(found["val/nll"]) == pytest.approx(-float(nats.double().mean()), rel=1e-6)
     assert float(found["val/bits_per_dim"]) == pytest.approx(float(found["val/nll"]) / (64 * math.log(2)), rel=1e-6)
     alone = model.log_prob(to_float(held_out.images[70:72]), torch.tensor([70, 71]))
-    torch.testing.assert_close(alone, nats[70:72], rtol=0, atol=1e-3)
+    torch.testing.assert_close(alone, nats[70:72], rtol=1e-6, atol=1e-3)  # some 19,000 nats each
     for step, row in enumerate(rows(tmp_path)[:2]):
         (batch,) = [b for b, _ in zip(digits().train_dataloader(), range(step + 1), strict=False)][step:]
         noise = randomness.Draws(0, step, 0, 1).rows("dequantization", torch.device("cpu")).uniform(20, *SHAPE)
