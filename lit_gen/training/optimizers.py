@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from lit_gen.core.blame import fault, named, shown
 from lit_gen.core.errors import UserError
 
-__all__ = ["MuonAdamW", "made", "parameter_groups", "refuse_untrained"]
+__all__ = ["MuonAdamW", "adam", "made", "parameter_groups", "refuse_untrained"]
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    """Adam at 1e-3, the default where a family has no other."""
+    return torch.optim.Adam(parameters, lr=1e-3)
 
 
 def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.optim.Optimizer:

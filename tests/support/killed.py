@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import warnings
 
+import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -18,7 +20,9 @@ from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.loggers.csv import MetricsCSV
 from lit_gen.runs import directory
+from support import kills
 from support.extractors import Mean
+from support.fitting import rows
 from support.gan import build as build_gan
 from support.lm import build as build_lm
 from support.lm import corpus
@@ -91,3 +95,23 @@ def train(family, folder, resume=False, extra=(), loggers=(), asynchronous=None,
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     saved = directory.checkpoints(folder) if resume else []
     trainer.fit(model, datamodule=data, ckpt_path=saved[-1] if saved else None)
+
+
+def two_ranks_equal_one(family, folder, name):
+    """Compare checkpoint ``name`` and log of a run on one rank with those of two: the weights of one, which agree."""
+    log = folder / "log"
+    assert kills.in_child(lambda: train(family, folder / "one"), log) == 0, log.read_text(encoding="utf-8")
+
+    def rank():
+        warnings.simplefilter("ignore")
+        train(family, folder / "two", devices=2, strategy="ddp", use_distributed_sampler=False)
+
+    assert kills.in_ranks(rank, log) == [0, 0], log.read_text(encoding="utf-8")
+    assert "unused" not in log.read_text(encoding="utf-8")
+    one, two = (torch.load(folder / run / name, weights_only=True)["state_dict"] for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6, msg=key)
+    for a, b in zip(rows(folder / "one"), rows(folder / "two"), strict=True):
+        assert b == pytest.approx(a, rel=1e-6)
+    return one

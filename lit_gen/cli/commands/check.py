@@ -45,6 +45,9 @@ def run(arguments: list[str]) -> int:
     shape = _shape(options.shape or ("1,4,4" if inverts else "1,28,28"))  # a transform's Jacobian has D^2 numbers
     if isinstance(target, type) and "vocab_size" in inspect.signature(target).parameters:
         raise UserError(f"{options.name}: there are no laws for networks of language models yet")
+    forward = getattr(target, "forward", None)
+    if callable(forward) and "level" in inspect.signature(forward).parameters:
+        raise UserError(f"{options.name}: there are no laws for networks of diffusion models yet")
     make = _maker(options.name, target, given, shape=shape, num_classes=options.num_classes)
     kind = _kind_of(options.name, _first(options.name, make), options.kind)
     print(f"{options.name} is checked as a {kind}")

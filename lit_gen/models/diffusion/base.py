@@ -61,6 +61,11 @@ class Path:
         return column(self.alpha(t), x) * x + column(self.sigma(t), x) * noise
 
 
+def exactly(*numbers: float) -> Tensor:
+    """Numbers in float64 on the host, where the coefficients of a solver's step are computed."""
+    return torch.from_numpy(np.array(numbers, dtype=float))
+
+
 def column(values: Tensor, x: Tensor) -> Tensor:
     """Values (B,) as (B, 1, ..., 1), in the precision of ``x``, to be multiplied with it."""
     return values.to(x.dtype).view(-1, *(1,) * (x.ndim - 1))

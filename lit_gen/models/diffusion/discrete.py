@@ -23,8 +23,9 @@ class DDPM(Path):
     Args:
         steps: T.
         schedule: "linear" from ``beta_start`` to ``beta_end``, or "cosine".
-        beta_start: b_1 of the linear schedule; for other T than 1,000 take 1000 / T times the published 1e-4.
-        beta_end: b_T of the linear schedule; likewise, published 0.02.
+        beta_start: b_1 of the linear schedule; null: 1e-4 1000 / T, the published one for T = 1,000, so that about the
+            same is left of the data at the end.
+        beta_end: b_T of the linear schedule; null: 0.02 1000 / T, likewise.
 
     Raises:
         UserError: for an unknown schedule, fewer than two steps, or b outside (0, 1).
@@ -33,22 +34,30 @@ class DDPM(Path):
     steps: int
 
     def __init__(
-        self, steps: int = 1000, schedule: str = "linear", beta_start: float = 1e-4, beta_end: float = 0.02
+        self,
+        steps: int = 1000,
+        schedule: str = "linear",
+        beta_start: float | None = None,
+        beta_end: float | None = None,
     ) -> None:
         at_least(2, "model.path.", steps=steps)
         one_of(("linear", "cosine"), "model.path.", schedule=schedule)
-        if not 0 < beta_start <= beta_end < 1:
-            found = f"{beta_start:g} and beta_end {beta_end:g} were found"
+        first, last = _ends(steps, beta_start, beta_end)
+        if schedule == "linear" and not 0 < first <= last < 1:
+            found = f"{first:g} and beta_end {last:g} were found with {steps} steps"
             raise UserError(f"model.path.beta_start: {found}, 0 < beta_start <= beta_end < 1 is expected")
         self.steps, self.schedule, self.beta_start, self.beta_end = steps, schedule, beta_start, beta_end
         self.start, self.end = 1.0, float(steps)
 
     def betas(self) -> Tensor:
         """The variances b_1 to b_T, float64 (T,) on the CPU."""
-        return torch.from_numpy(_betas(self.steps, self.schedule, self.beta_start, self.beta_end))
+        return torch.from_numpy(_betas(self.steps, self.schedule, *self._ends()))
+
+    def _ends(self) -> tuple[float, float]:
+        return _ends(self.steps, self.beta_start, self.beta_end)
 
     def _tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return _tables(self.steps, self.schedule, self.beta_start, self.beta_end, like.device, like.dtype)
+        return _tables(self.steps, self.schedule, *self._ends(), like.device, like.dtype)
 
     def _logs(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Log alpha^2 at times (B,), and its slope in the step that ends at or after t."""
@@ -96,6 +105,11 @@ class DDPM(Path):
             told = f"{steps} was found, the path DDPM has {abs(first - last):g} steps from {first:g} to {last:g}"
             raise UserError(f"model.solver.steps: {told}; at most {int(abs(first - last))} is expected")
         return super().grid(first, steps, last).round()
+
+
+def _ends(steps: int, first: float | None, last: float | None) -> tuple[float, float]:
+    """b_1 and b_T of the linear schedule."""
+    return 1e-4 * 1000 / steps if first is None else first, 0.02 * 1000 / steps if last is None else last
 
 
 def _betas(steps: int, schedule: str, first: float, last: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_gen.models.diffusion.base import Path
+from lit_gen.models.diffusion.base import Path, exactly
 from lit_gen.models.diffusion.denoiser import Denoiser, Guidance
 from lit_gen.models.diffusion.parametrizations import Parametrization
 from lit_gen.models.diffusion.solvers.base import Solver
@@ -99,8 +99,7 @@ class Generator(nn.Module):
 
     def start(self, noise: Tensor) -> Tensor:
         """Noise (B, latent_dim) to x at the noisy end of the path."""
-        end = torch.full((1,), self.path.end)
-        return float(self.path.sigma(end)) * self._source(noise, self.shape)
+        return float(self.path.sigma(exactly(self.path.end))) * self._source(noise, self.shape)
 
     def solve(self, field: Field, x: Tensor, time: float, draws: IndexedDraws | None = None) -> Solved:
         """From x at a time to data."""

@@ -1,4 +1,4 @@
-"""The training step of diffusion and flow matching, the loss of held-out data, and what callbacks need.
+"""The training step of diffusion and flow matching, and the loss of held-out data.
 
 What the loss consists of is injected: this file holds only the step. Lightning optimizes, with one optimizer:
 `trainer.global_step` counts its updates.
@@ -16,38 +16,32 @@ from lit_gen.core import distributed
 from lit_gen.core.batches import micro_batches_of
 from lit_gen.core.bits import bits_per_dim
 from lit_gen.core.blame import tried
-from lit_gen.core.errors import UserError
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.options import within
-from lit_gen.core.randomness import BLOCK, BlockDraws, Draws, host, latents
-from lit_gen.core.sampling import Sampler
+from lit_gen.core.randomness import Draws, host, latents
 from lit_gen.models.diffusion import checks
 from lit_gen.models.diffusion.base import Path
 from lit_gen.models.diffusion.coupling import Coupling
-from lit_gen.models.diffusion.denoiser import Denoiser
-from lit_gen.models.diffusion.generator import Generator
 from lit_gen.models.diffusion.likelihood.base import Likelihood
 from lit_gen.models.diffusion.parametrizations import Parametrization
+from lit_gen.models.diffusion.sampling import DiffusionSampler
 from lit_gen.models.diffusion.solvers.base import Solver
-from lit_gen.models.diffusion.solvers.editing import begin
-from lit_gen.models.diffusion.solvers.names import solver_of
 from lit_gen.models.diffusion.sources import Normal, Source
 from lit_gen.models.diffusion.times import Times, Uniform
 from lit_gen.models.diffusion.weightings import Simple, Weighting
-from lit_gen.protocols.images import Condition, Drawer, ImageBatch, IndexedDraws, Weights
-from lit_gen.protocols.training import Exported
+from lit_gen.protocols.images import ImageBatch
 from lit_gen.training.ema import EMA
 from lit_gen.training.held_out import HeldOutSums
-from lit_gen.training.hparams import describe
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
+from lit_gen.training.optimizers import adam
 from lit_gen.training.schedules import Schedule
 
 GOLDEN = (5**0.5 - 1) / 2
 """Its multiples, without their whole parts, are spread evenly: the times of held-out data by index."""
 
 
-class Diffusion(HeldOutSums, Sampler):
+class Diffusion(HeldOutSums, DiffusionSampler):
     """A network that estimates data from noisy data, trained by regression at random levels of noise.
 
     Ho et al., 2020, https://arxiv.org/abs/2006.11239; Karras et al., 2022, https://arxiv.org/abs/2206.00364; Lipman et
@@ -126,136 +120,11 @@ class Diffusion(HeldOutSums, Sampler):
         self._pairs: Tensor | None = None  # the source's rows of this step's batch, (B, C, H, W), with a coupling
         self.keep_schedules(schedules)
 
-    def denoiser(self, weights: Weights = "ema") -> Denoiser:
-        """The network with averaged or raw weights, as a denoiser."""
-        return Denoiser(self.weighted("network", weights), self.path, self.parametrization)
-
-    def generator(
-        self,
-        weights: Weights = "ema",
-        solver: str | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-    ) -> Generator:
-        """The network with its solver; see `drawer` for the arguments."""
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        if guidance_scale is not None:
-            checks.check_guidance(self.num_classes, self.label_dropout, scale, option="--")
-        network = self.weighted("network", weights)
-        chosen = solver_of(solver, steps, self.solver, self.path.steps)
-        checks.check_solver(chosen, self.path, self.coupling, self.source)
-        return Generator(network, self.path, self.parametrization, chosen, self.source, scale, self.guidance_interval)
-
-    # ---- for callbacks: `lit_gen.protocols.images.ImageGenerator` and `lit_gen.protocols.flows.DensityModel`
-
-    @property
-    def num_classes(self) -> int | None:
-        """Classes of a conditional model; None for an unconditional one."""
-        return self.denoiser("raw").num_classes
-
-    @property
-    def levels(self) -> int | None:
-        """Levels of a pixel, in which `log_prob` counts; None for points."""
-        return None if self.likelihood is None else self.likelihood.levels
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a sample."""
-        return self.denoiser("raw").shape
-
-    def drawer(
-        self,
-        weights: Weights = "ema",
-        solver: str | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        strength: float = 1.0,
-    ) -> Drawer:
-        """How to draw; what is null is as the config says.
-
-        Args:
-            weights: the moving average, or the raw weights.
-            solver: its name, such as "heun".
-            steps: of the solver.
-            guidance_scale: 1 for the conditional model.
-            strength: of an edit: the share of the solver's steps that are made.
-        """
-        generator = self.generator(weights, solver, steps, guidance_scale)
-        begin(generator.solver, self.path, strength)  # refuses what it cannot be
-
-        def draw(noise: Tensor, asked: Condition, draws: IndexedDraws) -> Tensor:
-            return generator.draw(noise, asked, draws, strength)
-
-        return Drawer(draw, generator.latent_dim, self.num_classes, generator.settings(), self._edits())
-
-    def _edits(self) -> tuple[int, int, int] | None:
-        """Images, if x_t is data and independent noise, which can be added to any image."""
-        independent = self.coupling is None and isinstance(self._source, Normal)
-        return self.shape if independent and math.prod(self.shape[1:]) > 1 else None
-
-    def interpolate(self, *args: Any, **options: Any) -> Tensor:
-        """See `Sampler`.
-
-        Raises:
-            UserError: for a solver that adds noise: its samples are no continuous function of where they begin.
-        """
-        solver = self.generator("raw", **_of_solver(options)).solver
-        if solver.noisy:
-            raise UserError(
-                f"--interpolate: {type(solver).__name__} adds noise, so that samples do not go over into each other; "
-                "--solver ddim, heun or dpm++ is expected"
-            )
-        return super().interpolate(*args, **options)
-
-    def drawing_record(self, **options: Any) -> dict[str, Any]:
-        """See `Sampler`; and the network calls of a sample, a mean over the first 64 if samples differ."""
-        record, generator = super().drawing_record(**options), self.generator(**_of_solver(options))
-        calls = generator.calls()
-        if calls is None:
-            calls = self._mean_calls(generator)
-        return record | {"drawer": record["drawer"] | {"calls": calls}}
-
-    @torch.no_grad()
-    def _mean_calls(self, generator: Generator) -> float:
-        first = torch.arange(BLOCK)
-        labels = self.conditions(first).labels
-        noise = latents(self.seed, first, generator.latent_dim).to(self.device)
-        field = generator.field(None if labels is None else labels.to(self.device))
-        with evaluation_mode(self):
-            start, draws = generator.start(noise), BlockDraws(self.seed, 0, self.device)
-            return float(generator.solve(field, start, self.path.end, draws).calls.mean())
-
-    def log_prob(
-        self, images: Tensor, indices: Tensor, labels: Tensor | None = None, weights: Weights = "ema"
-    ) -> Tensor:
-        """See `lit_gen.protocols.flows.DensityModel`."""
-        if self.likelihood is None:
-            raise UserError(
-                "model.likelihood: null was found, with which this model has no likelihood; "
-                "ProbabilityFlow, or Bound on the path DDPM, is expected"
-            )
-        with evaluation_mode(self), torch.autocast(self.device.type, enabled=False):
-            denoiser = self.denoiser(weights)
-            self.likelihood.check_images(denoiser, images)
-            return self.likelihood.log_prob(denoiser, images, indices, self.seed, labels, self._source)
-
-    def scoring_record(self) -> dict[str, Any]:
-        """See `lit_gen.protocols.flows.DensityRecorder`; with the network calls of an image."""
-        if self.likelihood is None:
-            return {}
-        denoiser = self.denoiser("raw")
-        return self.likelihood.settings(denoiser) | {"calls": self.likelihood.calls(denoiser)}
-
-    def exported(self, weights: Weights = "ema") -> Exported:
-        """The generator: the network with path, parametrization and solver."""
-        generator = self.generator(weights)
-        return Exported("generator", generator, describe(generator, "model"))
-
     # ---- training
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.create_optimizer(self.optimizer or _adam, self.trained_parameters())
+        return self.create_optimizer(self.optimizer or adam, self.trained_parameters())
 
     def on_fit_start(self) -> None:
         """Compare the parts with the data before the first step; a mismatch is a user's mistake."""
@@ -271,7 +140,10 @@ class Diffusion(HeldOutSums, Sampler):
     def _try_network(self) -> None:
         """Call the network once, and leave modes and random states as they were."""
         denoiser, where = self.denoiser("raw"), [self.device] if self.device.type == "cuda" else []
-        labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+        classes = self.num_classes  # which is the label "no label"
+        labels = (
+            None if classes is None else torch.tensor([0, classes if self.label_dropout else 0], device=self.device)
+        )
         x, share = torch.zeros(2, *self.shape, device=self.device), torch.full((2,), 0.5, device=self.device)
         with evaluation_mode(self), torch.random.fork_rng(where), tried("model.network", f"x (2, {self.shape})"):
             denoiser.denoised(x, (self.times or Uniform())(self.path, share), labels)
@@ -331,10 +203,6 @@ class Diffusion(HeldOutSums, Sampler):
         rows = torch.arange(draws.part * count, (draws.part + 1) * count, device=self.device)
         return (first + rows / (draws.parts * count)) % 1
 
-    @property
-    def _source(self) -> Source:
-        return self.source or Normal()
-
     def _source_rows(self, draws: Draws, count: int) -> Tensor:
         """Rows of the source (count, C, H, W)."""
         noise = draws.rows("noise", self.device).normal(count, self._source.latent_dim(self.shape))
@@ -383,12 +251,3 @@ class Diffusion(HeldOutSums, Sampler):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Nats (B,) of each image."""
         return self.log_prob(batch.images, batch.indices, batch.labels)
-
-
-def _of_solver(options: dict[str, Any]) -> dict[str, Any]:
-    """Those of `Diffusion.generator` among the options of a sample."""
-    return {name: options[name] for name in ("solver", "steps", "guidance_scale") if name in options}
-
-
-def _adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-3)

@@ -32,6 +32,7 @@ from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.hparams import describe
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
+from lit_gen.training.optimizers import adam
 from lit_gen.training.schedules import Schedule
 
 
@@ -144,7 +145,7 @@ class Flow(HeldOutSums, Sampler):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.create_optimizer(self.optimizer or _adam, self.trained_parameters())
+        return self.create_optimizer(self.optimizer or adam, self.trained_parameters())
 
     def on_fit_start(self) -> None:
         """Compare transform and data before the first step; a mismatch is a user's mistake."""
@@ -292,7 +293,3 @@ class Flow(HeldOutSums, Sampler):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Nats (B,) of each image."""
         return self.log_prob(batch.images, batch.indices, batch.labels)
-
-
-def _adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-3)

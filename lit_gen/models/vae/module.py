@@ -33,6 +33,7 @@ from lit_gen.training.ema import EMA
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
+from lit_gen.training.optimizers import adam
 from lit_gen.training.schedules import Schedule
 
 
@@ -162,7 +163,7 @@ class VAE(HeldOutSums, Sampler):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimizer."""
-        return self.create_optimizer(self.optimizer or _adam, self.trained_parameters())
+        return self.create_optimizer(self.optimizer or adam, self.trained_parameters())
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step; a mismatch is a user's mistake."""
@@ -280,7 +281,3 @@ class VAE(HeldOutSums, Sampler):
         """Reconstructions: the mean of p(x|z) at a z of q(z|x) for each image."""
         noise = randomness.latents(self.seed, batch.indices, self.latent_dim, "validation").to(self.device)
         return self.decode(self.encode(batch.images, noise, batch.labels).z, batch.labels).mean
-
-
-def _adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-3)

@@ -84,7 +84,7 @@ def test_the_least_loss_lies_between_that_of_chance_and_that_of_the_transport_ma
     assert 0 < found[-1] < 0.03 * chance
 
 
-@pytest.mark.parametrize("path", [EDM(), VariancePreserving(), DDPM(20)])
+@pytest.mark.parametrize("path", [EDM(), VariancePreserving(), DDPM(20, "cosine")])
 def test_a_path_that_ends_with_some_of_the_data(path):
     sentence = rf"^model\.coupling: OptimalTransport was found, but the path {type(path).__name__} ends with some"
     with pytest.raises(UserError, match=sentence):

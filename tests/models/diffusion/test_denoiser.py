@@ -82,7 +82,7 @@ def test_labels_are_given_to_conditional_networks_alone():
 @pytest.mark.parametrize(
     ("path", "parametrization", "target"),
     [
-        (DDPM(10), Noise(), lambda x, e, t: e),
+        (DDPM(10, "cosine"), Noise(), lambda x, e, t: e),
         (Linear(), Velocity(), lambda x, e, t: e - x),
         (VariancePreserving(), Data(), lambda x, e, t: x),
     ],
@@ -191,7 +191,7 @@ def test_an_unconditional_field_makes_one_call():
 @pytest.mark.parametrize(
     ("path", "parametrization", "times", "weighting"),
     [
-        (DDPM(20), VPrediction(), Uniform(), MinSNR()),
+        (DDPM(20, "cosine"), VPrediction(), Uniform(), MinSNR()),
         (DDPM(20, "cosine"), Noise(), LogNormal(), Simple()),
         (Linear(), Velocity(), LogitNormal(), Simple()),
         (EDM(), Preconditioned(), LogNormal(), MinSNR()),

@@ -1,14 +1,12 @@
 """The training of a diffusion model as a system: what is minimized, logged, saved, drawn, scored and refused."""
 
 import functools
-import importlib
-import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from support.diffusion import SHAPE, build, network
+from support.exported import rebuilt
 from support.fitting import fit, rows
 from torch import nn
 
@@ -128,17 +126,7 @@ def test_an_export_draws_without_lightning(tmp_path):
     fit(model, digits(), 3, tmp_path)
     opened = lit_gen.runs.opened.load(tmp_path / "checkpoints/step=00000003.ckpt")
     opened.export(tmp_path / "generator.safetensors")
-
-    def made(described):
-        if not isinstance(described, dict) or "class_path" not in described:
-            return described
-        module, _, name = described["class_path"].rpartition(".")
-        arguments = {key: made(value) for key, value in described["init_args"].items()}
-        return getattr(importlib.import_module(module), name)(**arguments)
-
-    with safe_open(tmp_path / "generator.safetensors", "pt") as file:
-        generator = made(json.loads(file.metadata()["generator"])).eval()
-        generator.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    generator = rebuilt(tmp_path / "generator.safetensors", "generator")
     with torch.no_grad():
         drawn = generator(randomness.latents(0, torch.arange(64), 64))
     assert torch.equal(drawn, opened.sample(64))
@@ -225,7 +213,7 @@ def smaller(x):
 
 
 def bounded(levels):
-    return build(path=DDPM(10), parametrization=VPrediction(), likelihood=Bound(levels))
+    return build(path=DDPM(10, "cosine"), parametrization=VPrediction(), likelihood=Bound(levels))
 
 
 BAD = {
@@ -297,6 +285,23 @@ def test_what_a_sample_cannot_be():
 def test_a_precision_of_other_times_is_refused(tmp_path, precision):
     with pytest.raises(UserError, match=f"trainer.precision: {precision} was found.*32-true or bf16-mixed is expected"):
         fit(build(), digits(), 1, tmp_path, precision=precision)
+
+
+class Few(nn.Module):
+    """Knows its classes, and not the label of none."""
+
+    def __init__(self):
+        super().__init__()
+        self.shape, self.num_classes, self.table = SHAPE, 10, nn.Embedding(10, 1)
+
+    def forward(self, x, level, labels):
+        return x * self.table(labels)[:, :, None, None]
+
+
+def test_the_label_of_no_class_is_tried_before_the_first_step(tmp_path):
+    with pytest.raises(UserError, match=r"model\.network: .*Few.* index out of range"):
+        fit(build(Few(), label_dropout=0.1), digits(), 1, tmp_path / "dropped")
+    fit(build(Few()), digits(), 1, tmp_path / "kept")
 
 
 class Diverging(nn.Module):

@@ -109,6 +109,12 @@ def test_steps_are_products(schedule):
     np.testing.assert_allclose(found, rows, rtol=1e-10)
 
 
+def test_any_number_of_steps_ends_in_noise():
+    ends = [float(DDPM(steps).alpha(torch.tensor([float(steps)]))) for steps in (100, 1000, 4000)]
+    assert max(ends) < 0.007
+    assert DDPM(100, beta_end=0.02).beta_start is None
+
+
 def test_between_steps_the_rate_of_noise_is_constant():
     path = DDPM(10, beta_start=0.1, beta_end=0.3)
     log = 2 * path.alpha(torch.tensor([3.0, 3.25, 3.5, 4.0], dtype=torch.float64)).log()
@@ -122,7 +128,7 @@ def test_grids():
     np.testing.assert_allclose(EDM().grid(80.0, 4), [*rho, 0], rtol=1e-12)
     assert EDM().grid(80.0, 1).tolist() == pytest.approx([80, 0])
     assert DDPM(1000).grid(1000, 7).tolist() == [1000, 857, 714, 571, 429, 286, 143, 0]
-    assert DDPM(10).grid(10, 10).tolist() == list(range(10, -1, -1))
+    assert DDPM(10, "cosine").grid(10, 10).tolist() == list(range(10, -1, -1))
     assert all(path.grid(path.end, 5).dtype == torch.float64 for path in PATHS.values())
 
 
@@ -130,12 +136,12 @@ def test_a_grid_has_no_more_steps_than_its_path():
     with pytest.raises(
         UserError, match=r"model\.solver\.steps: 11 was found, the path DDPM has 10 steps .* at most 10"
     ):
-        DDPM(10).grid(10.0, 11)
+        DDPM(10, "cosine").grid(10.0, 11)
 
 
 def test_shares_of_steps_are_equal():
     share = (torch.arange(4000) + 0.5) / 4000
-    assert DDPM(10).at_share(share).unique(return_counts=True)[1].tolist() == [400] * 10
+    assert DDPM(10, "cosine").at_share(share).unique(return_counts=True)[1].tolist() == [400] * 10
     assert DDPM(1000).at_share(torch.tensor([0.0, 1 - 2**-24, 1.0])).tolist() == [1, 1000, 1000]
     assert VariancePreserving(start=0.5).at_share(torch.tensor([0.0, 0.5])).tolist() == [0.5, 0.75]
 
@@ -180,7 +186,11 @@ def test_tables_of_an_evaluation_serve_training():
         (lambda: VariancePreserving(start=1), "start: 1 was found, a number between 0 and 1 is expected"),
         (lambda: DDPM(1), "steps: 1 was found, a whole number of at least 2 is expected"),
         (lambda: DDPM(schedule="cosin"), r"schedule: 'cosin' was found, one of linear, cosine is expected.*cosine"),
-        (lambda: DDPM(beta_start=0.1), r"beta_start: 0.1 and beta_end 0.02 were found, 0 < beta_start <= beta_end < 1"),
+        (
+            lambda: DDPM(beta_start=0.1),
+            "beta_start: 0.1 and beta_end 0.02 were found with 1000 steps, 0 <",
+        ),
+        (lambda: DDPM(10), "beta_start: 0.01 and beta_end 2 were found with 10 steps"),
         (lambda: DDPM(beta_end=1), "beta_start: 0.0001 and beta_end 1 were found"),
     ],
 )

@@ -17,7 +17,7 @@ EVERY = pytest.mark.parametrize("times", [Uniform(), LogNormal(), LogNormal(0, 3
 
 def test_uniform_times_are_shares_of_the_path():
     assert Uniform()(Linear(), SHARES).equal(SHARES)
-    assert Uniform()(DDPM(10), SHARES).unique(return_counts=True)[1].tolist() == [100] * 10
+    assert Uniform()(DDPM(10, "cosine"), SHARES).unique(return_counts=True)[1].tolist() == [100] * 10
 
 
 @pytest.mark.parametrize("name", ["edm", "linear", "vp"])

@@ -1,13 +1,11 @@
 """The training of a flow as a system: what is minimized, logged, saved, drawn, scored and refused."""
 
 import functools
-import importlib
-import json
 import math
 
 import pytest
 import torch
-from safetensors import safe_open
+from support.exported import rebuilt
 from support.fitting import fit, rows
 from support.flow import SHAPE, Normalized, build, scattered
 from torch import nn
@@ -99,17 +97,7 @@ def test_an_export_scores_and_draws_without_lightning(tmp_path):
     fit(model, digits(), 3, tmp_path)
     opened = lit_gen.runs.opened.load(tmp_path / "checkpoints/step=00000003.ckpt")
     opened.export(tmp_path / "density.safetensors")
-
-    def made(described):
-        if not isinstance(described, dict) or "class_path" not in described:
-            return described
-        module, _, name = described["class_path"].rpartition(".")
-        arguments = {key: made(value) for key, value in described["init_args"].items()}
-        return getattr(importlib.import_module(module), name)(**arguments)
-
-    with safe_open(tmp_path / "density.safetensors", "pt") as file:
-        density = made(json.loads(file.metadata()["density"])).eval()
-        density.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    density = rebuilt(tmp_path / "density.safetensors", "density")
     images, noise = to_float(digits().split("test").images[:64]), torch.rand(64, *SHAPE)
     with torch.no_grad():
         assert torch.equal(density.log_prob(images, noise), opened.model.density().log_prob(images, noise))

@@ -3,14 +3,13 @@
 import functools
 import os
 import shutil
-import warnings
 
 import pytest
 import torch
 from support import kills
 from support.fitting import rows
 from support.flow import SHAPE, Normalized, build
-from support.killed import train
+from support.killed import train, two_ranks_equal_one
 from torch import nn
 
 from lit_gen.callbacks.checkpoint import Checkpoint
@@ -68,24 +67,9 @@ def glow(folder):
 def test_two_ranks_equal_one(tmp_path, kind):
     digits()  # for all children
     divided = functools.partial(flow, kind=kind, most=5, optimizer=torch.optim.SGD, rate=1e-4)
-    log = tmp_path / "log"
-    assert kills.in_child(lambda: train(divided, tmp_path / "one"), log) == 0, log.read_text(encoding="utf-8")
-
-    def rank():
-        warnings.simplefilter("ignore")
-        train(divided, tmp_path / "two", devices=2, strategy="ddp", use_distributed_sampler=False)
-
-    assert kills.in_ranks(rank, log) == [0, 0], log.read_text(encoding="utf-8")
-    assert "unused" not in log.read_text(encoding="utf-8")
-    name = "checkpoints/step=00000012.ckpt"
-    one, two = (torch.load(tmp_path / folder / name, weights_only=True)["state_dict"] for folder in ("one", "two"))
-    assert one.keys() == two.keys()
+    one = two_ranks_equal_one(divided, tmp_path, "checkpoints/step=00000012.ckpt")
     assert bool(one["initialized"])
     assert one["transform.first.log_scale"].abs().max() > 0.1
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6, msg=key)
-    for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
-        assert b == pytest.approx(a, rel=1e-6)
 
 
 @pytest.mark.parametrize("family", [flow, functools.partial(flow, kind="NSF"), glow], ids=["flow", "splines", "glow"])

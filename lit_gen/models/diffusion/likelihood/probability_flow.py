@@ -12,7 +12,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.core.images import level_of
 from lit_gen.core.options import at_least, one_of
 from lit_gen.core.randomness import latents, uniforms
-from lit_gen.models.diffusion.base import Path
+from lit_gen.models.diffusion.base import Path, exactly
 from lit_gen.models.diffusion.denoiser import Denoiser
 from lit_gen.models.diffusion.likelihood.base import Likelihood
 from lit_gen.models.diffusion.sources import Normal, Source
@@ -96,7 +96,7 @@ class ProbabilityFlow(Likelihood):
         if not path.start <= start < path.end:
             found = f"{start:g} was found, {path.start:g} to less than {path.end:g} is expected"
             raise UserError(f"model.likelihood.start: {found}, the times of {type(path).__name__}")
-        t = _host(start, path.end)
+        t = exactly(start, path.end)
         if not all(bool(factor.isfinite().all()) for factor in denoiser.parametrization.velocity(path, t)):
             where = f"on the path {type(path).__name__} from t = {start:g} to {path.end:g}"
             found = f"{named(denoiser.parametrization)} has no finite velocity {where}"
@@ -126,7 +126,7 @@ class ProbabilityFlow(Likelihood):
         with torch.inference_mode(False), torch.no_grad():
             labels = None if labels is None else labels.clone()
             x, log_width = self._numbers(wide(images.clone()), indices, seed)
-            alpha = float(denoiser.path.alpha(_host(self._start(denoiser))))
+            alpha = float(denoiser.path.alpha(exactly(self._start(denoiser))))
             log_volume = math.prod(x.shape[1:]) * (log_width + math.log(alpha))
             probes = self._probes(denoiser, x, indices, seed)
             points = _points(denoiser.path, self._start(denoiser), 2 * self.steps)
@@ -160,11 +160,6 @@ class ProbabilityFlow(Likelihood):
         return e.view(self.probes, *x.shape).to(x) / math.sqrt(self.probes)
 
 
-def _host(*values: float) -> Tensor:
-    """Numbers in float64 on the CPU."""
-    return torch.from_numpy(np.array(values, dtype=float))
-
-
 class _Point(NamedTuple):
     """Of the way from data to noise, which is gone along evenly."""
 
@@ -179,7 +174,7 @@ class _Point(NamedTuple):
 
 def _points(path: Path, start: float, count: int) -> list[_Point]:
     """Points at count + 1 even shares."""
-    share, ends = _host(*np.linspace(0, 1, count + 1)), _host(start, path.end)
+    share, ends = exactly(*np.linspace(0, 1, count + 1)), exactly(start, path.end)
     alpha, sigma = path.alpha(ends), path.sigma(ends)
     if bool((sigma > 0).all() and (alpha > 0).all()):
         first, last = (sigma / alpha).log()
@@ -212,5 +207,5 @@ def _slope(
 
 def _end(source: Source, path: Path, x: Tensor) -> Tensor:
     """Nats (B,) of sigma(end) times the source's rows."""
-    sigma = float(path.sigma(_host(path.end)))
+    sigma = float(path.sigma(exactly(path.end)))
     return source.log_prob(x / sigma) - math.prod(x.shape[1:]) * math.log(sigma)

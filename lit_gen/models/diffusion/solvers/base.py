@@ -6,12 +6,12 @@ import math
 from itertools import pairwise
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least, one_of
+from lit_gen.models.diffusion.base import exactly
 from lit_gen.models.diffusion.solvers.grids import SPACINGS, check_span, grid
 from lit_gen.protocols.diffusion import Field, Marginal, Solved
 from lit_gen.protocols.images import IndexedDraws
@@ -165,11 +165,6 @@ class Stepwise(Solver):
 def at(time: float, x: Tensor) -> Tensor:
     """A time for every row of ``x``: (B,), in its precision, in float32 at least."""
     return torch.full((len(x),), time, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
-
-
-def exactly(*numbers: float) -> Tensor:
-    """Numbers in float64 on the host: the coefficients of a step are computed there."""
-    return torch.from_numpy(np.array(numbers, dtype=float))
 
 
 def noise_like(x: Tensor, draws: IndexedDraws | None, purpose: str, index: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
+from lit_gen.models.diffusion.base import exactly
 from lit_gen.models.diffusion.paths import karras
 from lit_gen.protocols.diffusion import Marginal
 
@@ -71,7 +72,7 @@ def _whole(times: Tensor, span: tuple[float, float]) -> Tensor:
 
 def _by_level(path: Marginal, first: float, last: float, steps: int, spacing: str) -> Tensor:
     """Times that are evenly spread by a function of sigma / alpha."""
-    ends = torch.from_numpy(np.array([first, last or min(path.start, first)]))
+    ends = exactly(first, last or min(path.start, first))
     top, bottom = (path.sigma(ends) / path.alpha(ends)).tolist()
     if not bottom or top == math.inf:
         lacks = f"is nothing but noise at time {first:g}" if bottom else "has no least level of noise"

@@ -88,7 +88,8 @@ class Stochastic(Heun):
 
     https://arxiv.org/abs/2206.00364. With level = sigma / alpha and gamma = min(s_churn / steps, sqrt(2) - 1), fresh
     noise makes the level 1 + gamma times as high, where s_min <= level <= s_max, but never higher than at the path's
-    end, above which no network is trained. The defaults are the paper's for ImageNet, table 5.
+    end, above which no network is trained. The defaults, but for the
+    number of steps, 256 there, are the paper's for ImageNet, table 5.
 
     Args:
         steps: of the grid.
