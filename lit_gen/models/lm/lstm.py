@@ -4,7 +4,7 @@ Hochreiter and Schmidhuber, 1997, https://doi.org/10.1162/neco.1997.9.8.1735; la
 2014, https://arxiv.org/abs/1409.2329.
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -110,6 +110,22 @@ class LSTM(nn.Module):
         h, c = self.wte.weight.new_zeros((2, self.n_layer, rows, self.hidden))
         return State(h, c, torch.zeros(rows, dtype=torch.int64, device=h.device))
 
+    def _states(self, *inputs: Any) -> Any:
+        """`nn.LSTM`, in float32 where autocast would ask this CPU for a kernel that it lacks.
+
+        oneDNN's LSTM in bfloat16 needs AVX-512. Torch asks for it before it takes that kernel, but not under autocast,
+        which stops with "could not create a primitive descriptor".
+        """
+        if (
+            self.wte.weight.is_cpu
+            and torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.is_available()
+            and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        ):
+            with torch.autocast("cpu", enabled=False):
+                return self.lstm(*inputs)
+        return self.lstm(*inputs)
+
     def forward(self, tokens: Tensor, cache: State | None = None, lengths: Tensor | None = None) -> Tensor:
         """Logits of the token after each, in the autocast dtype.
 
@@ -120,9 +136,9 @@ class LSTM(nn.Module):
         """
         x = self.drop(self.wte(tokens))  # (B, T, n_embd)
         if cache is None:
-            x, _ = self.lstm(x)
+            x, _ = self._states(x)
         elif lengths is None:
-            x, (h, c) = self.lstm(x, (cache.h, cache.c))
+            x, (h, c) = self._states(x, (cache.h, cache.c))
             cache.advance(h, c, torch.full_like(cache.lengths, tokens.shape[1]))
         else:  # packed rows end, and leave their state, at their own last token
             packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
