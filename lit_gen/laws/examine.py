@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from lit_gen.core.errors import UserError
+from lit_gen.laws import denoisers as denoiser_laws
 from lit_gen.laws import networks as network_laws
 from lit_gen.laws import regularizers as regularizer_laws
 from lit_gen.laws import transforms as transform_laws
@@ -61,6 +62,16 @@ LAWS: dict[Kind, list[Law]] = {
         transform_laws.rebuilding,
         transform_laws.copying,
         transform_laws.labels_matter,
+    ],
+    "denoiser": [
+        denoiser_laws.output,
+        denoiser_laws.gradients,
+        denoiser_laws.level_matters,
+        denoiser_laws.labels_matter,
+        denoiser_laws.rows,
+        denoiser_laws.evaluation,
+        denoiser_laws.rebuilding,
+        denoiser_laws.copying,
     ],
 }
 

@@ -1,15 +1,30 @@
 """The laws of generators and discriminators, ours and a user's own; `lit_gen.laws.base` says what a law is."""
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_gen.core import randomness
-from lit_gen.laws.base import CPU, LawBroken, Maker, Noted, Setting, rebuilt, through_a_file
+from lit_gen.laws.base import CPU, Law, LawBroken, Maker, Noted, Setting, rebuilt, through_a_file
 from lit_gen.models.adversarial.context import call, judge
 from lit_gen.models.adversarial.losses import Logits
+
+
+def through(wrapper: Callable[[nn.Module], nn.Module]) -> Callable[[Law], Law]:
+    """Laws of networks for others: each looks at ``wrapper(subject)``, a network of one input and one output."""
+
+    def wrapped(law: Law) -> Law:
+        @functools.wraps(law)
+        def of_another(make: Maker, setting: Setting) -> None:
+            law(lambda: wrapper(make()), setting)
+
+        return of_another
+
+    return wrapped
 
 
 def _inputs(network: nn.Module, setting: Setting, n: int) -> Tensor:
@@ -115,7 +130,7 @@ def rows(make: Maker, setting: Setting) -> None:
             "it does here; gradient penalties are made for a discriminator that looks at each sample separately"
         )
     change = (found - expected).abs().max()
-    raise LawBroken(f"other rows change a sample by {change:.2g}, but sample i depends only on its own latent")
+    raise LawBroken(f"other rows change a sample by {change:.2g}, but sample i depends only on its own input")
 
 
 def rebuilding(make: Maker, setting: Setting) -> None:

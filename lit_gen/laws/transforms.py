@@ -1,6 +1,5 @@
 """The laws of a flow's transform, ours and a user's own; `lit_gen.laws.base` says what a law is."""
 
-import functools
 import math
 from typing import Any
 
@@ -150,16 +149,7 @@ class _Joined(nn.Module):
         return torch.cat([z, log_det[:, None]], 1)
 
 
-def _of_networks(law: Any) -> Any:
-    """A law of networks, of both outputs of a transform."""
-
-    @functools.wraps(law)
-    def of_both(make: Maker, setting: Setting) -> None:
-        law(lambda: _Joined(make()), setting)
-
-    return of_both
-
-
+_of_networks = networks.through(_Joined)
 evaluation = _of_networks(networks.evaluation)
 rebuilding = _of_networks(networks.rebuilding)
 copying = _of_networks(networks.copying)

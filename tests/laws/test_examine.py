@@ -651,7 +651,8 @@ def test_it_can_be_broken(law, thing, told):
 
 
 def test_every_law_is_broken_by_something():
-    assert {law for laws in LAWS.values() for law in laws} == {law for law, _, _ in BROKEN}
+    elsewhere = LAWS["denoiser"]  # test_denoisers.py
+    assert {law for laws in LAWS.values() for law in laws} - {*elsewhere} == {law for law, _, _ in BROKEN}
 
 
 @pytest.mark.parametrize(("law", "thing"), [(regularizer_laws.mean, root_of_the_mean), (network_laws.rows, Comparing)])

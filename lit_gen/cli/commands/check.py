@@ -45,9 +45,6 @@ def run(arguments: list[str]) -> int:
     shape = _shape(options.shape or ("1,4,4" if inverts else "1,28,28"))  # a transform's Jacobian has D^2 numbers
     if isinstance(target, type) and "vocab_size" in inspect.signature(target).parameters:
         raise UserError(f"{options.name}: there are no laws for networks of language models yet")
-    forward = getattr(target, "forward", None)
-    if callable(forward) and "level" in inspect.signature(forward).parameters:
-        raise UserError(f"{options.name}: there are no laws for networks of diffusion models yet")
     make = _maker(options.name, target, given, shape=shape, num_classes=options.num_classes)
     kind = _kind_of(options.name, _first(options.name, make), options.kind)
     print(f"{options.name} is checked as a {kind}")
@@ -159,7 +156,7 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
         UserError: if there are no laws for it.
     """
     is_network = isinstance(made, nn.Module) and not isinstance(made, Regularizer | Augmentation)
-    if asked in ("generator", "discriminator", "transform") and not is_network:
+    if asked in ("generator", "discriminator", "transform", "denoiser") and not is_network:
         raise UserError(f"--kind {asked}: {name} is no network, a subclass of torch.nn.Module is expected")
     if asked is not None and callable(made):
         return asked
@@ -167,6 +164,8 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
         return "regularizer"
     if is_network and isinstance(made, FlowTransform):
         return "transform"
+    if is_network and "level" in inspect.signature(made.forward).parameters:
+        return "denoiser"
     if is_network:
         takes_latents = hasattr(made, "latent_dim") or "latent_dim" in constructor_arguments(type(made))
         return "generator" if takes_latents else "discriminator"

@@ -189,6 +189,7 @@ def test_what_is_allowed_at_a_price_is_noted(lit_gen, own):
         ("lit_gen.models.adversarial.penalties.R1", "regularizer"),
         ("lit_gen.models.adversarial.losses.hinge", "loss"),
         ("lit_gen.models.gan.mlp.Generator", "generator"),
+        ("lit_gen.models.diffusion.mlp.MLP", "denoiser"),
     ],
 )
 def test_the_packages_own_names(lit_gen, name, kind):
@@ -204,7 +205,7 @@ def test_the_packages_own_names(lit_gen, name, kind):
         (["MyPenalty"], "check: 'MyPenalty' was found, a dotted path such as my_file.MyPenalty is expected"),
         (["checkd_file.MyPenalty"], "check: there is no module 'checkd_file'; did you mean 'checked_file'?"),
         (["lit_gen.models.gan.penaltis.R1"], "check: there is no module 'lit_gen.models.gan.penaltis'"),
-        (["lit_gen.models.diffusion.mlp.MLP"], "there are no laws for networks of diffusion models yet"),
+        (["checked_file.my_loss", "--kind=denoiser"], "--kind denoiser: checked_file.my_loss is no network"),
         (["checked_file.MyPenalti"], "check: checked_file has no MyPenalti; did you mean 'MyPenalty'?"),
         (
             ["checked_file.Margin"],

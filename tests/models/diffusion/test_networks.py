@@ -1,11 +1,11 @@
 """The networks of diffusion models: laws of all of them, and each against its formula."""
 
-import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from support.denoising_networks import CASES, CLASSES, NETWORKS, build
 from support.draws import normal
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -15,33 +15,13 @@ from lit_gen.models.diffusion.dit import DiT
 from lit_gen.models.diffusion.embedding import Embedding, fourier, sin_cos
 from lit_gen.models.diffusion.mlp import MLP
 from lit_gen.models.diffusion.unet import UNet
-from lit_gen.training.hparams import describe
 
-CLASSES = 3
-NETWORKS = {
-    "unet": (UNet, (1, 28, 28), {"width": 4, "patch": 2}),
-    "unet-odd": (UNet, (3, 12, 20), {"width": 6, "multipliers": (1, 2, 1), "blocks": 2, "attention": (1,), "heads": 3}),
-    "unet-points": (UNet, (2, 1, 1), {"width": 8, "multipliers": (1,), "attention": (0,)}),
-    "dit": (DiT, (1, 28, 28), {"patch": 4, "width": 16, "depth": 2, "heads": 2}),
-    "dit-odd": (DiT, (3, 9, 6), {"patch": 3, "width": 12, "depth": 1, "heads": 3}),
-    "mlp-points": (MLP, (2, 1, 1), {"width": 16, "depth": 2}),
-    "mlp-odd": (MLP, (3, 5, 3), {"width": 16, "depth": 1}),
-}  # fmt: skip
-CASES = [
-    pytest.param(cls, shape, {**options, "conditioning": conditioning}, id=f"{name}-{conditioning}")
-    for name, (cls, shape, options) in NETWORKS.items()
-    for conditioning in ("none", "embedding")
-]
 every = pytest.mark.parametrize(("cls", "shape", "options"), CASES)
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-
-
-def build(cls, shape, options):
-    return cls(shape, num_classes=CLASSES, **options)
 
 
 def nudged(network):
@@ -72,27 +52,6 @@ def test_the_output_has_the_images_shape_and_begins_as_zero(cls, shape, options)
 
 
 @every
-def test_every_parameter_gets_a_finite_gradient(cls, shape, options):
-    network = nudged(build(cls, shape, options))
-    out = network(*inputs(shape))
-    (out * torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view_as(out)).sum().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().sum() > 0, name
-
-
-@every
-def test_an_evaluation_repeats_and_a_row_depends_on_itself_alone(cls, shape, options):
-    network = nudged(build(cls, shape, options)).eval()
-    x, level, labels = inputs(shape)
-    out = network(x, level, labels)
-    assert torch.equal(network(x, level, labels), out)
-    some = torch.tensor([2, 0])
-    torch.testing.assert_close(network(x[some], level[some], labels[some]), out[some])
-
-
-@every
 def test_levels_and_images_matter_and_labels_where_conditional(cls, shape, options):
     network = nudged(build(cls, shape, options)).eval()
     x, level, labels = inputs(shape)
@@ -113,17 +72,6 @@ def test_levels_and_images_matter_and_labels_where_conditional(cls, shape, optio
         assert differ(x, level, other).all()
         with pytest.raises(UserError, match=rf"{cls.__module__}.{cls.__name__}: a conditional network was called with"):
             network(x, level)
-
-
-@every
-def test_rebuilt_from_its_description_and_its_weights(cls, shape, options):
-    network = nudged(build(cls, shape, options)).eval()
-    described = describe(network, "network")
-    assert described["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
-    again = cls(**described["init_args"]).double().eval()
-    again.load_state_dict(network.state_dict())
-    assert torch.equal(again(*inputs(shape)), network(*inputs(shape)))
-    assert torch.equal(copy.deepcopy(network)(*inputs(shape)), network(*inputs(shape)))
 
 
 @every
