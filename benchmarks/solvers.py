@@ -61,7 +61,8 @@ def table(run: Any, name: str, n: int) -> None:
     print(f"\n| {name} | network calls | FD | confident | as asked |\n|---|---|---|---|---|")
     for options in asked_for(name):
         images = quantize(run.model.sample(indices, **options))
-        calls = run.model.drawing_record(**options)["drawer"]["calls"]
+        of_drawer = {key: value for key, value in options.items() if key != "weights"}
+        calls = run.model.drawing_record(**of_drawer)["drawer"]["calls"]
         logits = classify(classifier, images)
         as_asked = "" if labels is None else f"{agreement(logits, labels):.1%}"
         shares = f"{judge(logits)['confident']:.1%} | {as_asked}"
