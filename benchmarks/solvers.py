@@ -26,13 +26,13 @@ from lit_gen.evaluation.extractors.lenet import load_lenet
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 from lit_gen.models.diffusion.generator import Generator
 
-STEPS = {
-    "euler": (4, 9, 18),
-    "ddim": (4, 9, 18),
+STEPS = {  # Heun's method, and EDM's sampler, call the network twice a step, in the last one once
     "dpm++": (4, 9, 18),
-    "heun": (3, 5, 9),  # two calls a step, one for the last
-    "ddpm": (9, 18, 36),
-    "edm": (5, 9, 18),
+    "euler": (4, 9, 18),
+    "heun": (3, 5, 9),
+    "ddim": (9, 18),
+    "ddpm": (18,),
+    "edm": (9,),
     "adaptive": (None,),
 }
 SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)

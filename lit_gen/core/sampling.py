@@ -111,13 +111,13 @@ class Sampler:
         self,
         start: Tensor,
         end: Tensor,
-        steps: int,
+        length: int,
         *,
         labels: Tensor | None = None,
         weights: Weights = "ema",
         **options: Any,
     ) -> Tensor:
-        """Draw (n, steps, C, H, W): great-circle paths between the noise of indices ``start`` and ``end`` (n,).
+        """Draw (n, length, C, H, W): great-circle paths between the noise of indices ``start`` and ``end`` (n,).
 
         A path has one condition: the label given, else that of its first index.
         """
@@ -126,10 +126,10 @@ class Sampler:
         if labels is not None and condition.labels is not None:
             condition = condition._replace(labels=labels.cpu())
         a, b = (randomness.latents(self.seed, indices, drawer.latent_dim) for indices in (start, end))
-        path = great_circle(a, b, steps).flatten(0, 1)
-        condition = Condition(*(x if x is None else x.repeat_interleave(steps, 0) for x in condition))
+        path = great_circle(a, b, length).flatten(0, 1)
+        condition = Condition(*(x if x is None else x.repeat_interleave(length, 0) for x in condition))
         images = self._draw(drawer, path, condition, list(range(-(-len(path) // BLOCK))))
-        paths: Tensor = images.unflatten(0, (len(a), steps))
+        paths: Tensor = images.unflatten(0, (len(a), length))
         return paths
 
     def drawing_record(self, **options: Any) -> dict[str, Any]:

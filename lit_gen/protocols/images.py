@@ -89,9 +89,9 @@ class LatentInterpolator(Protocol):
     """A module whose samples can be morphed into each other."""
 
     def interpolate(
-        self, start: Tensor, end: Tensor, steps: int, *, labels: Tensor | None = None, weights: Weights = "ema"
+        self, start: Tensor, end: Tensor, length: int, *, labels: Tensor | None = None, weights: Weights = "ema"
     ) -> Tensor:
-        """Draw (len(start), steps, C, H, W): paths from the latents of indices ``start`` to those of ``end``."""
+        """Draw (len(start), length, C, H, W): paths from the latents of indices ``start`` to those of ``end``."""
         ...
 
 

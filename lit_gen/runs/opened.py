@@ -81,18 +81,18 @@ class Run:
     def interpolate(
         self,
         n: int = 8,
-        steps: int = 8,
+        length: int = 8,
         *,
         start: int = 0,
         labels: Tensor | None = None,
         weights: Weights = "ema",
         **options: Any,
     ) -> Tensor:
-        """Paths from samples ``start + i`` to ``start + n + i``: float (n, steps, C, H, W) in [-1, 1]."""
+        """Paths from samples ``start + i`` to ``start + n + i``: float (n, length, C, H, W) in [-1, 1]."""
         if not isinstance(self.model, LatentInterpolator):
             raise UserError(f"{self.checkpoint}: {type(self.model).__name__} has no latents to interpolate")
         first = torch.arange(start, start + n)
-        return self.model.interpolate(first, first + n, steps, labels=labels, weights=weights, **options)
+        return self.model.interpolate(first, first + n, length, labels=labels, weights=weights, **options)
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None, *, weights: Weights = "ema") -> Tensor:
         """Nats (n,) of data x, of a model with a density.

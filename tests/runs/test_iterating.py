@@ -65,6 +65,7 @@ def test_an_image_is_ten_steps_with_noise_of_its_index(run):
         x = x + 0.004 * (model.score.mean - x) / 0.04 + 0.008**0.5 * z
     torch.testing.assert_close(whole[64:128], x.clamp(-1, 1).detach(), rtol=0, atol=1e-6)
     assert model.interpolate(torch.arange(2), torch.arange(2, 4), 3).shape == (2, 3, 1, 28, 28)
+    assert package.load(run).interpolate(2, 3, steps=4).shape == (2, 3, 1, 28, 28)  # "steps" is the drawer's option
 
 
 def test_sample_takes_the_models_own_options(lit_gen, run):
@@ -72,6 +73,7 @@ def test_sample_takes_the_models_own_options(lit_gen, run):
         code, _, err = lit_gen("sample", str(run), "--n=70", f"--out=drawn{steps}", "--steps", str(steps))
         assert code == 0, err
     assert len(list(Path("drawn20").glob("*.png"))) == 70
+    assert lit_gen("sample", str(run), "--n=2", "--interpolate=3", "--steps=4", "--out=paths")[0] == 0
     assert lit_gen("sample", str(run), "--n=3", "--out=few")[0] == 0
     assert Path("few/000002.png").read_bytes() == Path("drawn10/000002.png").read_bytes()
     assert Path("few/000002.png").read_bytes() != Path("drawn20/000002.png").read_bytes()

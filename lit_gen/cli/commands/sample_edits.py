@@ -53,7 +53,10 @@ def read(opened: Run, options: argparse.Namespace) -> dict[str, Tensor]:
         raise UserError(f"--from: {opened.checkpoint} draws {made.edits}, which is no picture")
     found = {"images": to_float(_picture("from", source, 1 if channels == 1 else 3, (height, width)))}
     if options.mask is not None:
-        mask = _picture("mask", options.mask, 1, (height, width)) >= 128
+        levels = _picture("mask", options.mask, 1, (height, width))
+        between, mask = int(((levels > 0) & (levels < 255)).sum()), levels >= 128
+        if between:
+            note(f"{options.mask}: {between} of {levels.numel()} pixels are grey; those of 128 or more count as white")
         if not bool(mask.any()):
             raise UserError(f"--mask: {options.mask} has no white pixel, and white is what is filled in")
         found["mask"] = mask.float()

@@ -12,7 +12,12 @@ from PIL import Image, ImageOps
 
 from lit_gen.core.errors import UserError
 
-GREY, COLOUR, FRAMES = "of 16-bit grey", "of 16-bit colour", "with several frames"
+GREY, COLOUR, FRAMES, CLEAR = (
+    "of 16-bit grey",
+    "of 16-bit colour",
+    "with several frames",
+    "with transparency",
+)
 INTEGERS, UNIT, SIGNED, TRUTH = "of integers", "of floats in [0, 1]", "of floats in [-1, 1]", "of true and false"
 _ROUNDING = 1e-3  # of floats, outside their range: less than half a level
 
@@ -53,6 +58,8 @@ class Levels:
             image = self._colour(image, where)
         if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
+            if image.getchannel("A").getextrema()[0] < 255:
+                self._note(CLEAR)
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("L" if channels == 1 else "RGB")
 
@@ -120,6 +127,8 @@ class Levels:
             yield f"{images}: the upper 8 bits are taken{f'; the largest is {high:.0f} of 255' if high < 64 else ''}"
         elif what == FRAMES:
             yield f"{images}: the first is taken"
+        elif what == CLEAR:
+            yield f"{images}: laid on white"
         elif what == UNIT:
             yield f"{images}: 0 to 1 became 0 to 255"
         elif what == TRUTH:
@@ -142,6 +151,8 @@ class Levels:
             levels = _scaled(array, self.bits or 16, where)
             self._note(GREY, low, high)
         if isinstance(clear := image.info.get("transparency"), int | float):
+            if (array == clear).any():
+                self._note(CLEAR)
             levels = np.where(array == clear, np.uint8(255), levels)
         return Image.fromarray(levels)
 

@@ -72,6 +72,13 @@ def test_black_is_kept_and_white_is_filled_in(lit_gen, tmp_path):
     image, edit = read("image.png"), read(tmp_path / "a/000001.png")
     assert np.array_equal(edit[14:], image[14:])
     assert np.abs(edit[:14] - image[:14]).mean() > 10
+    Image.fromarray(np.pad(read("mask.png")[:14] - 1, ((0, 14), (0, 0))).astype(np.uint8)).save("mask.png")
+    code, _, told = lit_gen("sample", "runs/r/Editor", *asked, "--overwrite")
+    assert (code, told.count("note: mask.png: 392 of 784 pixels are grey; those of 128 or more count as white")) == (
+        0,
+        1,
+    )
+    assert np.array_equal(read(tmp_path / "a/000001.png"), edit)
 
 
 @pytest.mark.usefixtures("within")

@@ -35,7 +35,12 @@ def pictures():
     clear = deep(65535)
     yield "16 bits", rewritten(Image.fromarray(clear)), LEVELS, "of 16-bit grey"
     white = np.where(clear == clear[0, 3], 255, LEVELS)
-    yield "16 bits, transparent", rewritten(Image.fromarray(clear), transparency=int(clear[0, 3])), white, "16-bit grey"
+    yield (
+        "16 bits, transparent",
+        rewritten(Image.fromarray(clear), transparency=int(clear[0, 3])),
+        white,
+        "transparency: laid",
+    )
     yield "32-bit integers", rewritten(Image.fromarray(deep(65535, np.int32)), "TIFF"), LEVELS, "of 16-bit grey"
     yield "float TIFF", rewritten(Image.fromarray(RAMP.astype(np.float32)), "TIFF"), LEVELS, "of floats in [0, 1]"
     yield "big-endian", Image.frombytes("I;16B", (8, 8), clear.astype(">u2").tobytes()), LEVELS, "of 16-bit grey"
@@ -43,7 +48,9 @@ def pictures():
     yield "1 bit", rewritten(Image.fromarray(RAMP > 0.5)), np.where(RAMP > 0.5, 255, 0), ""
     yield "grey", rewritten(Image.fromarray(LEVELS)), LEVELS, ""
     alpha = Image.merge("LA", [Image.fromarray(LEVELS), Image.new("L", (8, 8), 0)])
-    yield "grey, transparent", rewritten(alpha), np.full((8, 8), 255), ""
+    yield "grey, transparent", rewritten(alpha), np.full((8, 8), 255), "1 image with transparency: laid on white"
+    opaque = Image.merge("LA", [Image.fromarray(LEVELS), Image.new("L", (8, 8), 255)])
+    yield "grey, opaque", rewritten(opaque), LEVELS, ""
     yield "CMYK", rewritten(Image.new("CMYK", (8, 8), (0, 0, 0, 0)), "TIFF"), np.full((8, 8), 255), ""
     first = Image.fromarray(LEVELS)
     frames = rewritten(first, "TIFF", save_all=True, append_images=[Image.new("L", (8, 8))])
