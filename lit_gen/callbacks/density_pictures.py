@@ -90,20 +90,22 @@ class DensityPictures(Evaluator):
         self._box = (left - x, right + x, bottom - y, top + y)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Try the corners of the box: a density may refuse points outside of its support.
+        """Try points of the data, then the corners of the box: a density may refuse points outside of its support.
 
         Raises:
             UserError: if it does.
         """
         left, right, bottom, top = self._box
         corners = torch.tensor([[x, y] for x in (left, right) for y in (bottom, top)]).view(-1, *POINTS)
+        known = datasets.images_of(trainer).split("train").images[:4]
         shares = self._shares(trainer, module)
+        hint = f"; a smaller {self.option}.margin than {self.margin:g} is expected"
         with evaluation_mode(module), torch.no_grad():
-            try:
-                self._log_prob(module, corners, torch.arange(4), shares)
-            except UserError as error:
-                told = f"{error}; a smaller {self.option}.margin than {self.margin:g} is expected"
-                raise UserError(told) from None
+            for points, told in ((known, ""), (corners, hint)):
+                try:
+                    self._log_prob(module, points, torch.arange(len(points)), shares)
+                except UserError as error:
+                    raise UserError(f"{error}{told}") from None
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
         """Compute on the first rank."""

@@ -71,7 +71,7 @@ def test_a_gaussian_has_mass_one_in_a_box_that_holds_it(tmp_path):
     assert record["values"] == {"val/density_mass": mass}
     assert record["protocol"]["metrics"]["density_mass"]["box"] == [-3, 5, -4, 4]
     assert record["protocol"]["data"]["data"] == "points"
-    assert model.indices[4:] == list(range(80 * 80)), "after the trial of the box's corners"
+    assert model.indices[8:] == list(range(80 * 80)), "after points of the data and the corners of the box"
 
 
 def test_the_mass_is_what_the_box_holds_and_no_density_is_found_out(tmp_path):
@@ -168,6 +168,17 @@ def test_a_box_beyond_the_support_is_refused_before_the_first_step(tmp_path):
         measured(tmp_path / "a", Bounded(), data)
     assert not list((tmp_path / "a").rglob("*.png"))
     measured(tmp_path / "b", Bounded(), data, margin=0.05)
+
+
+class Mute(Gaussian):
+    def log_prob(self, images, indices, labels=None):
+        raise UserError("model.likelihood: null was found")
+
+
+def test_a_model_that_refuses_the_data_themselves_is_not_told_of_the_margin(tmp_path):
+    with pytest.raises(UserError) as refused:
+        measured(tmp_path, Mute(), points())
+    assert str(refused.value) == "trainer.callbacks.DensityPictures: model.likelihood: null was found"
 
 
 def test_models_and_data_that_do_not_fit(tmp_path):

@@ -58,7 +58,7 @@ class Levels:
             image = self._colour(image, where)
         if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
-            if image.getchannel("A").getextrema()[0] < 255:
+            if np.asarray(image.getchannel("A")).min() < 255:
                 self._note(CLEAR)
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("L" if channels == 1 else "RGB")
