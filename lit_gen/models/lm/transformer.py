@@ -16,25 +16,12 @@ from torch import Tensor, nn
 
 from lit_gen.core.options import above, at_least, expect, one_of, within
 from lit_gen.models.lm.cache import Chunk, KeyValueCache
+from lit_gen.models.lm.huggingface import folder
 from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, dropped, plain_inference, rotate, turns
 
 Positions = Literal["learned", "rotary", "alibi"]
 Norm = Literal["layer", "rms"]
 Init = Literal["gpt2", "zero"]
-
-GPT2_NAMES = {
-    "wte.": "transformer.wte.",
-    "wpe.": "transformer.wpe.",
-    "blocks.": "transformer.h.",
-    ".norm_1.": ".ln_1.",
-    ".norm_2.": ".ln_2.",
-    ".attn.qkv.": ".attn.c_attn.",
-    ".attn.proj.": ".attn.c_proj.",
-    ".mlp.up.": ".mlp.c_fc.",
-    ".mlp.down.": ".mlp.c_proj.",
-    "norm_f.": "transformer.ln_f.",
-}
-"""What each piece of a parameter's name is in Hugging Face's GPT2LMHeadModel, whose ``c_`` weights are transposed."""
 
 
 class Attention(nn.Module):
@@ -46,11 +33,11 @@ class Attention(nn.Module):
     def __init__(self, of: "Transformer", layer: int) -> None:
         super().__init__()
         self.layer, self.dropout, self.n_head, self.n_kv_head = layer, of.dropout, of.n_head, of.n_kv_head
-        self.head_dim = of.n_embd // of.n_head
-        self.qkv = nn.Linear(of.n_embd, (of.n_head + 2 * of.n_kv_head) * self.head_dim, bias=of.bias)
+        self.head_dim = of.head_dim
+        self.qkv = nn.Linear(of.n_embd, (of.n_head + 2 * of.n_kv_head) * self.head_dim, bias=of.bias is not False)
         self.q_norm = RMSNorm(self.head_dim, of.norm_eps) if of.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, of.norm_eps) if of.qk_norm else None
-        self.proj = nn.Linear(of.n_embd, of.n_embd, bias=of.bias)
+        self.proj = nn.Linear(of.n_head * self.head_dim, of.n_embd, bias=of.bias is True)
 
     def forward(self, x: Tensor, turn: Tensor | None, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
         """(B, T, n_embd) to the same; turn of `turns` or None; mask (B or 1, 1 or n_head, T, S), or None: `_mask`."""
@@ -78,7 +65,7 @@ class Block(nn.Module):
     def __init__(self, of: "Transformer", layer: int) -> None:
         super().__init__()
         self.norm_1, self.attn = of.new_norm(), Attention(of, layer)
-        self.norm_2, self.mlp = of.new_norm(), MLP(of.n_embd, of.hidden, of.activation, of.bias)
+        self.norm_2, self.mlp = of.new_norm(), MLP(of.n_embd, of.hidden, of.activation, of.bias is True)
         self.drop = nn.Dropout(of.dropout)
 
     def forward(self, x: Tensor, turn: Tensor | None, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
@@ -95,7 +82,7 @@ class Transformer(nn.Module):
         vocab_size: number of token ids; taken from the tokenizer by the command line.
         block_size: the most tokens of one context; taken from the data by the command line.
         n_layer: blocks.
-        n_head: attention heads; divides n_embd.
+        n_head: attention heads; divides n_embd, unless head_dim is given.
         n_embd: width of the residual stream.
         n_kv_head: key-value heads, each shared by n_head / n_kv_head query heads; None: n_head.
         positions: "learned" (added to the embeddings), "rotary" (see `rotate`), "alibi" (a bias of
@@ -103,7 +90,7 @@ class Transformer(nn.Module):
         norm: "layer" or "rms" (see `RMSNorm`).
         activation: "gelu_tanh" (GPT-2's), "gelu", "relu2" (So et al., 2021, https://arxiv.org/abs/2109.08668), or
             "swiglu" (Shazeer, 2020, https://arxiv.org/abs/2002.05202), which has one more matrix.
-        bias: whether linear layers and layer norms have biases; the head never has.
+        bias: whether linear layers and layer norms have biases; the head never has. "qkv": of queries, keys and values.
         dropout: in [0, 1), on embeddings, attention weights and what each part adds.
         qk_norm: RMS norms with learned gains on each head's queries and keys, before the rotation
             (Henry et al., 2020, https://arxiv.org/abs/2010.04245; this form as in Qwen3).
@@ -117,9 +104,12 @@ class Transformer(nn.Module):
             makes its three matrices together the size of the usual two.
         norm_eps: added to the variance in all norms.
         rotary_base: see `turns`.
+        head_dim: width of each head; None: n_embd / n_head.
+        pretrained: a folder of Hugging Face's with the first weights. All other options but dropout and init must be as
+            its config.json has them; the command line fills them in. The folder is then forgotten.
 
     Raises:
-        UserError: for an option out of range.
+        UserError: for an option out of range, or that contradicts ``pretrained``.
     """
 
     def __init__(
@@ -133,7 +123,7 @@ class Transformer(nn.Module):
         positions: Positions = "learned",
         norm: Norm = "layer",
         activation: Activation = "gelu_tanh",
-        bias: bool = True,
+        bias: bool | Literal["qkv"] = True,
         dropout: float = 0.0,
         qk_norm: bool = False,
         softcap: float | None = None,
@@ -142,6 +132,8 @@ class Transformer(nn.Module):
         hidden: int | None = None,
         norm_eps: float = 1e-5,
         rotary_base: float = 10_000.0,
+        head_dim: int | None = None,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         self.vocab_size, self.block_size = vocab_size, block_size
@@ -153,7 +145,8 @@ class Transformer(nn.Module):
         if hidden is None and activation == "swiglu":
             self.hidden = 8 * math.ceil(n_embd / 3)
         self.norm_eps, self.rotary_base = norm_eps, rotary_base
-        self._check()
+        self._check(head_dim)
+        self.head_dim = n_embd // n_head if head_dim is None else head_dim
         self.wte = nn.Embedding(vocab_size, n_embd)
         self.wpe = nn.Embedding(block_size, n_embd) if positions == "learned" else None
         self.drop = nn.Dropout(dropout)
@@ -161,20 +154,27 @@ class Transformer(nn.Module):
         self.norm_f = self.new_norm()
         self.head = None if tied else nn.Linear(n_embd, vocab_size, bias=False)
         self._initialize()
+        if pretrained is not None:
+            folder.load(self, pretrained)
+        self.pretrained = None  # what is rebuilt has its weights from a checkpoint
 
-    def _check(self) -> None:
+    pretrained_options = staticmethod(folder.options)
+
+    def _check(self, head_dim: int | None) -> None:
         name, width, heads = "model.network.", self.n_embd, self.n_head
         at_least(1, name, vocab_size=self.vocab_size, block_size=self.block_size, n_layer=self.n_layer)
-        at_least(1, name, n_head=heads, n_embd=width, n_kv_head=self.n_kv_head, hidden=self.hidden)
+        at_least(1, name, n_head=heads, n_embd=width, n_kv_head=self.n_kv_head, hidden=self.hidden, head_dim=head_dim)
         one_of(get_args(Positions), name, positions=self.positions)
         one_of(get_args(Norm), name, norm=self.norm)
         one_of(get_args(Activation), name, activation=self.activation)
         one_of(get_args(Init), name, init=self.init)
-        expect(width % heads == 0, f"{name}n_head", heads, f"a divisor of n_embd {width}")
+        expect(self.bias in (True, False, "qkv"), f"{name}bias", self.bias, "true, false or qkv")
+        expect(head_dim is not None or width % heads == 0, f"{name}n_head", heads, f"a divisor of n_embd {width}")
         expect(heads % self.n_kv_head == 0, f"{name}n_kv_head", self.n_kv_head, f"a divisor of n_head {heads}")
-        even = self.positions != "rotary" or width // heads % 2 == 0
+        even = self.positions != "rotary" or (head_dim or width // heads) % 2 == 0
         expected = f"an even n_embd / n_head, for rotary positions and n_embd {width},"
-        expect(even, f"{name}n_head", heads, expected)
+        expect(even or head_dim is not None, f"{name}n_head", heads, expected)
+        expect(even, f"{name}head_dim", head_dim, "an even number, for rotary positions,")
         within("[0, 1)", name, dropout=self.dropout)
         above(0, name, null=True, softcap=self.softcap)
         above(0, name, norm_eps=self.norm_eps, rotary_base=self.rotary_base)
@@ -183,7 +183,7 @@ class Transformer(nn.Module):
         """A norm of the residual stream, of the chosen kind."""
         if self.norm == "rms":
             return RMSNorm(self.n_embd, self.norm_eps)
-        return nn.LayerNorm(self.n_embd, self.norm_eps, bias=self.bias)
+        return nn.LayerNorm(self.n_embd, self.norm_eps, bias=self.bias is True)
 
     def _initialize(self) -> None:
         for name, parameter in self.named_parameters():
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
 
     def new_cache(self, rows: int) -> KeyValueCache:
         """An empty cache, on the network's device and in its dtype."""
-        shape = (self.n_layer, rows, self.n_kv_head, self.block_size, self.n_embd // self.n_head)
+        shape = (self.n_layer, rows, self.n_kv_head, self.block_size, self.head_dim)
         like = self.wte.weight
         return KeyValueCache(
             like.new_zeros(shape), like.new_zeros(shape), torch.zeros(rows, dtype=torch.int64, device=like.device)
@@ -238,7 +238,7 @@ class Transformer(nn.Module):
         if self.wpe is not None:
             x = x + self.wpe(here)
         x, mask = dropped(self.drop, x), self._mask(here, chunk)
-        turn = turns(here, self.n_embd // self.n_head, self.rotary_base) if self.positions == "rotary" else None
+        turn = turns(here, self.head_dim, self.rotary_base) if self.positions == "rotary" else None
         for block in self.blocks:
             x = block(x, turn, mask, chunk)
         x = self.norm_f(x)

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from lit_gen.core.errors import UserError
+from lit_gen.models.lm.huggingface.names import GPT2_NAMES
 from lit_gen.models.lm.layers import RMSNorm, alibi_slopes, rotate, turns
 from lit_gen.models.lm.lstm import LSTM
-from lit_gen.models.lm.transformer import GPT2_NAMES, Transformer
+from lit_gen.models.lm.transformer import Transformer
 from lit_gen.training.hparams import describe
 
 V, SIZE = 11, 12
