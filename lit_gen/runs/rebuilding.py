@@ -39,6 +39,27 @@ def rebuild(checkpoint: Path, content: dict[str, Any], here: bool = False) -> Li
     return model
 
 
+def without_pretrained(content: Any, of: str = "lit_gen.") -> Any:
+    """A deep copy of hyper-parameters in which no network of ours names a folder with first weights.
+
+    Its weights are in the checkpoint, and a file that somebody else wrote opens no folder.
+
+    Args:
+        content: of a checkpoint, or a part.
+        of: the class that it belongs to.
+    """
+    if isinstance(content, dict):
+        of = str(content.get("class_path", content.get("_class_path", of)))
+        ours = of.startswith("lit_gen.") or "." not in of
+        return {
+            key: None if ours and str(key).rpartition(".")[2] == "pretrained" else without_pretrained(value, of)
+            for key, value in content.items()
+        }
+    if isinstance(content, list):
+        return [without_pretrained(element, of) for element in content]
+    return copy.deepcopy(content)
+
+
 def compare(checkpoint: Path, found: dict[str, Tensor], model: nn.Module, named: str) -> None:
     """Compare a checkpoint's weights with a model's by name, shape and kind of number.
 
@@ -116,7 +137,7 @@ def _made(checkpoint: Path, hyper_parameters: dict[str, Any]) -> LightningModule
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="(?s).*was deprecated", category=DeprecationWarning)
-            model: LightningModule = instantiate_module(model_class, copy.deepcopy(given))  # the parser changes lists
+            model: LightningModule = instantiate_module(model_class, without_pretrained(given))
     except UserError as error:
         raise UserError(f"{checkpoint} cannot be rebuilt: {error}") from error
     except Exception as error:  # constructors and the parser may raise anything for unchecked arguments

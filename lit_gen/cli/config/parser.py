@@ -176,8 +176,8 @@ def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
     Raises:
         UserError: if a network needs an argument that neither the config nor the data give.
     """
-    for where, chosen in _classes(model, "model"):
-        if not _is_network(network := _class(chosen.class_path)):
+    for where, chosen in classes_in(model, "model"):
+        if not _is_network(network := class_at(chosen.class_path)):
             continue
         arguments = chosen.get("init_args") or Namespace()
         for name, parameter in constructor_arguments(network).items():
@@ -207,7 +207,7 @@ def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data
 def _at(mistake: str, class_type: type, given: dict[str, Any], config: Namespace) -> str:
     """A mistake with its option: a schedule does not know what it schedules."""
     path = f"{class_type.__module__}.{class_type.__qualname__}"
-    for where, chosen in _classes(config.clone(with_meta=False), ""):
+    for where, chosen in classes_in(config.clone(with_meta=False), ""):
         arguments = chosen.get("init_args") or Namespace()
         if (chosen.class_path, arguments.as_dict()) == (path, given):
             option = where.removeprefix(".").partition(".")[2]  # without the command
@@ -219,18 +219,18 @@ def _at(mistake: str, class_type: type, given: dict[str, Any], config: Namespace
     return mistake
 
 
-def _classes(config: Any, where: str) -> Iterator[tuple[str, Namespace]]:
+def classes_in(config: Any, where: str) -> Iterator[tuple[str, Namespace]]:
     """Where a configuration chooses a class, at any depth: the option's dotted name, the class's path and arguments."""
     if isinstance(config, Namespace) and isinstance(config.get("class_path"), str):
         yield where, config
-        yield from _classes(config.get("init_args"), where)
+        yield from classes_in(config.get("init_args"), where)
     elif isinstance(config, Namespace | dict):
         for key in list(config if isinstance(config, dict) else vars(config)):
-            yield from _classes(config[key], f"{where}.{key}")
+            yield from classes_in(config[key], f"{where}.{key}")
     elif isinstance(config, list | tuple):
         for element in config:
             path = element.get("class_path") if isinstance(element, Namespace) else None
-            yield from _classes(element, f"{where}.{path.rpartition('.')[2]}" if isinstance(path, str) else where)
+            yield from classes_in(element, f"{where}.{path.rpartition('.')[2]}" if isinstance(path, str) else where)
 
 
 def _whole_numbers_first(action: Any) -> None:
@@ -251,6 +251,7 @@ def _is_network(found: object) -> bool:
     return inspect.isclass(found) and issubclass(found, nn.Module) and not issubclass(found, LightningModule)
 
 
-def _class(path: str) -> Any:
+def class_at(path: str) -> Any:
+    """The class at a dotted path."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)

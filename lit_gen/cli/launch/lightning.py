@@ -18,7 +18,7 @@ from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
 from lit_gen.cli.commands import help as help_pages
-from lit_gen.cli.config import changes, short_names
+from lit_gen.cli.config import changes, pretrained, short_names
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.config.words import name_losses
@@ -36,6 +36,7 @@ from lit_gen.loggers.wandb import WeightsAndBiases
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.runs import checkpoints, directory, record
 from lit_gen.runs import slurm as cluster
+from lit_gen.runs.rebuilding import without_pretrained
 
 if TYPE_CHECKING:
     from lit_gen.cli.commands.train import Assembled
@@ -123,6 +124,8 @@ class LitGenCLI(LightningCLI):
         trainer_options.check_hardware(self.chosen.trainer)
         if self.resumed is not None and not self.chosen.allow_changes:
             changes.refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
+        if self.subcommand == "fit" and self.resumed is None:
+            pretrained.read_options(self.chosen, self.given, self.options)
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
         self.kept = resolved(self.chosen)
         self.dump = dump(self._parser(self.subcommand), self.kept)
@@ -130,6 +133,7 @@ class LitGenCLI(LightningCLI):
         company.meet(self.chosen.stop.wait_for_ranks, self.chosen.trainer.num_nodes)
         find = partial(run_dir.checkpoint_of, self.chosen, self.subcommand, self.resumed)
         self.checkpoint = company.first_checkpoint(find)
+        pretrained.forget(self.chosen.model, self.checkpoint)
         self.chosen["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
         choose = partial(run_dir.choose, self.chosen, self.subcommand, self.stem, self.resumed, self.checkpoint)
         self.run_dir = Path(company.first("run directory", lambda: str(choose())))
@@ -150,12 +154,9 @@ class LitGenCLI(LightningCLI):
         self.model = self._get(self.config_init, "model")
 
     def _dump_config(self) -> None:
-        """Dump anew for each part: a checkpoint rebuilds the model with what the data filled in.
-
-        It is LightningCLI's but for one thing: what was parsed is not checked again, which takes as long as parsing.
-        """
+        """Dump anew for each part, with what the data filled in; LightningCLI's checks all again, which takes long."""
         options = {"skip_validation": True, "skip_link_targets": False, "skip_none": False, "format": "yaml"}
-        self.config_dump = yaml.safe_load(self.parser.dump(self.config, **options))[self.command]
+        self.config_dump = without_pretrained(yaml.safe_load(self.parser.dump(self.config, **options))[self.command])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Prepare the data and check the checkpoint before any other process is launched."""

@@ -10,6 +10,7 @@ from typing import Any
 from lit_gen.cli import errors
 from lit_gen.cli.commands.train import assemble
 from lit_gen.cli.config import files as configs
+from lit_gen.cli.config import pretrained
 from lit_gen.cli.config.files import as_list
 from lit_gen.cli.config.taken import take
 from lit_gen.cli.launch import monitors, run_dir, trainer_options
@@ -128,6 +129,7 @@ class Built(LitGenCLI):
         """As `LitGenCLI`, without writing."""
         trainer_options.check_values(self.chosen.trainer, trains_anew=True)
         trainer_options.check_rates(self.chosen)
+        pretrained.read_options(self.chosen, self.given, self.options)
         self.checkpoint = None
         elements = {str(e.class_path).rsplit(".", 1)[-1]: e for e in as_list(self.chosen.trainer.logger)}
         self.loggers = list(elements)

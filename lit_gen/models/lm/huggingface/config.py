@@ -162,8 +162,8 @@ def config_of(options: Mapping[str, Any]) -> dict[str, Any]:
     others = {kind: _differences(kind, options) for kind in _FORMS}
     kind = min(others, key=lambda one: len(others[one]))
     if others[kind]:
-        raise UserError(f"model.network: {'; '.join(others[kind])}: of GPT-2, Llama, Qwen2 and Qwen3 none is so "
-                        f"(the nearest is {kind})")  # fmt: skip
+        told = "; ".join(others[kind])
+        raise UserError(f"model.network: {told}; GPT-2, Llama, Qwen2 and Qwen3 can be written, {kind} is the nearest")
     common = {
         "architectures": [KINDS[kind]],
         "model_type": kind,

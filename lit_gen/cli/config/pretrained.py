@@ -1,0 +1,70 @@
+"""``--model.network.pretrained FOLDER``: the folder's architecture becomes options of the run, its weights the first.
+
+A run reads the folder only when it begins. What ``config.json`` says then stands in the run's own ``config.yaml`` and
+in its checkpoints, from which it is resumed, loaded and exported without the folder. A class of networks takes part if
+it has the argument ``pretrained``, reads the weights in its constructor, and has a static method ``pretrained_options``
+that gives the options by name; `lit_gen.models.lm.transformer.Transformer` is one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lit_gen.cli.config.files import Config
+from lit_gen.cli.config.parser import class_at, classes_in
+from lit_gen.core.errors import UserError
+from lit_gen.training.hparams import constructor_arguments
+
+
+def read_options(chosen: Namespace, given: Config, options: list[str]) -> None:
+    """Put what a folder says of the architecture into the options of a run that begins.
+
+    An option that was typed, or that differs from its default, stays: the constructor refuses it if it contradicts.
+
+    Args:
+        chosen: the parsed options, changed in place.
+        given: the merged config files.
+        options: of the command line.
+
+    Raises:
+        UserError: if the folder is not readable, or a checkpoint would replace its weights.
+    """
+    typed = {word.partition("=")[0].removeprefix("--").replace(".init_args", "") for word in options}
+    typed |= set(_names(given))
+    for where, cls, arguments in _networks(chosen.model):
+        if chosen.get("ckpt_path"):
+            raise UserError(
+                f"{where}.pretrained: it was found beside --ckpt_path, which has weights of its own; say null"
+            )
+        parameters = constructor_arguments(cls)
+        for name, value in cls.pretrained_options(arguments["pretrained"]).items():
+            found = arguments.get(name)
+            if f"{where}.{name}" not in typed and (found is None or found == parameters[name].default):
+                arguments[name] = value
+
+
+def forget(model: Namespace, checkpoint: Path | None) -> None:
+    """Leave the folder alone if there is a checkpoint, which has the weights."""
+    for _, _, arguments in _networks(model) if checkpoint is not None else ():
+        arguments["pretrained"] = None
+
+
+def _networks(model: Namespace) -> Iterator[tuple[str, Any, Namespace]]:
+    """The networks that begin with a folder's weights: the option's name, the class, the arguments."""
+    for where, chosen in classes_in(model, "model"):
+        arguments = chosen.get("init_args") or Namespace()
+        if isinstance(arguments.get("pretrained"), str) and hasattr(
+            cls := class_at(chosen.class_path), "pretrained_options"
+        ):
+            yield where, cls, arguments
+
+
+def _names(config: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all options of a config, without ``init_args``."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            name = prefix if key == "init_args" else f"{prefix}.{key}".removeprefix(".")
+            yield name
+            yield from _names(value, name)
