@@ -98,6 +98,11 @@ class BpeTokenizer:
             text: str = self._library.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def ids(self) -> dict[str, int]:
+        """The id of each token, added ones included, as the file spells it."""
+        found: dict[str, int] = self._library.get_vocab(with_added_tokens=True)
+        return found
+
     def to_json(self) -> str:
         """Everything that rebuilds it."""
         stored = {"kind": "bpe", "name": self.name, "end_of_text": self._wants_end, "tokenizer": self._description}

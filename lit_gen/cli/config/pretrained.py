@@ -14,7 +14,9 @@ from jsonargparse import Namespace
 
 from lit_gen.cli.config.files import Config
 from lit_gen.cli.config.parser import class_at, classes_in
+from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError
+from lit_gen.tokenizers.bpe import GPT2_FILES, BpeTokenizer, read_bpe
 from lit_gen.training.hparams import constructor_arguments
 
 
@@ -43,6 +45,29 @@ def read_options(chosen: Namespace, given: Config, options: list[str]) -> None:
             found = arguments.get(name)
             if f"{where}.{name}" not in typed and (found is None or found == parameters[name].default):
                 arguments[name] = value
+
+
+def compare_tokens(model: Namespace, data: Any) -> None:
+    """Compare the data's tokenizer with that of a folder whose weights a run begins with: an id has one meaning.
+
+    Args:
+        model: the parsed options of the model.
+        data: the data module.
+
+    Raises:
+        UserError: if the folder has a tokenizer of other tokens.
+    """
+    for where, _, arguments in _networks(model) if datasets.has_text(data) else ():
+        folder = Path(arguments["pretrained"]).expanduser()
+        if not any(all((folder / name).is_file() for name in names) for names in (("tokenizer.json",), *GPT2_FILES)):
+            continue
+        tokenizer = data.tokenizer
+        theirs = read_bpe(folder, tokenizer.end_of_text is not None)
+        if not isinstance(tokenizer, BpeTokenizer) or tokenizer.ids() != theirs.ids():
+            raise UserError(
+                f"data.tokenizer: {tokenizer.name} was found, but the weights of {where}.pretrained are of another "
+                f"tokenizer, that in {folder}; --data.tokenizer {folder} takes it"
+            )
 
 
 def forget(model: Namespace, checkpoint: Path | None) -> None:

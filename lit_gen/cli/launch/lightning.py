@@ -150,6 +150,7 @@ class LitGenCLI(LightningCLI):
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, whose open arguments it fills in."""
         self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        pretrained.compare_tokens(self.chosen.model, self.datamodule)
         self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
 

@@ -37,6 +37,15 @@ def test_a_folder_goes_back_into_a_run(trained, lit_gen):
     words = ("--model.network.pretrained=theirs", "--data.tokenizer=theirs")
     code, _, err = lit_gen(*BPE[:3], *BPE[6:-2], *words, "--run_id=two")
     assert code == 0, err
+    ids = [package.load(f"runs/r/{run}").model.tokenizer.ids() for run in ("one", "two")]
+    assert ids[0] == ids[1]
+    told = "data.tokenizer: byte was found, but the weights of model.network.pretrained are of another tokenizer"
+    for other in ("byte", "bpe"):  # bpe: of as many tokens, which it learns from another text
+        words = ("--model.network.pretrained=theirs", f"--data.tokenizer={other}", "--data.bpe_vocab_size=270")
+        text = ("--data.path=embedded",)
+        code, _, err = lit_gen(*BPE[:3], *BPE[6:-2], *words, *text, "--run_id=three")
+        assert code == 2
+        assert told.replace("byte", {"byte": "byte", "bpe": "bpe270"}[other]) in err
 
 
 def test_what_has_no_form_there(trained, lit_gen):

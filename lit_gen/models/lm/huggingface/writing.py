@@ -17,6 +17,7 @@ from lit_gen.models.lm.huggingface.folder import INDEX, WEIGHTS
 from lit_gen.models.lm.huggingface.names import Heads, to_theirs
 from lit_gen.models.lm.transformer import Transformer
 from lit_gen.protocols.text import Tokenizer
+from lit_gen.tokenizers.bpe import BpeTokenizer
 from lit_gen.training.hparams import constructor_arguments, describe
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -73,21 +74,16 @@ def _check(path: Path, files: Mapping[str, Any], overwrite: bool) -> None:
 
 def _tokenizer_files(tokenizer: Tokenizer | None, longest: int) -> dict[str, str]:
     """What `AutoTokenizer` reads; nothing for characters and bytes, which have no form there."""
-    stored = json.loads(tokenizer.to_json()) if tokenizer is not None else {}
-    if tokenizer is None or stored["kind"] != "bpe":
+    if not isinstance(tokenizer, BpeTokenizer):
         return {}
-    content = stored["tokenizer"]
-    words = {token["id"]: token["content"] for token in content.get("added_tokens", [])}
-    vocabulary = content["model"].get("vocab")
-    if isinstance(vocabulary, dict):
-        words |= {number: word for word, number in vocabulary.items()}
-    about = {
+    about: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": longest,
         "clean_up_tokenization_spaces": False,
     }
     if tokenizer.end_of_text is not None:
-        about["eos_token"] = words[tokenizer.end_of_text]
+        about["eos_token"] = {number: token for token, number in tokenizer.ids().items()}[tokenizer.end_of_text]
+    content = json.loads(tokenizer.to_json())["tokenizer"]
     return dict(zip(TOKENIZER, (_text(content), _text(about)), strict=True))
 
 
