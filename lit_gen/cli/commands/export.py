@@ -15,8 +15,7 @@ def run(arguments: list[str]) -> int:
         "export",
         "Write the network that makes images or texts to a safetensors file.",
         "runs/gan generator.safetensors",
-        "runs/gan generator.safetensors --weights raw",
-        "runs/gan/20260131-120000/checkpoints/step=00005000.ckpt g.safetensors --overwrite",
+        "runs/gan/one/checkpoints/step=00005000.ckpt g.safetensors --weights raw",
         "runs/gpt gpt/ --format huggingface",
     )
     parser.add_argument(
