@@ -21,6 +21,8 @@ from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
 from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.training.adapters.lora import LoRA
+from lit_gen.training.adapters.low_rank import all_adapted
 from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA, Moved
 from lit_gen.training.hparams import module_hparams
@@ -43,6 +45,7 @@ class TrainingModule(LightningModule):
         monitor: of the loss terms; set by the constructor.
         described: the arguments of a module built in Python, as the command line would give them.
         ema: how averaged weights follow the trained ones; None without an average.
+        adapter: the trained change of frozen networks; None where networks are trained themselves.
         schedules: numbers that change over the steps, by dotted name.
         sync_batch_norm: whether batch norm runs over all ranks; None: if there are several.
         headline: the numbers of its validation that a run prints at its end.
@@ -51,6 +54,7 @@ class TrainingModule(LightningModule):
     monitor: Monitor
     described: dict[str, Any] | None = None
     ema: EMA | None = None
+    adapter: LoRA | None = None
     schedules: Mapping[str, Schedule] | None = None
     sync_batch_norm: bool | None = None
     headline: tuple[str, ...] = ()
@@ -113,15 +117,17 @@ class TrainingModule(LightningModule):
         """Prepare for training; a family that overrides this calls it first.
 
         Raises:
-            UserError: for an average of weights that the strategy shards, or that are of half precision, an argument
-                that cannot be described, or a trainer that accumulates gradients itself.
+            UserError: for an average or an adapter of weights that the strategy shards, an average of half precision,
+                an argument that cannot be described, or a trainer that accumulates gradients itself.
         """
         refuse_accumulation(self.trainer.accumulate_grad_batches)
         if self.synchronizes(self.trainer.world_size):
             synchronize(self)
-        if self.averaged and isinstance(self.trainer.strategy, SHARDING):
-            name = type(self.trainer.strategy).__name__
-            raise UserError(f"model.ema: null is expected with {name}, which shards the weights")
+        if (self.averaged or self.adapter) and isinstance(self.trainer.strategy, SHARDING):
+            name, option = type(self.trainer.strategy).__name__, "ema" if self.averaged else "adapter"
+            raise UserError(f"model.{option}: null is expected with {name}, which shards the weights")
+        if self.adapter is not None:
+            self.adapter.check(self)
         half = (torch.float16, torch.bfloat16)
         if any(p.dtype in half for name in self._averaged for p in self.weighted(name, "ema").parameters()):
             raise UserError(
@@ -161,6 +167,41 @@ class TrainingModule(LightningModule):
         """The parts in which rows of a batch may interact: all modules except averages."""
         averages = tuple(f"ema_{name}" for name in self._averaged)
         return [m for name, m in self.named_modules() if not (averages and name.startswith(averages))]
+
+    # ---- adapters
+
+    def keep_adapter(self, adapter: LoRA | None, *names: str) -> None:
+        """Freeze the networks ``names`` but for an adapter; call it in the constructor, before `keep_average`.
+
+        A checkpoint holds the networks with the adapter, under the names ``....adapters.default....``.
+
+        Args:
+            adapter: which change is trained; None to train the networks themselves.
+            names: attributes of this module. Names of layers are those within the network; of several networks, each
+                begins with its network's.
+
+        Raises:
+            UserError: for an adapter that does not fit.
+        """
+        self.adapter = adapter
+        if adapter is not None:
+            self.refuse_lazy(*names)
+            networks = {name: getattr(self, name) for name in names}
+            # a checkpoint's weights are not there yet
+            adapter.apply(networks[names[0]] if len(names) == 1 else nn.ModuleDict(networks), filled=False)
+
+    def plain(self, network: nn.Module) -> nn.Module:
+        """A network without an adapter: itself, or a copy in which the adapter is part of the weights.
+
+        Raises:
+            UserError: for a weight that the network uses elsewhere too.
+        """
+        if self.adapter is None:
+            return network
+        network = copy.deepcopy(network)
+        if any(True for _ in all_adapted(network)):
+            self.adapter.fold(network)
+        return network
 
     # ---- averaged weights
 
@@ -204,9 +245,10 @@ class TrainingModule(LightningModule):
         return network
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """All parameters except those of the averages."""
+        """All parameters except those of the averages and, with an adapter, what is frozen."""
         averages = tuple(f"ema_{name}." for name in self._averaged)
-        return [p for name, p in self.named_parameters() if not (averages and name.startswith(averages))]
+        found = [p for name, p in self.named_parameters() if not (averages and name.startswith(averages))]
+        return found if self.adapter is None else [p for p in found if p.requires_grad]
 
     def move_average(self, step: int, samples: int | None = None) -> None:
         """Update the averages after step ``step`` (from 0).

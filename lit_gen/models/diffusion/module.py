@@ -30,6 +30,7 @@ from lit_gen.models.diffusion.sources import Normal, Source
 from lit_gen.models.diffusion.times import Times, Uniform
 from lit_gen.models.diffusion.weightings import Simple, Weighting
 from lit_gen.protocols.images import ImageBatch
+from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.module import SHARDING
@@ -68,6 +69,8 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
+        adapter: train a small change of the frozen network alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+            train all of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -95,6 +98,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
+        adapter: LoRA | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -116,6 +120,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         self.monitor = Monitor(["loss"])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self.keep_adapter(adapter, "network")
         self.keep_average(ema, "network")
         self._pairs: Tensor | None = None  # the source's rows of this step's batch, (B, C, H, W), with a coupling
         self.keep_schedules(schedules)

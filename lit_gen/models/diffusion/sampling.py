@@ -47,6 +47,10 @@ class DiffusionSampler(Sampler):
         """See `lit_gen.training.module.TrainingModule`, which provides it."""
         raise NotImplementedError
 
+    def plain(self, network: nn.Module) -> nn.Module:
+        """See `lit_gen.training.module.TrainingModule`, which provides it."""
+        raise NotImplementedError
+
     @property
     def _source(self) -> Source:
         return self.source or Normal()
@@ -173,7 +177,7 @@ class DiffusionSampler(Sampler):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The generator: the network with path, parametrization and solver."""
-        generator = self.generator(weights)
+        generator = self.plain(self.generator(weights))
         return Exported("generator", generator, describe(generator, "model"))
 
 

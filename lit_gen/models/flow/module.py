@@ -27,6 +27,7 @@ from lit_gen.models.flow.dequantization import Dequantization
 from lit_gen.models.flow.support import Support
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported
+from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.hparams import describe
@@ -53,6 +54,8 @@ class Flow(HeldOutSums, Sampler):
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
+        adapter: train a small change of the frozen transform (and base, dequantization, support) alone, see
+            `lit_gen.training.adapters.lora.LoRA`; null to train them whole.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -71,6 +74,7 @@ class Flow(HeldOutSums, Sampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
+        adapter: LoRA | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -90,7 +94,9 @@ class Flow(HeldOutSums, Sampler):
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
         self.initialized: Tensor
-        self.keep_average(ema, *(name for name in PARTS if getattr(self, name) is not None))
+        parts = [name for name in PARTS if getattr(self, name) is not None]
+        self.keep_adapter(adapter, *parts)
+        self.keep_average(ema, *parts)
         self._unseen, self._new = True, False  # whether unchecked training data may come; whether no step was made
         self._watch = runaway.Watch()
         self.keep_schedules(schedules)
@@ -138,7 +144,7 @@ class Flow(HeldOutSums, Sampler):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The density: the transform with base, dequantization and support."""
-        density = self.density(weights)
+        density = self.plain(self.density(weights))
         return Exported("density", density, describe(density, "model"))
 
     # ---- training

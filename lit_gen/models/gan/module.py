@@ -28,6 +28,7 @@ from lit_gen.models.adversarial.monitor import HeldOut, named
 from lit_gen.models.gan import checks
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported, Network, Terms
+from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.alternating import Alternating, Player
 from lit_gen.training.ema import EMA
 from lit_gen.training.monitor import Monitor
@@ -55,6 +56,8 @@ class GAN(Alternating, Sampler):
         weight_clip: the discriminator's weights are clipped to plus and minus this, as in the first Wasserstein GAN.
         ema: the generator's moving average, which all samples and metrics use, see `lit_gen.training.ema.EMA`; null for
             none. Its half-life counts generated images.
+        adapter: train a small change of the frozen generator alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+            train all of it. The discriminator is trained whole.
         generator_first: update the generator before the discriminator.
         reuse_fakes: generate images once per step, for both networks' updates, which saves one forward pass.
         concatenate: judge real and generated images in one pass of the discriminator, which must not have batch norm.
@@ -83,6 +86,7 @@ class GAN(Alternating, Sampler):
         discriminator_clip: float | None = None,
         weight_clip: float | None = None,
         ema: EMA | None = EMA(),
+        adapter: LoRA | None = None,
         generator_first: bool = False,
         reuse_fakes: bool = False,
         concatenate: bool = False,
@@ -105,6 +109,7 @@ class GAN(Alternating, Sampler):
         for network in (generator, discriminator):
             if channels_last:
                 network.to(memory_format=torch.channels_last)
+        self.keep_adapter(adapter, "generator")
         self.keep_average(ema, "generator")
         self._game = Game(discriminator, loss, made, augment, concatenate, self._laid_out)
         self._named = named(made)
@@ -134,6 +139,8 @@ class GAN(Alternating, Sampler):
         of_generator = [r for r in self.regularizers if r.network == "generator"]
         of_discriminator = [r for r in self.regularizers if r.network != "generator"]
         generator = [p for part in (self.generator, *of_generator) for p in part.parameters()]
+        if self.adapter is not None:
+            generator = [p for p in generator if p.requires_grad]
         discriminator = [p for part in (self.discriminator, *of_discriminator) for p in part.parameters()]
         return {
             "generator": Player(generator, self.generator_optimizer or _adam, self.generator_clip, counts=True),
@@ -264,7 +271,7 @@ class GAN(Alternating, Sampler):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The generator."""
-        return Exported("generator", self.weighted("generator", weights))
+        return Exported("generator", self.plain(self.weighted("generator", weights)))
 
     # ---- evaluation
 

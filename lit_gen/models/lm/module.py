@@ -23,6 +23,7 @@ from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
 from lit_gen.protocols.training import Announcing, Exported
 from lit_gen.tokenizers.stored import from_json
+from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
 from lit_gen.training.module import SHARDING
@@ -47,6 +48,8 @@ class LanguageModel(Automatic, Writer):
             in each of its parameter groups.
         ema: moving average of the network's weights, see `lit_gen.training.ema.EMA`; its half-life counts tokens. null
             for none.
+        adapter: train a small change of the frozen network alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+            train all of it.
         compiled: compile the network's training pass in place, which does not change checkpoints.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
 
@@ -63,6 +66,7 @@ class LanguageModel(Automatic, Writer):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
+        adapter: LoRA | None = None,
         compiled: bool = False,
         seed: int = 0,
     ) -> None:
@@ -81,6 +85,7 @@ class LanguageModel(Automatic, Writer):
         self.tokenizer: Tokenizer | None = None
         self._looked = False  # at the first batch of this fit
         self.corpus = ""  # SHA-256 of the text that this model was trained on
+        self.keep_adapter(adapter, "network")
         self.keep_average(ema, "network")
         self.keep_schedules(schedules)
 
@@ -114,7 +119,7 @@ class LanguageModel(Automatic, Writer):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The network."""
-        return Exported("network", self.weighted("network", weights))
+        return Exported("network", self.plain(self.weighted("network", weights)))
 
     @torch.no_grad()
     def _try_network(self, length: int) -> None:

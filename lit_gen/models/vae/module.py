@@ -29,6 +29,7 @@ from lit_gen.models.vae.parts import PARTS, Parts
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.latents import Code
 from lit_gen.protocols.training import Exported
+from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.module import SHARDING
@@ -57,6 +58,8 @@ class VAE(HeldOutSums, Sampler):
         schedules: numbers that change over the steps, by name: ``objective.beta``, ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the four parts' weights, see `lit_gen.training.ema.EMA`; its half-life counts images.
             null for none.
+        adapter: train a small change of the four frozen parts alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+            train them whole. Names of layers begin with their part's: ``decoder.``.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -76,6 +79,7 @@ class VAE(HeldOutSums, Sampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
+        adapter: LoRA | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -87,6 +91,7 @@ class VAE(HeldOutSums, Sampler):
         self.monitor = Monitor(["rate", "distortion", "loss", *self.objective.measured])
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
+        self.keep_adapter(adapter, *PARTS)
         self.keep_average(ema, *PARTS)
         self._info: dict[str, float | Tensor] = {}
         self._unseen = True  # whether unchecked training images may come
@@ -157,7 +162,7 @@ class VAE(HeldOutSums, Sampler):
 
     def exported(self, weights: Weights = "ema") -> Exported:
         """The decoder."""
-        return Exported("decoder", self.weighted("decoder", weights))
+        return Exported("decoder", self.plain(self.weighted("decoder", weights)))
 
     # ---- training
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lit_gen.core.errors import UserError, under
+from lit_gen.core.errors import UserError
 from lit_gen.core.options import above, at_least, within
-from lit_gen.training.adapters.low_rank import LowRank, adapted, all_adapted, put_on, take_off
+from lit_gen.training.adapters.low_rank import LowRank, adapted, all_adapted, directed, put_on, take_off
 from lit_gen.training.adapters.targets import ALL, modules_named, targets, tied_to
 
 
@@ -38,7 +38,7 @@ class LoRA:
     r: int = 8
     lora_alpha: float = 8
     lora_dropout: float = 0.0
-    target_modules: str | list[str] = ALL
+    target_modules: list[str] | str = ALL  # in this order: a list on the command line is a string too
     modules_to_save: list[str] | None = None
     use_rslora: bool = False
     use_dora: bool = False
@@ -53,28 +53,30 @@ class LoRA:
         """What the product of the factors is multiplied by."""
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
-    def apply(self, network: nn.Module) -> list[nn.Parameter]:
+    def apply(self, network: nn.Module, filled: bool = True) -> list[nn.Parameter]:
         """Put adapters on a network's layers, freeze the rest.
 
         Factors are drawn from torch's global generator, as a network's first weights are.
 
         Args:
             network: changed in place; its own weights keep names and values.
+            filled: whether it has its weights by now; if they are loaded later, `check` them then.
 
         Returns:
             The trained parameters: those of the adapters, then those of ``modules_to_save``.
 
         Raises:
-            UserError: for a network with an adapter, a pattern that matches nothing, or a layer that cannot be adapted.
+            UserError: for a network with an adapter, a pattern that matches nothing, or a layer that cannot be adapted;
+                the network is then as it was.
         """
         if any(True for _ in all_adapted(network)):
             raise UserError("model.adapter: the network has an adapter already; fold it into the weights first")
         layers = targets(network, self.target_modules, self.modules_to_save)
         saved = _whole(network, self.modules_to_save or ())
-        made: dict[str, LowRank] = {}
-        for name, layer in layers.items():
-            with under(f"model.adapter: {name}: "):
-                made[name] = LowRank(layer, self.r, self.scaling, self.lora_dropout, self.use_dora)
+        if filled:
+            self._check(layers)
+        options = (self.r, self.scaling, self.lora_dropout, self.use_dora)
+        made = {name: LowRank(layer, *options) for name, layer in layers.items()}
         network.requires_grad_(False)
         for name, adapter in made.items():
             put_on(layers[name], adapter.train(layers[name].training))
@@ -82,6 +84,20 @@ class LoRA:
             module.requires_grad_(True)
         adapters = [p for adapter in made.values() for p in adapter.parameters()]
         return list(dict.fromkeys([*adapters, *(p for module in saved.values() for p in module.parameters())]))
+
+    def check(self, network: nn.Module) -> None:
+        """Compare an adapted network's own weights with the adapter.
+
+        Raises:
+            UserError: for a row of zeros, which has no direction that DoRA could keep.
+        """
+        self._check(dict(all_adapted(network)))
+
+    def _check(self, layers: dict[str, nn.Module]) -> None:
+        for name, layer in layers.items():
+            if self.use_dora and not directed(layer):
+                told = "has a row of zeros, which has no direction; use_dora false, or target_modules without it"
+                raise UserError(f"model.adapter: the weight of {name} {told} is expected")
 
     def merge(self, network: nn.Module) -> None:
         """Put the change into the layers' own weights; they then compute the same at their own cost, without dropout.

@@ -47,10 +47,7 @@ class LowRank(nn.Module):
         r: the rank.
         scaling: s.
         dropout: probability that an entry of the input is zero in training; unused by embeddings.
-        dora: whether lengths are trained.
-
-    Raises:
-        UserError: if W has a row of zeros, which has no direction.
+        dora: whether lengths are trained; a row of zeros then gives NaN, see `directed`.
     """
 
     def __init__(self, layer: nn.Module, r: int, scaling: float, dropout: float, dora: bool) -> None:
@@ -75,8 +72,6 @@ class LowRank(nn.Module):
         else:
             nn.init.kaiming_uniform_(self.factors[0], a=5**0.5)
         self.register_parameter(MAGNITUDE, nn.Parameter(self._norm(weight).to(dtype)) if dora else None)
-        if dora and not self._norm(weight).all():
-            raise UserError("its weight has a row of zeros, which has no direction; use_dora false is expected")
         self.register_state_dict_pre_hook(_refuse_merged)
         self.register_load_state_dict_pre_hook(_refuse_merged)
 
@@ -168,6 +163,12 @@ def take_off(layer: nn.Module) -> None:
     """Take the adapter from a layer."""
     adapted(layer).handle.remove()
     del layer.adapters
+
+
+def directed(layer: nn.Module) -> bool:
+    """Whether each row of a layer's weight, each column of an embedding's, has a direction: is not all zeros."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return bool((weight.any(0) if isinstance(layer, nn.Embedding) else weight.flatten(1).any(1)).all())
 
 
 def adapted(layer: nn.Module) -> LowRank:

@@ -36,7 +36,7 @@ def targets(network: nn.Module, patterns: str | Sequence[str], kept: Sequence[st
         plain = {n: m for n, m in free.items() if isinstance(m, nn.Linear) and reason_against(network, n, m) is None}
         found = {n: m for n, m in plain.items() if tied_to(network, n, m) is None}
         if not found:
-            raise UserError(f"{OPTION}: {named(network)} has no linear layer that could be adapted")
+            raise UserError(f"{OPTION}: there is no linear layer that could be adapted")
         return found
     if isinstance(patterns, str):
         found = _matching(free, patterns)

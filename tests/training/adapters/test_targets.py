@@ -82,7 +82,7 @@ class Scaled(nn.Linear):
 def test_layers_that_cannot_be_adapted(layer, told):
     with pytest.raises(UserError, match=f"model.adapter.target_modules: one .*({told})"):
         targets(nn.ModuleDict({"one": layer}), ["one"], None)
-    with pytest.raises(UserError, match="has no linear layer that could be adapted"):
+    with pytest.raises(UserError, match="there is no linear layer that could be adapted"):
         targets(nn.ModuleDict({"one": layer}), "all-linear", None)
 
 
