@@ -21,6 +21,7 @@ from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
 from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.training.adapters.base import begin_with
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.adapters.low_rank import all_adapted
 from lit_gen.training.batch_norm import synchronize
@@ -69,6 +70,8 @@ class TrainingModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.loaded_optimizers: list[str] = []
+        self._adapted: list[str] = []  # names of the networks that are frozen but for the adapter
+        self._begun = False  # whether a fit has begun, here or before a checkpoint
         self._moved: Moved | None = None
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
         self._scheduled: dict[str, float] = {}  # their values at this step
@@ -127,7 +130,11 @@ class TrainingModule(LightningModule):
             name, option = type(self.trainer.strategy).__name__, "ema" if self.averaged else "adapter"
             raise UserError(f"model.{option}: null is expected with {name}, which shards the weights")
         if self.adapter is not None:
+            if self.adapter.base is not None and not self._begun:
+                self.begun_with(begin_with(self.adapter.base, self, self._adapted))
+                self.adapter.begin(self)
             self.adapter.check(self)
+        self._begun = True
         half = (torch.float16, torch.bfloat16)
         if any(p.dtype in half for name in self._averaged for p in self.weighted(name, "ema").parameters()):
             raise UserError(
@@ -186,9 +193,13 @@ class TrainingModule(LightningModule):
         self.adapter = adapter
         if adapter is not None:
             self.refuse_lazy(*names)
+            self._adapted = list(names)
             networks = {name: getattr(self, name) for name in names}
             # a checkpoint's weights are not there yet
             adapter.apply(networks[names[0]] if len(names) == 1 else nn.ModuleDict(networks), filled=False)
+
+    def begun_with(self, content: dict[str, Any]) -> None:
+        """Take over what else a network's weights need from the checkpoint that they are of."""
 
     def plain(self, network: nn.Module) -> nn.Module:
         """A network without an adapter: itself, or a copy in which the adapter is part of the weights.
@@ -355,6 +366,7 @@ class TrainingModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums of the next log entry, and note whose states the checkpoint holds."""
+        self._begun = True
         names = checkpoint.get("optimizers")
         self.loaded_optimizers = names if isinstance(names, list) else []
         if "since_log" in checkpoint:

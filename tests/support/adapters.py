@@ -1,8 +1,10 @@
 """A network with every kind of layer that can be adapted, and adapters that are not at their start."""
 
 import torch
+from lightning import Trainer
 from torch import nn
 
+from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.training.adapters.low_rank import all_adapted
 from support import draws
 
@@ -48,3 +50,12 @@ def leave(name):
     """peft's name of a parameter in memory, as in its files."""
     name = name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".default", "")
     return name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector").replace("modules_to_save.", "")
+
+
+def fit(model, data, folder, steps=3):
+    trainer = Trainer(
+        accelerator="cpu", logger=False, callbacks=[Checkpoint(every=steps)], max_steps=steps, limit_val_batches=0,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=data)
+    return trainer

@@ -291,6 +291,10 @@ class Flow(HeldOutSums, Sampler):
         super().on_save_checkpoint(checkpoint)
         checkpoint["held_out"] = self._watch.state_dict()
 
+    def begun_with(self, content: dict[str, Any]) -> None:
+        """Whether the first batch has set what it sets."""
+        self.initialized.copy_(content["state_dict"].get("initialized", self.initialized))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See `TrainingModule`."""
         super().on_load_checkpoint(checkpoint)

@@ -243,7 +243,11 @@ class LanguageModel(Automatic, Writer):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it."""
         super().on_load_checkpoint(checkpoint)
-        text = checkpoint.get("text")
+        self.begun_with(checkpoint)
+
+    def begun_with(self, content: dict[str, Any]) -> None:
+        """The tokenizer, which gives the ids their meaning."""
+        text = content.get("text")
         if text is not None:
             self.tokenizer, self.corpus = from_json(text["tokenizer"]), text["sha256"]
 

@@ -30,6 +30,8 @@ class LoRA:
         modules_to_save: names or ends of names of modules that are trained whole, such as a new head.
         use_rslora: multiply by ``lora_alpha / sqrt(r)`` instead, which keeps the gradient's size at high ranks.
         use_dora: train the length of each row of the changed weight too.
+        base: a run directory or a checkpoint of the same family, with whose weights a fit begins, the averaged ones if
+            it kept an average; null: those that the networks are built with.
 
     Raises:
         UserError: for a number out of range.
@@ -42,6 +44,7 @@ class LoRA:
     modules_to_save: list[str] | None = None
     use_rslora: bool = False
     use_dora: bool = False
+    base: str | None = None
 
     def __post_init__(self) -> None:
         at_least(1, "model.adapter.", r=self.r)
@@ -92,6 +95,11 @@ class LoRA:
             UserError: for a row of zeros, which has no direction that DoRA could keep.
         """
         self._check(dict(all_adapted(network)))
+
+    def begin(self, network: nn.Module) -> None:
+        """Set DoRA's lengths anew, after other weights were loaded into the layers of an untrained adapter."""
+        for _, layer in all_adapted(network):
+            adapted(layer).measure(layer)
 
     def _check(self, layers: dict[str, nn.Module]) -> None:
         for name, layer in layers.items():

@@ -112,6 +112,13 @@ class LowRank(nn.Module):
         changed: Tensor = y + (ratio - 1) * own + ratio * change
         return changed
 
+    @torch.no_grad()
+    def measure(self, layer: nn.Module) -> None:
+        """Set the lengths, if they are trained, to those of the layer's own weight."""
+        lengths = getattr(self, MAGNITUDE)
+        if lengths is not None:
+            lengths.copy_(self._norm(layer.weight))  # type: ignore[arg-type]
+
     def merged(self, weight: Tensor) -> Tensor:
         """The changed weight, of the layer's own ``weight`` and of its shape, computed in float32 at least."""
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32)) + self._delta()

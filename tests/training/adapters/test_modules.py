@@ -4,13 +4,11 @@ import functools
 
 import pytest
 import torch
-from lightning import Trainer
 from safetensors.torch import load_file
 from support import diffusion, flow, gan, lm, vae
-from support.adapters import move
+from support.adapters import fit, move
 from torch import nn
 
-from lit_gen.callbacks.checkpoint import Checkpoint
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.toy import Toy2D
@@ -59,15 +57,6 @@ def of_flow(adapter):
 
 FAMILIES = {"lm": of_lm, "gan": of_gan, "diffusion": of_diffusion, "vae": of_vae, "flow": of_flow}
 FROZEN = {"gan": ["generator"], "vae": ["encoder", "decoder", "bottleneck"], "flow": ["transform"]}
-
-
-def fit(model, data, folder, steps=3):
-    trainer = Trainer(
-        accelerator="cpu", logger=False, callbacks=[Checkpoint(every=steps)], max_steps=steps, limit_val_batches=0,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-    )  # fmt: skip
-    trainer.fit(model, datamodule=data)
-    return trainer
 
 
 @pytest.mark.parametrize("family", FAMILIES)
