@@ -104,11 +104,11 @@ class LowRank(nn.Module):
             return y + change
         weight, bias = layer.weight.detach(), getattr(layer, "bias", None)  # type: ignore[operator]
         ratio = lengths / self._norm(weight.to(lengths.dtype) + self._delta())
-        ratio = (ratio.view(1, -1, 1, 1) if self.kind is nn.Conv2d else ratio).to(y.dtype)
+        ratio = (ratio.view(-1, 1, 1) if self.kind is nn.Conv2d else ratio).to(y.dtype)  # also of one image alone
         if active:  # the layer's own part sees the dropped input too, as in peft
             own = self._own(layer, given.to(weight.dtype), weight)
         else:
-            own = y if bias is None else y - (bias.view(1, -1, 1, 1) if self.kind is nn.Conv2d else bias)
+            own = y if bias is None else y - (bias.view(-1, 1, 1) if self.kind is nn.Conv2d else bias)
         changed: Tensor = y + (ratio - 1) * own + ratio * change
         return changed
 

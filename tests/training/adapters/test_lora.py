@@ -133,6 +133,14 @@ def test_modules_to_save_are_trained_whole():
     assert len(trained) == len(names) == 6
 
 
+def test_a_convolution_of_one_image_alone():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3)).double()
+    LoRA(r=2, use_dora=True, target_modules=["0"]).apply(network)
+    move(network)
+    images = torch.arange(100, dtype=torch.float64).view(2, 2, 5, 5)
+    torch.testing.assert_close(network(images[0]), network(images)[0])
+
+
 def test_a_base_of_half_precision_has_factors_of_single():
     network, lora = nn.Sequential(nn.Linear(4, 3)).bfloat16(), LoRA(r=2, use_dora=True)
     assert {p.dtype for p in lora.apply(network)} == {torch.float32}
