@@ -15,7 +15,7 @@ from jsonargparse import Namespace
 from lit_gen.cli.config.files import Config
 from lit_gen.cli.config.parser import class_at, classes_in
 from lit_gen.core import data as datasets
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.tokenizers.bpe import GPT2_FILES, BpeTokenizer, read_bpe
 from lit_gen.training.hparams import constructor_arguments
 
@@ -23,7 +23,8 @@ from lit_gen.training.hparams import constructor_arguments
 def read_options(chosen: Namespace, given: Config, options: list[str]) -> None:
     """Put what a folder says of the architecture into the options of a run that begins.
 
-    An option that was typed, or that differs from its default, stays: the constructor refuses it if it contradicts.
+    An option that was typed, or that differs from its default, stays: the constructor refuses it if it contradicts. A
+    folder that was typed replaces the architecture of a config file, which is told.
 
     Args:
         chosen: the parsed options, changed in place.
@@ -34,17 +35,23 @@ def read_options(chosen: Namespace, given: Config, options: list[str]) -> None:
         UserError: if the folder is not readable, or a checkpoint would replace its weights.
     """
     typed = {word.partition("=")[0].removeprefix("--").replace(".init_args", "") for word in options}
-    typed |= set(_names(given))
+    of_files = set(_names(given))
     for where, cls, arguments in _networks(chosen.model):
         if chosen.get("ckpt_path"):
             raise UserError(
                 f"{where}.pretrained: it was found beside --ckpt_path, which has weights of its own; say null"
             )
-        parameters = constructor_arguments(cls)
-        for name, value in cls.pretrained_options(arguments["pretrained"]).items():
-            found = arguments.get(name)
-            if f"{where}.{name}" not in typed and (found is None or found == parameters[name].default):
-                arguments[name] = value
+        folder, parameters = arguments["pretrained"], constructor_arguments(cls)
+        over_files, replaced = bool({f"{where}.pretrained", where} & typed), []
+        for name, value in cls.pretrained_options(folder).items():
+            found, option = arguments.get(name), f"{where}.{name}"
+            if over_files and option in of_files - typed and found != value:
+                replaced.append(f"{name} {found}")
+            elif option in of_files | typed or not (found is None or found == parameters[name].default):
+                continue
+            arguments[name] = value
+        if replaced:
+            note(f"{where}: {', '.join(replaced)} of the config file became what {folder}/config.json says")
 
 
 def compare_tokens(model: Namespace, data: Any) -> None:

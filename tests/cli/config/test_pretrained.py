@@ -97,6 +97,19 @@ def test_an_option_of_a_config_file_that_contradicts(lit_gen, theirs, tmp_path):
     refused(lit_gen, "model.network.n_layer: 6 was found, 2 is expected", "fit", "--config=tune.yaml", *FIT[3:])
 
 
+def test_a_typed_folder_replaces_the_architecture_of_a_config_file(lit_gen, theirs, tmp_path):
+    network = {"class_path": NETWORK, "init_args": {"n_layer": 6, "n_head": 4, "dropout": 0.1}}
+    model = {"class_path": "lit_gen.models.lm.module.LanguageModel", "init_args": {"network": network}}
+    (tmp_path / "big.yaml").write_text(yaml.safe_dump({"model": model}), encoding="utf-8")
+    words = ("fit", "--config=big.yaml", *FIT[3:], "--model.network.pretrained=theirs", "--trainer.max_steps=1")
+    code, _, err = lit_gen(*words, "--run_id=a")
+    assert code == 0, err
+    assert err.count("note: model.network: n_layer 6 of the config file became what theirs/config.json says") == 1
+    kept = yaml.safe_load(Path("runs/r/a/config.yaml").read_text(encoding="utf-8"))["model"]["init_args"]["network"]
+    assert kept["init_args"].items() >= {"n_layer": 2, "n_head": 4, "dropout": 0.1}.items()
+    refused(lit_gen, "model.network.n_layer: 6 was found, 2 is expected", *words, "--model.network.n_layer=6")
+
+
 def test_a_checkpoint_has_weights_of_its_own(lit_gen, theirs):
     fit(lit_gen, "--run_id=a")
     words = (*PRETRAINED, "--ckpt_path=runs/r/a", "--trainer.max_steps=4")
