@@ -71,13 +71,13 @@ def table(run: Any, name: str, n: int) -> None:
 
 
 @torch.no_grad()
-def figure(run: Any, file: Path, rows: int = 4, columns: int = 9) -> None:
+def figure(run: Any, file: Path, rows: int = 3, columns: int = 9) -> None:
     """Draw the first samples along the path: x_t, scaled to unit variance, above the estimates of x_0."""
     from matplotlib.figure import Figure
 
     model = run.model
     generator: Generator = model.generator()
-    indices = torch.arange(rows)
+    indices = torch.arange(3, 3 + rows)  # of other digits than the first ones
     field = generator.field(model.conditions(indices).labels)
     noise = generator.start(latents(model.seed, indices, generator.latent_dim))
     path, end = generator.path, generator.path.end
