@@ -16,7 +16,6 @@ from lit_gen.cli.config.files import Config
 from lit_gen.cli.config.parser import class_at, classes_in
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError, note
-from lit_gen.tokenizers.bpe import GPT2_FILES, BpeTokenizer, read_bpe
 from lit_gen.training.hparams import constructor_arguments
 
 
@@ -65,6 +64,8 @@ def compare_tokens(model: Namespace, data: Any) -> None:
         UserError: if the folder has a tokenizer of other tokens.
     """
     for where, _, arguments in _networks(model) if datasets.has_text(data) else ():
+        from lit_gen.tokenizers.bpe import GPT2_FILES, BpeTokenizer, read_bpe  # other families have no use for it
+
         folder = Path(arguments["pretrained"]).expanduser()
         if not any(all((folder / name).is_file() for name in names) for names in (("tokenizer.json",), *GPT2_FILES)):
             continue
