@@ -29,7 +29,7 @@ def test_the_readme_is_read():
     assert COMMANDS[0].startswith(CLONE)
     assert COMMANDS[1:3] == [INSTALL, MAIN]
     assert f"{INSTALL} && pytest" in COMMANDS
-    assert set(FILES) == {"my_loss.py", "my_terms.py", "my_net.py", "my_flow.py", "my_data.py"}
+    assert set(FILES) == {"my_loss.py", "my_terms.py", "my_net.py", "my_flow.py", "my_denoiser.py", "my_data.py"}
     assert all(len(text.splitlines()) <= 14 for text in FILES.values())
     assert len(NOTEBOOK) == 1
     pages = [README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))]
