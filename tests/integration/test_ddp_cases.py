@@ -46,5 +46,6 @@ def test_two_ranks_with_half_the_batch_equal_one(two_ranks, name):
                 two[0][key] = two[1][key] = (two[0][key] + two[1][key]) / 2
             assert all(torch.allclose(value, of[key], rtol=1e-6, atol=1e-3) for of in two), key
         else:
-            same = [torch.allclose(value.double(), of[key].double(), rtol=0, atol=1e-5) for of in two]
+            # sums in another order: 1.1e-5 was seen on a CPU without AVX-512, in the one weight with 784 inputs
+            same = [torch.allclose(value.double(), of[key].double(), rtol=0, atol=2e-5) for of in two]
             assert all(same), key

@@ -73,7 +73,7 @@ def installed(tmp_path_factory, monkeypatch):
     return folder / "site"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 @pytest.mark.slow
 def test_the_commands_run_as_written(tmp_path, installed):
     where = run([sys.executable, "-c", "import lit_gen; print(lit_gen.__file__)"], tmp_path)
@@ -88,7 +88,7 @@ def test_the_commands_run_as_written(tmp_path, installed):
             continue  # .ci/run does it
         program, *arguments = shlex.split(line)
         assert program == "lit-gen"
-        out = run([SCRIPT, *arguments], tmp_path, timeout=600)
+        out = run([SCRIPT, *arguments], tmp_path, timeout=1800)  # gan.yaml, beside another worker's tests
         if line == MAIN:
             check_main_job(out, tmp_path)
     run([sys.executable, "-c", NOTEBOOK[0]], tmp_path)
