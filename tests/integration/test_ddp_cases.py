@@ -46,6 +46,7 @@ def test_two_ranks_with_half_the_batch_equal_one(two_ranks, name):
                 two[0][key] = two[1][key] = (two[0][key] + two[1][key]) / 2
             assert all(torch.allclose(value, of[key], rtol=1e-6, atol=1e-3) for of in two), key
         else:
-            # sums in another order: 1.1e-5 was seen on a CPU without AVX-512, in the one weight with 784 inputs
-            same = [torch.allclose(value.double(), of[key].double(), rtol=0, atol=2e-5) for of in two]
+            # rounding of a weight with 784 inputs: 1.1e-5 was seen on a CPU without AVX-512
+            near = 2e-5 if name == "splines and flow prior" else 1e-5
+            same = [torch.allclose(value.double(), of[key].double(), rtol=0, atol=near) for of in two]
             assert all(same), key

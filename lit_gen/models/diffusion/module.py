@@ -69,7 +69,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
-        adapter: train a small change of the frozen network alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
             train all of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 

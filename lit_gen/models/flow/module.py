@@ -54,7 +54,7 @@ class Flow(HeldOutSums, Sampler):
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
-        adapter: train a small change of the frozen transform (and base, dequantization, support) alone, see
+        adapter: train only a small change of the frozen transform (and base, dequantization, support), see
             `lit_gen.training.adapters.lora.LoRA`; null to train them whole.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 

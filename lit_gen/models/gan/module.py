@@ -56,7 +56,7 @@ class GAN(Alternating, Sampler):
         weight_clip: the discriminator's weights are clipped to plus and minus this, as in the first Wasserstein GAN.
         ema: the generator's moving average, which all samples and metrics use, see `lit_gen.training.ema.EMA`; null for
             none. Its half-life counts generated images.
-        adapter: train a small change of the frozen generator alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen generator, see `lit_gen.training.adapters.lora.LoRA`; null to
             train all of it. The discriminator is trained whole.
         generator_first: update the generator before the discriminator.
         reuse_fakes: generate images once per step, for both networks' updates, which saves one forward pass.

@@ -48,7 +48,7 @@ class LanguageModel(Automatic, Writer):
             in each of its parameter groups.
         ema: moving average of the network's weights, see `lit_gen.training.ema.EMA`; its half-life counts tokens. null
             for none.
-        adapter: train a small change of the frozen network alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
             train all of it.
         compiled: compile the network's training pass in place, which does not change checkpoints.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.

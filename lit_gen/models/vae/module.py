@@ -58,7 +58,7 @@ class VAE(HeldOutSums, Sampler):
         schedules: numbers that change over the steps, by name: ``objective.beta``, ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the four parts' weights, see `lit_gen.training.ema.EMA`; its half-life counts images.
             null for none.
-        adapter: train a small change of the four frozen parts alone, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the four frozen parts, see `lit_gen.training.adapters.lora.LoRA`; null to
             train them whole. Names of layers begin with their part's: ``decoder.``.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 

@@ -1,8 +1,7 @@
 """A `Transformer`'s options as Hugging Face's ``config.json`` says them, both ways: GPT-2, Llama, Qwen2 and Qwen3.
 
-The keys and their
-defaults are those of the classes ``GPT2Config``, ``LlamaConfig``, ``Qwen2Config`` and ``Qwen3Config`` of
-https://github.com/huggingface/transformers, whose models the tests compare with.
+The keys and their defaults are those of the classes ``GPT2Config``, ``LlamaConfig``, ``Qwen2Config`` and
+``Qwen3Config`` of https://github.com/huggingface/transformers, whose models the tests compare with.
 """
 
 import json
