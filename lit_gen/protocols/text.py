@@ -24,6 +24,14 @@ class TokenBatch(NamedTuple):
     """In training: the number of equal parts into which the rows of an update are divided, one after the other."""
 
 
+class Prompted(NamedTuple):
+    """A prompt as the model reads it, and the answers that count as right."""
+
+    prompt: str
+    references: tuple[str, ...]
+    """At least one."""
+
+
 class Tokenizer(Protocol):
     """From text to ids and back."""
 
