@@ -6,10 +6,12 @@ it has the argument ``pretrained``, reads the weights in its constructor, and ha
 that gives the options by name; `lit_gen.models.lm.transformer.Transformer` is one.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 
 from lit_gen.cli.config.files import Config
@@ -33,7 +35,7 @@ def read_options(chosen: Namespace, given: Config, options: list[str]) -> None:
     Raises:
         UserError: if the folder is not readable, or a checkpoint would replace its weights.
     """
-    typed = {word.partition("=")[0].removeprefix("--").replace(".init_args", "") for word in options}
+    typed = _typed(options)
     of_files = set(_names(given))
     for where, cls, arguments in _networks(chosen.model):
         if chosen.get("ckpt_path"):
@@ -92,6 +94,19 @@ def _networks(model: Namespace) -> Iterator[tuple[str, Any, Namespace]]:
             cls := class_at(chosen.class_path), "pretrained_options"
         ):
             yield where, cls, arguments
+
+
+def _typed(options: list[str]) -> set[str]:
+    """The dotted names of all options that were typed, also within a mapping: ``--model.network '{n_layer: 3}'``."""
+    names: set[str] = set()
+    name = ""
+    for word in options:
+        name, equals, value = word.partition("=") if word.startswith("--") else (name, "=", word)
+        plain = name.removeprefix("--").replace(".init_args", "")
+        names.add(plain)
+        with contextlib.suppress(yaml.YAMLError):
+            names.update(_names(yaml.safe_load(value) if equals else None, plain))
+    return names
 
 
 def _names(config: Any, prefix: str = "") -> Iterator[str]:

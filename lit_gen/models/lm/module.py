@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.blame import named, tried
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.randomness import Draws
 from lit_gen.models.lm.sampling import logits_of
 from lit_gen.models.lm.writing import Writer, evaluating
@@ -101,10 +101,15 @@ class LanguageModel(Automatic, Writer):
         data = datasets.data_of(self.trainer)
         if datasets.has_text(data):
             tokenizer = data.tokenizer
-            if tokenizer.vocab_size != self.network.vocab_size:
+            size, ids = self.network.vocab_size, tokenizer.vocab_size
+            if size < ids or (size > ids and not padded(size, ids)):
                 raise UserError(
-                    f"model.network.vocab_size: {self.network.vocab_size} was found, but the tokenizer "
-                    f"{tokenizer.name} has {tokenizer.vocab_size} ids"
+                    f"model.network.vocab_size: {size} was found, but the tokenizer {tokenizer.name} has {ids} ids"
+                )
+            if size > ids:
+                note(
+                    f"model.network.vocab_size: {size} ids, {size - ids} more than the tokenizer {tokenizer.name} has; "
+                    f"a softmax is over all of them, and texts have none of the others"
                 )
             self._compare_tokenizer()
             self.tokenizer, self.corpus = tokenizer, data.text_sha256
@@ -229,7 +234,7 @@ class LanguageModel(Automatic, Writer):
         whole = sum(batches) >= len(loader)
         stream = getattr(loader, "stream", None)
         if whole and stream is not None and stream.prefix is None:  # nothing precedes the first token: a uniform guess
-            nats, count = nats + math.log(self.network.vocab_size), count + 1
+            nats, count = nats + math.log(stream.vocab_size), count + 1
         self.log_scalars({f"{split}/loss" if whole else f"{split}/loss_partial": nats / count})
 
     # ---- checkpoints
@@ -250,6 +255,11 @@ class LanguageModel(Automatic, Writer):
         text = content.get("text")
         if text is not None:
             self.tokenizer, self.corpus = from_json(text["tokenizer"]), text["sha256"]
+
+
+def padded(size: int, ids: int) -> bool:
+    """Whether an embedding of ``size`` rows is one of ``ids`` that was padded, as matrix multiplications like it."""
+    return size % 64 == 0 and 0.95 * size <= ids < size
 
 
 def _nll(network: nn.Module, tokens: Tensor) -> Tensor:

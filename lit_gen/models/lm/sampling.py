@@ -99,6 +99,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    vocab_size: int | None = None,
     stop_token: int | None = None,
     stop: Callable[[int, list[int]], bool] | None = None,
     seed: int = 0,
@@ -121,6 +122,7 @@ def generate(
         temperature: see `filter_logits`, as for the next two.
         top_k: likewise.
         top_p: likewise.
+        vocab_size: ids to draw from, the first ones, where the network has more than the tokenizer; None for all.
         stop_token: a row ends before this id; None without one.
         stop: called with the row's number and all its new ids after each; the row ends where it returns true.
         seed: the run's seed.
@@ -144,7 +146,7 @@ def generate(
     while alive:
         cache, logits = _read(network, cache, [texts[row] for row in alive])
         uniforms = torch.from_numpy(np.array([draws[row][len(new[row])] for row in alive]))
-        ids = pick(filter_logits(logits, temperature, top_k, top_p), uniforms).tolist()
+        ids = pick(filter_logits(logits[:, :vocab_size], temperature, top_k, top_p), uniforms).tolist()
         going = []  # places in the batch
         for place, (row, token) in enumerate(zip(alive, ids, strict=True)):
             if token == stop_token:

@@ -102,6 +102,7 @@ class Writer:
                 temperature=temperature,
                 top_k=top_k,
                 top_p=top_p,
+                vocab_size=self.tokenizer.vocab_size,
                 stop_token=ends_document,
                 stop=stopped,
                 seed=self.seed if seed is None else seed,

@@ -85,6 +85,8 @@ def test_what_contradicts_the_folder_is_refused_by_name(lit_gen, theirs):
     refused(lit_gen, "model.network.n_layer: 3 was found, 2 is expected, as ", *limit, "--model.network.n_layer=3")
     # its default, but typed
     refused(lit_gen, "model.network.n_layer: 6 was found, 2 is expected, as ", *limit, "--model.network.n_layer=6")
+    words = f"--model.network={{class_path: {NETWORK}, init_args: {{n_layer: 6, pretrained: theirs}}}}"
+    refused(lit_gen, "model.network.n_layer: 6 was found, 2 is expected", *FIT, words, "--trainer.max_steps=1")
     refused(lit_gen, "model.network.vocab_size: 256 was found, but the tokenizer", *limit, "--data.tokenizer=char")
     refused(lit_gen, "data.block_size: 25 was found, but the network takes at most 24", *limit, "--data.block_size=25")
     refused(lit_gen, "pretrained: nowhere is no folder", *limit, "--model.network.pretrained=nowhere")

@@ -209,6 +209,16 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path):
         fit(build(data, network=network), data, 1, tmp_path)
 
 
+def test_a_padded_embedding_is_told(tmp_path, capfd):
+    data = corpus(tokenizer="bpe", bpe_vocab_size=317)
+    network = Transformer(320, 16, n_layer=1, n_head=1, n_embd=8)
+    fit(build(data, network=network), data, 1, tmp_path)
+    assert "vocab_size: 320 ids, 3 more than the tokenizer bpe" in capfd.readouterr().err
+    data = corpus(tokenizer="bpe", bpe_vocab_size=300)
+    with pytest.raises(UserError, match=r"320 was found, but the tokenizer bpe300.* has 300 ids"):
+        fit(build(data, network=network), data, 1, tmp_path)
+
+
 def test_a_context_that_the_network_cannot_take_is_refused(tmp_path):
     data = corpus()
     network = Transformer(data.vocab_size, 8, n_layer=1, n_head=1, n_embd=8)

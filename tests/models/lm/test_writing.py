@@ -105,6 +105,15 @@ def test_ends_at_the_end_of_text():
     assert saying("hello").write([""]) == [["hello"]]
 
 
+def test_ids_that_the_tokenizer_lacks_are_never_written():
+    tokenizer = ByteTokenizer(end_of_text=False)
+    model = LanguageModel(Table([256] * 9))  # 257 ids, of which the last is no byte
+    model.tokenizer = tokenizer
+    assert tokenizer.vocab_size == 256
+    assert model.eval().write(["a"], temperature=0, max_new_tokens=4) == [["\0\0\0\0"]]
+    assert len(model.write(["a"], max_new_tokens=4, top_k=3)[0][0]) == 4
+
+
 def test_ends_before_a_stop_string_and_says_pieces_in_order():
     said = []
     model = saying("say é, then STOP and more")
