@@ -60,7 +60,7 @@ def backward(network, step):
 def test_equals_muon_and_adamw_side_by_side():
     network = NETWORKS["untied"]()
     other = copy.deepcopy(network)
-    whole = MuonAdamW(parameter_groups(network), lr=0.01, weight_decay=0.1, betas=(0.9, 0.99))
+    whole = MuonAdamW(parameter_groups(network), lr=0.01, weight_decay=0.1, betas=(0.9, 0.99), precision="bf16")
     groups = {g.pop("name"): g for g in parameter_groups(other)}
     muon = torch.optim.Muon([groups["matrices"]], 0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW([groups["embeddings"], groups["vectors"]], 0.01, (0.9, 0.99), weight_decay=0.1)
@@ -93,8 +93,20 @@ def test_muon_in_float32_is_the_published_iteration():
         optimizer.step()
         for weight, expected in zip(matrices, wanted, strict=True):
             torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="precision 'half' was found, bf16 or fp32 is expected"):
+    with pytest.raises(ValueError, match="precision 'half' was found, bf16, fp32 or None is expected"):
         MuonAdamW(parameter_groups(network), precision="half")
+
+
+def test_matrix_products_are_in_float32_on_a_cpu():
+    after = {}
+    for precision in (None, "fp32", "bf16"):
+        torch.manual_seed(0)
+        network = NETWORKS["tied"]()
+        backward(network, 0)
+        MuonAdamW(parameter_groups(network), precision=precision).step()
+        after[precision] = torch.cat([p.flatten() for p in network.parameters()])
+    assert torch.equal(after[None], after["fp32"])
+    assert not torch.equal(after[None], after["bf16"])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
