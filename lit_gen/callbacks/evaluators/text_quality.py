@@ -70,7 +70,7 @@ class TextQuality(Evaluator):
         metrics: list[str] = ["bleu", "chrf", "rouge", "exact"],  # noqa: B006  never changed; the command line shows it
         max_new_tokens: int = 128,
         temperature: float = 0.0,
-        stop: list[str] = [],  # noqa: B006
+        stop: list[str] = [],  # noqa: B006  likewise
         path: str | None = None,
         bleu_tokenize: str = "13a",
         lowercase: bool = False,
