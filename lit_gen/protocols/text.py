@@ -4,7 +4,7 @@ Tokens are int64 (B, T), logits float (B, T, V); a negative log-likelihood (nll)
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -30,6 +30,15 @@ class Prompted(NamedTuple):
     prompt: str
     references: tuple[str, ...]
     """At least one."""
+
+
+@runtime_checkable
+class PromptedTexts(Protocol):
+    """A data module of prompts, each with the answers that count as right."""
+
+    def prompted(self, split: Literal["train", "val", "test"]) -> list[Prompted]:
+        """All of a split, in order; none if there is no such split."""
+        ...
 
 
 class Tokenizer(Protocol):

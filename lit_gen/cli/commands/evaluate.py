@@ -1,4 +1,4 @@
-"""``evaluate``: score any images, or a run's, with the metrics and the protocol record of a training run."""
+"""``evaluate``: score any images, a run's, or texts, with the metrics and the protocol record of a training run."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gen.cli.commands import drawing, evaluate_density
+from lit_gen.cli.commands import drawing, evaluate_density, evaluate_text
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.cli.launch.run_dir import of_checkpoint
@@ -36,6 +36,7 @@ from lit_gen.evaluation.names import thousands
 from lit_gen.evaluation.real import SPLITS, Reals
 from lit_gen.evaluation.reference import Reference, published_statistics
 from lit_gen.evaluation.result import Result, save_record, table
+from lit_gen.metrics.text import KEYS
 from lit_gen.protocols.data import Split
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator
 from lit_gen.runs.checkpoints import read
@@ -55,7 +56,10 @@ def run(arguments: list[str]) -> int:
     """Run ``evaluate`` and return the exit code."""
     parser = _parser()
     options, own = drawing.parse(parser, arguments[1:])
-    options.metrics = [name.strip() for name in options.metrics.split(",")]
+    if evaluate_text.wanted(options, parser):
+        drawing.of_model(None, own, parser)
+        return _told(evaluate_text.score(options, parser), options.out)
+    options.metrics = [name.strip() for name in (options.metrics or "fid").split(",")]
     at_least(2, "--", count=options.count)
     at_least(1, "--", repeats=options.repeats)
     where = usable_device(options.device)
@@ -103,7 +107,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _told(result: Result, out: str | None) -> int:
-    """Print the numbers of a density, and write their record where one is asked for."""
+    """Print the numbers of a density or of texts, and write their record where one is asked for."""
     print(table(result), end="")
     if out is not None:
         record = save_record(
@@ -116,19 +120,25 @@ def _told(result: Result, out: str | None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         "evaluate",
-        "Score a folder of images, an .npz or .npy of them, or a run's samples.",
+        "Score a folder of images, an .npz or .npy of them, a run's samples, or a .jsonl of texts.",
         "samples --reference mnist-5k --extractor lenet-mnist",
         "runs/gan --reference mnist-5k:val --count 1000 --metrics fid,prc --repeats 3",
-        "theirs.npz --metrics nll --reference runs/realnvp_digits8 --out theirs.json",
+        "texts.jsonl --reference references.jsonl --metrics bleu,chrf --out texts.json",
     )
-    parser.add_argument("source", metavar="DIR_OR_FILE_OR_RUN", help="images, or a run or checkpoint to draw from")
+    parser.add_argument(
+        "source", metavar="DIR_OR_FILE_OR_RUN", help="images, texts, or a run or checkpoint to draw from"
+    )
     parser.add_argument(
         "--reference",
         required=True,
         help=f"the real images: {', '.join(SETS)} (training images; mnist:test for a split), a folder, an .npz "
-        f"or .npy of images, or an .npz of mu and sigma; for nll, the run whose density scores the images",
+        f"or .npy of images, or an .npz of mu and sigma; for nll, the run whose density scores the images; "
+        f"for texts, a .jsonl of their references",
     )
-    parser.add_argument("--metrics", default="fid", help=f"some of {','.join(METRICS)} (default fid); or nll")
+    parser.add_argument(
+        "--metrics",
+        help=f"some of {','.join(METRICS)} (default fid); or nll; for texts some of {','.join(KEYS)} (default all)",
+    )
     parser.add_argument(
         "--extractor",
         help=f"a name, a .pt2 or TorchScript file (default: the lenet of a named reference, else {INCEPTION})",
@@ -151,9 +161,8 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
-    parser.add_argument(
-        "--out", help="the record, a .json file (default: in a run's eval folder; none for other images)"
-    )
+    parser.add_argument("--out", help="the record, a .json file (default: in a run's eval folder; else none)")
+    evaluate_text.add_options(parser)
     parser.add_trust()
     return parser
 
