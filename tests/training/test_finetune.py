@@ -113,6 +113,7 @@ def test_the_statistics_of_frozen_layers_stay(affine, tmp_path):
     moved = {n for n, b in model.discriminator.named_buffers() if not torch.equal(b, before[n])}
     still = {name for name in before if name.startswith(("first", "norm") if affine else "first")}
     assert moved == before.keys() - still
+    model.train()
     assert model.discriminator.last_norm.training
     assert model.discriminator.norm.training == (not affine)
 
