@@ -26,11 +26,10 @@ def run(arguments: list[str]) -> int:
         print(
             "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n"
             "       lit-gen fetch MODEL [--revision BRANCH, TAG OR COMMIT]\n\n"
-            "Fetch a config's files, and print them with their hashes; or a language model of the Hugging Face hub\n"
-            "(config, safetensors, tokenizer) into LIT_GEN_DATA/NAME, for --model.network.pretrained.\n\n"
+            "Fetch a config's files, and print them with their hashes; or a language model of\n"
+            "the Hugging Face hub into LIT_GEN_DATA/NAME, for --model.network.pretrained.\n\n"
             "examples:\n"
             "  lit-gen fetch --config dcgan_cifar10.yaml\n"
-            "  lit-gen fetch --config vae.yaml --data FashionMNIST\n"
             "  lit-gen fetch --config gpt_shakespeare.yaml --data.root data\n"
             "  lit-gen fetch openai-community/gpt2"
         )
