@@ -27,6 +27,8 @@ CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
 LARGE |= {"edm_cifar10.yaml", "otcfm_cifar10.yaml"}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
+BEGUN = {"finetune.yaml"}
+"""Those that begin with the weights of a run of ``gpt.yaml``."""
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
 
@@ -77,7 +79,11 @@ def small_sets(_written, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in CONFIGS])
-def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
+def test_trains_two_steps(lit_gen, trained, tmp_path, small_sets, name):
+    if name in BEGUN:
+        base = ("--trainer.max_steps=2", "--samples.enabled=false", "--run_name=gpt", "--run_id=base")
+        code, _, err = trained("fit", "--config", "gpt.yaml", "--config", "smoke.yaml", *base)
+        assert code == 0, err
     small = ["--config", "smoke.yaml", "--trainer.max_steps=2", "--run_name=r", "--run_id=one"]
     if name.startswith("dcgan") and "cifar" not in name:
         small.append("--data.val_size=20")

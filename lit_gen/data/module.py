@@ -72,6 +72,12 @@ class DataModule(LightningDataModule):
     def adopt(self, checkpoint: Mapping[str, Any]) -> None:
         """Adopt what a model's checkpoint says of its data; called before `facts` and before anything is read."""
 
+    def begin_with(self, checkpoint: Mapping[str, Any], option: str) -> None:
+        """Adopt what the run that ``option`` names, whose weights a new run begins with, needs of its data.
+
+        Called before `facts` and before anything is read, as `adopt`, which is for a model that is used or goes on.
+        """
+
     def go_on(self, resumed: bool, allow_changes: bool) -> None:
         """Decide, once the data are prepared, whether they may differ from a resumed run's."""
         self.allow_changes = allow_changes

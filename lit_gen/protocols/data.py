@@ -105,6 +105,14 @@ class TextSets(DataModule, Protocol):
         """
         ...
 
+    def beside(self, options: str | Mapping[str, Any]) -> "TextSets":
+        """Another text with the same tokenizer, for evaluation; ``options`` are its path, or its options by name.
+
+        Raises:
+            UserError: if there is no such text.
+        """
+        ...
+
     def entropy(self, split: Split) -> float | None:
         """The least bits per byte that any model can reach on a split on average; None if that is not known."""
         ...

@@ -15,7 +15,6 @@ from lit_gen.protocols.training import Terms
 from lit_gen.training.listeners import nobody_listens
 from lit_gen.training.module import TrainingModule
 from lit_gen.training.monitor import gradient_norm, refuse_constant
-from lit_gen.training.optimizers import made
 
 
 class Player(NamedTuple):
@@ -66,7 +65,7 @@ class Alternating(TrainingModule):
         """
         self._players = self._ordered()
         options = {f"model.{name}_optimizer": player for name, player in self._players.items()}
-        return [made(option, player.optimizer, list(player.parameters)) for option, player in options.items()]
+        return [self.make_optimizer(option, each.optimizer, list(each.parameters)) for option, each in options.items()]
 
     def _ordered(self) -> dict[str, Player]:
         return dict(sorted(self.players().items(), key=lambda item: not item[1].counts))

@@ -18,7 +18,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.core.randomness import Draws
 from lit_gen.training.module import SHARDING, TrainingModule
 from lit_gen.training.monitor import gradient_norm, refuse_constant
-from lit_gen.training.optimizers import made
+from lit_gen.training.optimizers import rate
 from lit_gen.training.schedules import Schedule
 
 
@@ -62,7 +62,7 @@ class Automatic(TrainingModule):
         Raises:
             UserError: if it cannot be made.
         """
-        found = made("model.optimizer", optimizer, parameters)
+        found = self.make_optimizer("model.optimizer", optimizer, parameters)
         self._rates = [group["lr"] for group in found.param_groups]
         return found
 
@@ -184,7 +184,7 @@ class Automatic(TrainingModule):
             if not math.isfinite(value):
                 self.stop_non_finite(f"the {name} became NaN or infinite at step {step}")
         values = means | self.extra_scalars(step)
-        values |= {"gradient_norm": float(self._norm), "lr": self._optimizer().param_groups[0]["lr"]} | self._scheduled
+        values |= {"gradient_norm": float(self._norm), "lr": rate(self._optimizer().param_groups[0])} | self._scheduled
         self.log_scalars({f"train/{name}": value for name, value in values.items()}, step)
 
     def _optimizer(self) -> Any:

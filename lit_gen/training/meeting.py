@@ -42,7 +42,7 @@ def _found(parts: Iterable[Any], batches: Batches, synchronized: bool) -> Iterat
                 yield f"batch norm per {split}"
         elif each and _drops(part):
             yield f"dropout per {each}"
-        elif alone and _iterates(part):
+        elif alone and iterates(part):
             yield "spectral norm's power iterations per micro-batch"
         elif isinstance(part, Meeting) and (words := part.meets(batches)):
             yield words
@@ -59,7 +59,7 @@ def parts_of(batches: Batches, ranks: bool) -> str:
     return " and ".join(name for name, there in named.items() if there)
 
 
-def _iterates(part: Any) -> bool:
+def iterates(part: Any) -> bool:
     """Whether a module makes a power iteration in each pass: either of torch's ways."""
     hooks = part._forward_pre_hooks.values() if isinstance(part, nn.Module) else ()
     return isinstance(part, _SpectralNorm) or any(isinstance(hook, SpectralNorm) for hook in hooks)

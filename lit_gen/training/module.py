@@ -26,6 +26,7 @@ from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.adapters.low_rank import all_adapted
 from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA, Moved
+from lit_gen.training.finetuned import FineTuned
 from lit_gen.training.hparams import module_hparams
 from lit_gen.training.listeners import call_again, pass_over
 from lit_gen.training.meeting import meetings
@@ -36,7 +37,7 @@ from lit_gen.training.schedules import Schedule, setter
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
-class TrainingModule(LightningModule):
+class TrainingModule(FineTuned, LightningModule):
     """A module whose checkpoint is enough to rebuild it and to continue its log entries.
 
     It keeps its constructor's arguments as attributes of the same names.
@@ -47,6 +48,7 @@ class TrainingModule(LightningModule):
         described: the arguments of a module built in Python, as the command line would give them.
         ema: how averaged weights follow the trained ones; None without an average.
         adapter: the trained change of frozen networks; None where networks are trained themselves.
+        finetune: whose weights a fit begins with, what is frozen, rates of single parameters; None for none of it.
         schedules: numbers that change over the steps, by dotted name.
         sync_batch_norm: whether batch norm runs over all ranks; None: if there are several.
         headline: the numbers of its validation that a run prints at its end.
@@ -110,6 +112,7 @@ class TrainingModule(LightningModule):
         """See `refuse_untrained`: by now every network was tried."""
         if not isinstance(self.trainer.strategy, SHARDING):
             refuse_untrained(self, self.trainer.optimizers)
+        self.keep_still()  # once more: whoever tried a network may have changed its mode
         pass_over(self.trainer, self)
 
     def on_train_end(self) -> None:
@@ -120,15 +123,18 @@ class TrainingModule(LightningModule):
         """Prepare for training; a family that overrides this calls it first.
 
         Raises:
-            UserError: for an average or an adapter of weights that the strategy shards, an average of half precision,
-                an argument that cannot be described, or a trainer that accumulates gradients itself.
+            UserError: for an average, an adapter or fine-tuning of weights that the strategy shards, an average of half
+                precision, an argument that cannot be described, or a trainer that accumulates gradients itself.
         """
         refuse_accumulation(self.trainer.accumulate_grad_batches)
         if self.synchronizes(self.trainer.world_size):
             synchronize(self)
-        if (self.averaged or self.adapter) and isinstance(self.trainer.strategy, SHARDING):
-            name, option = type(self.trainer.strategy).__name__, "ema" if self.averaged else "adapter"
+        used = {"ema": self.averaged, "adapter": self.adapter, "finetune": self.finetune}
+        if any(used.values()) and isinstance(self.trainer.strategy, SHARDING):
+            name, option = type(self.trainer.strategy).__name__, next(option for option in used if used[option])
             raise UserError(f"model.{option}: null is expected with {name}, which shards the weights")
+        if not self._begun:
+            self.begin_finetune()
         if self.adapter is not None:
             if self.adapter.base is not None and not self._begun:
                 self.begun_with(begin_with(self.adapter.base, self, self._adapted))
@@ -141,7 +147,7 @@ class TrainingModule(LightningModule):
                 f"trainer.precision: {self.trainer.precision} was found, in which an average of weights is rounded to "
                 f"what it was; a mixed precision or 32-true is expected, or model.ema null"
             )
-        if self.averaged:  # the averages are in evaluation mode on purpose
+        if self.averaged or self.finetune is not None:  # averages and frozen norms are in evaluation mode on purpose
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         self._setters, self._moved = {}, None
         self.describe()  # now: schedules will change what it describes
@@ -256,10 +262,10 @@ class TrainingModule(LightningModule):
         return network
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """All parameters except those of the averages and, with an adapter, what is frozen."""
+        """All parameters except those of the averages and, with an adapter or fine-tuning, what is frozen."""
         averages = tuple(f"ema_{name}." for name in self._averaged)
-        found = [p for name, p in self.named_parameters() if not (averages and name.startswith(averages))]
-        return found if self.adapter is None else [p for p in found if p.requires_grad]
+        named = self.named_parameters()
+        return self.trained(p for name, p in named if not (averages and name.startswith(averages)))
 
     def move_average(self, step: int, samples: int | None = None) -> None:
         """Update the averages after step ``step`` (from 0).
@@ -284,7 +290,7 @@ class TrainingModule(LightningModule):
         self._moved.update(self.ema.decay_of(step, samples))
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the mode of everything except the averages."""
+        """Switch the mode of everything except the averages and, see `FineTuned`, what is frozen."""
         super().train(mode)
         for name in self._averaged:
             self.weighted(name, "ema").eval()

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from lit_gen.core.blame import fault, named, shown
 from lit_gen.core.errors import UserError
 
-__all__ = ["MuonAdamW", "adam", "made", "parameter_groups", "refuse_untrained"]
+__all__ = ["FACTOR", "MuonAdamW", "adam", "made", "parameter_groups", "rate", "refuse_untrained"]
+
+FACTOR = "rate_factor"
+"""The key of a parameter group with the factor of its own by which its learning rate is multiplied."""
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
@@ -47,6 +50,12 @@ def made(option: str, make: Callable[[Any], Any], parameters: Any) -> torch.opti
         # mixed precision, even bf16, which scales nothing. Otherwise it undoes the scale before it clips.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
+
+
+def rate(group: dict[str, Any]) -> float:
+    """The learning rate of a parameter group without the factor of its own."""
+    value: float = group["lr"] / group.get(FACTOR, 1.0)
+    return value
 
 
 def refuse_untrained(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:

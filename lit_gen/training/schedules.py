@@ -22,6 +22,7 @@ from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import RENAMED
 from lit_gen.training.hparams import constructor_arguments
+from lit_gen.training.optimizers import FACTOR
 
 __all__ = ["Cosine", "Cyclical", "Linear", "Schedule", "WarmupStableDecay", "setter"]
 
@@ -203,7 +204,7 @@ def _put_in_groups(optimizer: torch.optim.Optimizer, last: str, value: float, na
             betas[int(last[-1]) - 1] = value
             group["betas"] = tuple(betas)
         elif last in group and isinstance(group[last], int | float):
-            group[last] = value
+            group[last] = value * group.get(FACTOR, 1.0) if last == "lr" else value
         else:
             known = [k for k, v in group.items() if isinstance(v, int | float)] + ["beta1", "beta2"]
             raise UserError(f"model.schedules: {name}: the optimizer has no number {last!r}{nearest(last, known)}")

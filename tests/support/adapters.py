@@ -52,10 +52,10 @@ def leave(name):
     return name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector").replace("modules_to_save.", "")
 
 
-def fit(model, data, folder, steps=3):
+def fit(model, data, folder, steps=3, callbacks=(), ckpt_path=None, **options):
     trainer = Trainer(
-        accelerator="cpu", logger=False, callbacks=[Checkpoint(every=steps)], max_steps=steps, limit_val_batches=0,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        accelerator="cpu", logger=False, callbacks=[Checkpoint(every=steps), *callbacks], max_steps=steps,
+        limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **options,
     )  # fmt: skip
-    trainer.fit(model, datamodule=data)
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path)
     return trainer

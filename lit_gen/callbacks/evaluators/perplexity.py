@@ -1,7 +1,9 @@
 """Perplexity and bits per byte, of every token once, the same at any world size and batch size."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -10,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
-from lit_gen.core.errors import UserError, note
+from lit_gen.core.errors import UserError, note, under
 from lit_gen.core.options import at_least, expect, one_of
 from lit_gen.evaluation.names import suffix_of, weights_used
 from lit_gen.evaluation.result import Result, versions
@@ -44,6 +46,9 @@ class Perplexity(Evaluator):
         last_window: ragged or full, see above.
         batch_size: windows in one forward pass; null for 8,192 tokens.
         weights: the moving average, or the raw weights, which changes the names: ``val/perplexity_raw``.
+        also: further texts by name, each a path or its options (``{path: books.jsonl, column: body}``), scored in the
+            same way with the run's own tokenizer, on their held-out part: ``val/python/loss`` for ``python``.
+        at_start: evaluate before the first update too, at step 0; null: if there are further texts.
 
     Raises:
         UserError: for an option out of range.
@@ -61,6 +66,8 @@ class Perplexity(Evaluator):
         last_window: Literal["ragged", "full"] = "ragged",
         batch_size: int | None = None,
         weights: Weights = "ema",
+        also: dict[str, str | dict[str, Any]] | None = None,
+        at_start: bool | None = None,
     ) -> None:
         super().__init__(every, every_epochs, at_end)
         # in lightning's validation too, for callbacks that monitor these numbers
@@ -69,14 +76,31 @@ class Perplexity(Evaluator):
         self.context, self.stride, self.batch_size, self.weights = context, stride, batch_size, weights
         one_of(("ragged", "full"), f"{self.option}.", last_window=last_window)
         self.full = last_window == "full"
+        self.also = also or {}
+        self.at_start = bool(self.also) if at_start is None else at_start
+        for name in self.also:
+            expect(re.fullmatch(r"\w+", name) is not None, f"{self.option}.also", name, "a word as the name of a text")
         self._window = (0, 0)
         self._suffix = ""
 
     def announced(self, data: Any) -> list[str]:
         """See `Evaluator`."""
         _, suffix = self._named_window(data)
-        exact = data.tokenizer.exact or not data.stream("val").lost
-        return [f"{name}{suffix}" for name in ("loss", "perplexity", *(["bits_per_byte"] if exact else []))]
+        found = []
+        for prefix, text in self._texts(data):
+            exact = text.tokenizer.exact or not text.stream("val").lost
+            names = ("loss", "perplexity", *(["bits_per_byte"] if exact else []))
+            found += [f"{prefix}{name}{suffix}" for name in names]
+        return found
+
+    def _texts(self, data: Any) -> Iterator[tuple[str, Any]]:
+        """What comes before the names of each text's numbers, and the text: first the one that is trained on."""
+        yield "", data
+        for name, options in self.also.items():
+            with under(f"{self.option}.also.{name}: "):
+                if not callable(getattr(data, "beside", None)):
+                    raise UserError(f"{datasets.kind_of(data)} was found, data with a method `beside` are expected")
+                yield f"{name}/", data.beside(options)
 
     def _named_window(self, data: Any) -> tuple[tuple[int, int], str]:
         """Context and stride, and what they and the weights put after the names."""
@@ -106,14 +130,32 @@ class Perplexity(Evaluator):
             raise UserError(
                 f"{self.option}.context: {context} was found, but the network takes at most {longest} tokens"
             )
-        if trainer.state.fn in ("fit", "validate", "test"):  # otherwise found at the first evaluation
-            data.stream("test" if trainer.state.fn == "test" else "val")
+        for prefix, text in self._texts(data):
+            if trainer.state.fn in ("fit", "validate", "test"):  # otherwise found at the first evaluation
+                with under(f"{self.option}.also.{prefix[:-1]}: ") if prefix else nullcontext():
+                    text.stream("test" if trainer.state.fn == "test" else "val")
         self._window, self._suffix = (context, stride), suffix
         self.title = f"perplexity{self._suffix.replace('_', '-')}"
 
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
+        """Evaluate at step 0; a resumed run is past it."""
+        if self.at_start and trainer.global_step == 0:
+            self.make(trainer, module, 0)
+
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:
-        """Score the split's windows, each on one rank, and add up."""
+        """Score the split's windows of every text, each on one rank, and add up."""
         data = datasets.text_of(trainer)
+        values: dict[str, float] = {}
+        floors: dict[str, float] = {}
+        record: dict[str, Any] = {}
+        for prefix, text in self._texts(data):
+            found = self._of_text(trainer, module, text, split)
+            values |= {f"{prefix}{name}": value for name, value in found.values.items()}
+            floors |= {f"{prefix}{name}": value for name, value in found.floors.items()}
+            record |= {"also": record.get("also", {}) | {prefix[:-1]: found.protocol}} if prefix else found.protocol
+        return Result(values, floors, record, perfect=self.perfect)
+
+    def _of_text(self, trainer: Trainer, module: LightningModule, data: Any, split: Split) -> Result:
         stream = data.stream(split)
         context, stride = self._window
         rows = self.batch_size or max(1, TOKENS_AT_ONCE // context)

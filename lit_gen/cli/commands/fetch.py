@@ -1,4 +1,4 @@
-"""``fetch``: get everything that a config needs on a machine with a network, and print it with hashes."""
+"""``fetch``: get everything that a config needs, or a model of the hub, with a network, and print it with hashes."""
 
 import hashlib
 from pathlib import Path
@@ -15,23 +15,28 @@ from lit_gen.cli.config.taken import take
 from lit_gen.cli.launch.quiet import quiet
 from lit_gen.core.errors import UserError
 from lit_gen.data import names  # noqa: F401
-from lit_gen.data.module import DataModule
+from lit_gen.data.hub import fetch
+from lit_gen.data.module import DataModule, data_root
 from lit_gen.evaluation.extractors.base import INCEPTION
 
 
 def run(arguments: list[str]) -> int:
-    """Run ``fetch --config X`` (with any ``--data`` option of fit) and return the exit code."""
+    """Run ``fetch --config X`` (with any ``--data`` option of fit) or ``fetch MODEL`` and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
         print(
-            "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n\n"
-            "Fetch a config's files, and print them with their hashes.\n\n"
+            "usage: lit-gen fetch --config CONFIG [--data... as for fit]\n"
+            "       lit-gen fetch MODEL [--revision BRANCH, TAG OR COMMIT]\n\n"
+            "Fetch a config's files, and print them with their hashes; or a language model of\n"
+            "the Hugging Face hub into LIT_GEN_DATA/NAME, for --model.network.pretrained.\n\n"
             "examples:\n"
             "  lit-gen fetch --config dcgan_cifar10.yaml\n"
-            "  lit-gen fetch --config vae.yaml --data FashionMNIST\n"
-            "  lit-gen fetch --config gpt_shakespeare.yaml --data.root data"
+            "  lit-gen fetch --config gpt_shakespeare.yaml --data.root data\n"
+            "  lit-gen fetch openai-community/gpt2"
         )
         return 0
     files, rest = take(arguments[1:], "--config")
+    if not files and rest and (not rest[0].startswith("-") or rest[0].partition("=")[0] == "--revision"):
+        return _manifest(_model(rest))
     if not files and not rest:
         raise UserError("fetch: --config is expected, a file or the name of a shipped config")
     config: Config = {}
@@ -43,6 +48,19 @@ def run(arguments: list[str]) -> int:
         from lit_gen.evaluation.extractors.inception import published_file  # imports torch-fidelity: two seconds
 
         paths.append(published_file())
+    return _manifest(paths)
+
+
+def _model(words: list[str]) -> list[Path]:
+    """A model of the hub, by its name and ``--revision``."""
+    revisions, models = take(words, "--revision")
+    if len(models) != 1 or models[0].startswith("-") or len(revisions) > 1:
+        raise UserError(f"fetch: {' '.join(words)} was found, --config CONFIG or one MODEL [--revision R] is expected")
+    return fetch(models[0], revisions[0] if revisions else None, data_root(None))
+
+
+def _manifest(paths: list[Path]) -> int:
+    """Print files with their hashes; returns the exit code."""
     for path in paths:
         with path.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
 from lit_gen.cli.commands import help as help_pages
-from lit_gen.cli.config import changes, pretrained, short_names
+from lit_gen.cli.config import changes, pretrained, short_names, starting
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.config.words import name_losses
@@ -126,6 +126,7 @@ class LitGenCLI(LightningCLI):
             changes.refuse_changes(self._parser(self.subcommand), self.resumed, self.chosen)
         if self.subcommand == "fit" and self.resumed is None:
             pretrained.read_options(self.chosen, self.given, self.options)
+            starting.refuse_two(self.chosen.model, self.chosen.get("ckpt_path"))
         self.chosen["weights_only"] = True  # no code of a checkpoint is ever run
         self.kept = resolved(self.chosen)
         self.dump = dump(self._parser(self.subcommand), self.kept)
@@ -150,6 +151,8 @@ class LitGenCLI(LightningCLI):
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, whose open arguments it fills in."""
         self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        if self.subcommand == "fit" and self.checkpoint is None:
+            starting.begin_data(self.chosen.model, self.datamodule)
         pretrained.compare_tokens(self.chosen.model, self.datamodule)
         self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_gen.core.batches import Batches
-from lit_gen.core.errors import UserError, note, under
+from lit_gen.core.errors import UserError, nearest, note, under
 from lit_gen.core.options import at_least, expect
 from lit_gen.data.module import DataModule, place
 from lit_gen.data.text import splits, tokenizers
@@ -25,6 +25,9 @@ from lit_gen.tokenizers.stored import TextTokenizer
 
 BLOCK_TOKENS = 8192
 """Tokens in one block of the standard evaluation."""
+
+BESIDE = ("path", "column", "val_fraction", "val_path", "test_path", "grammar_characters")
+"""Options of a further text that is scored beside the one that a model is trained on."""
 
 
 class TextCorpus(DataModule):
@@ -176,6 +179,42 @@ class TextCorpus(DataModule):
         self._adopted = tokenizers.adopted(tokenizer_json, self.tokenizer_spec, self.root), text_sha256
         for known in ("tokenizer", "_plan"):
             self.__dict__.pop(known, None)
+
+    def begin_with(self, checkpoint: Mapping[str, Any], option: str) -> None:
+        """Take the tokenizer of a run whose weights a new one begins with; the text is divided as it is without.
+
+        Args:
+            checkpoint: that run's.
+            option: what named it, for the message.
+
+        Raises:
+            UserError: as `adopt_tokenizer`.
+        """
+        if (text := checkpoint.get("text")) is not None:
+            self.adopt_tokenizer(text["tokenizer"], self.text_sha256)
+            told = f"{self.tokenizer.name} of {self.vocab_size:,} ids, that of the run which {option} names"
+            rank_zero_only(note)(f"data.tokenizer: {told}")
+
+    def beside(self, options: str | Mapping[str, Any]) -> "TextCorpus":
+        """Another text with this one's tokenizer, for evaluation: its splits are its own.
+
+        Args:
+            options: its path, or its options by name: ``path``, ``column``, ``val_fraction``, ``val_path``,
+                ``test_path``, ``grammar_characters``.
+
+        Raises:
+            UserError: for another option, and as the constructor.
+        """
+        given = {"path": options} if isinstance(options, str) else dict(options)
+        for name in given:
+            expect(name in BESIDE, "options", name, f"one of {', '.join(BESIDE)}", nearest(str(name), BESIDE))
+        spec, own = self.tokenizer_spec, self.tokenizer.to_json()
+        other = TextCorpus(
+            **given, tokenizer=spec, block_size=self.block_size, workers=self.workers, root=str(self.root)
+        )
+        other.adopt_tokenizer(own, other.text_sha256)
+        other.trainer = self.trainer
+        return other
 
     @property
     def foreign(self) -> bool:

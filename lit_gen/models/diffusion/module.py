@@ -32,6 +32,7 @@ from lit_gen.models.diffusion.weightings import Simple, Weighting
 from lit_gen.protocols.images import ImageBatch
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
+from lit_gen.training.finetune import FineTune
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
@@ -71,6 +72,8 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
         adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
             train all of it.
+        finetune: another run's weights to begin with, frozen parameters and rates of their own, see
+            `lit_gen.training.finetune.FineTune`; null for none of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -99,6 +102,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
         adapter: LoRA | None = None,
+        finetune: FineTune | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -121,6 +125,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.keep_adapter(adapter, "network")
+        self.keep_finetune(finetune, "network")
         self.keep_average(ema, "network")
         self._pairs: Tensor | None = None  # the source's rows of this step's batch, (B, C, H, W), with a coupling
         self.keep_schedules(schedules)

@@ -29,6 +29,7 @@ from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
+from lit_gen.training.finetune import FineTune
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.hparams import describe
 from lit_gen.training.module import SHARDING
@@ -56,6 +57,8 @@ class Flow(HeldOutSums, Sampler):
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
         adapter: train only a small change of the frozen transform (and base, dequantization, support), see
             `lit_gen.training.adapters.lora.LoRA`; null to train them whole.
+        finetune: another run's weights to begin with, frozen parameters and rates of their own, see
+            `lit_gen.training.finetune.FineTune`; null for none of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -75,6 +78,7 @@ class Flow(HeldOutSums, Sampler):
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
         adapter: LoRA | None = None,
+        finetune: FineTune | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -96,6 +100,7 @@ class Flow(HeldOutSums, Sampler):
         self.initialized: Tensor
         parts = [name for name in PARTS if getattr(self, name) is not None]
         self.keep_adapter(adapter, *parts)
+        self.keep_finetune(finetune, *parts)
         self.keep_average(ema, *parts)
         self._unseen, self._new = True, False  # whether unchecked training data may come; whether no step was made
         self._watch = runaway.Watch()

@@ -31,6 +31,7 @@ from lit_gen.protocols.training import Exported, Network, Terms
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.alternating import Alternating, Player
 from lit_gen.training.ema import EMA
+from lit_gen.training.finetune import FineTune
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.schedules import Schedule
 
@@ -58,6 +59,8 @@ class GAN(Alternating, Sampler):
             none. Its half-life counts generated images.
         adapter: train only a small change of the frozen generator, see `lit_gen.training.adapters.lora.LoRA`; null to
             train all of it. The discriminator is trained whole.
+        finetune: another run's weights to begin with, frozen parameters and rates of their own, see
+            `lit_gen.training.finetune.FineTune`; null for none of it.
         generator_first: update the generator before the discriminator.
         reuse_fakes: generate images once per step, for both networks' updates, which saves one forward pass.
         concatenate: judge real and generated images in one pass of the discriminator, which must not have batch norm.
@@ -87,6 +90,7 @@ class GAN(Alternating, Sampler):
         weight_clip: float | None = None,
         ema: EMA | None = EMA(),
         adapter: LoRA | None = None,
+        finetune: FineTune | None = None,
         generator_first: bool = False,
         reuse_fakes: bool = False,
         concatenate: bool = False,
@@ -110,6 +114,7 @@ class GAN(Alternating, Sampler):
             if channels_last:
                 network.to(memory_format=torch.channels_last)
         self.keep_adapter(adapter, "generator")
+        self.keep_finetune(finetune, "generator", "discriminator")
         self.keep_average(ema, "generator")
         self._game = Game(discriminator, loss, made, augment, concatenate, self._laid_out)
         self._named = named(made)
@@ -138,10 +143,8 @@ class GAN(Alternating, Sampler):
         """The two networks; parameters of regularizers of both steps are the discriminator's."""
         of_generator = [r for r in self.regularizers if r.network == "generator"]
         of_discriminator = [r for r in self.regularizers if r.network != "generator"]
-        generator = [p for part in (self.generator, *of_generator) for p in part.parameters()]
-        if self.adapter is not None:
-            generator = [p for p in generator if p.requires_grad]
-        discriminator = [p for part in (self.discriminator, *of_discriminator) for p in part.parameters()]
+        generator = self.trained(p for part in (self.generator, *of_generator) for p in part.parameters())
+        discriminator = self.trained(p for part in (self.discriminator, *of_discriminator) for p in part.parameters())
         return {
             "generator": Player(generator, self.generator_optimizer or _adam, self.generator_clip, counts=True),
             "discriminator": Player(discriminator, self.discriminator_optimizer or _adam, self.discriminator_clip),

@@ -26,6 +26,7 @@ from lit_gen.tokenizers.stored import from_json
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
+from lit_gen.training.finetune import FineTune
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import parameter_groups
@@ -50,6 +51,8 @@ class LanguageModel(Automatic, Writer):
             for none.
         adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
             train all of it.
+        finetune: another run's weights to begin with, frozen parameters and rates of their own, see
+            `lit_gen.training.finetune.FineTune`; null for none of it.
         compiled: compile the network's training pass in place, which does not change checkpoints.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
 
@@ -67,6 +70,7 @@ class LanguageModel(Automatic, Writer):
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
         adapter: LoRA | None = None,
+        finetune: FineTune | None = None,
         compiled: bool = False,
         seed: int = 0,
     ) -> None:
@@ -86,6 +90,7 @@ class LanguageModel(Automatic, Writer):
         self._looked = False  # at the first batch of this fit
         self.corpus = ""  # SHA-256 of the text that this model was trained on
         self.keep_adapter(adapter, "network")
+        self.keep_finetune(finetune, "network")
         self.keep_average(ema, "network")
         self.keep_schedules(schedules)
 

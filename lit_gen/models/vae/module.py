@@ -31,6 +31,7 @@ from lit_gen.protocols.latents import Code
 from lit_gen.protocols.training import Exported
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
+from lit_gen.training.finetune import FineTune
 from lit_gen.training.held_out import HeldOutSums
 from lit_gen.training.module import SHARDING
 from lit_gen.training.monitor import Monitor
@@ -60,6 +61,8 @@ class VAE(HeldOutSums, Sampler):
             null for none.
         adapter: train only a small change of the four frozen parts, see `lit_gen.training.adapters.lora.LoRA`; null to
             train them whole. Names of layers begin with their part's: ``decoder.``.
+        finetune: another run's weights to begin with, frozen parameters and rates of their own, see
+            `lit_gen.training.finetune.FineTune`; null for none of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
     Raises:
@@ -80,6 +83,7 @@ class VAE(HeldOutSums, Sampler):
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
         adapter: LoRA | None = None,
+        finetune: FineTune | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -92,6 +96,7 @@ class VAE(HeldOutSums, Sampler):
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.register_buffer("label_counts", torch.zeros(self.num_classes or 0))  # of the training set; see Sampler
         self.keep_adapter(adapter, *PARTS)
+        self.keep_finetune(finetune, *PARTS)
         self.keep_average(ema, *PARTS)
         self._info: dict[str, float | Tensor] = {}
         self._unseen = True  # whether unchecked training images may come

@@ -299,3 +299,51 @@ def test_a_full_last_window_gives_its_tokens_all_the_context(tmp_path):
         nats += float(each[begin - first :].double().sum())
     assert found["val/loss_full"] == pytest.approx(nats / n, rel=1e-6)
     assert found["val/loss_full"] != measure(model, data, Perplexity(), tmp_path)["val/loss"]
+
+
+def test_a_further_text_is_scored_as_if_it_were_the_data(tmp_path):
+    """With the tokenizer of the data, before the first update and at each evaluation, in one record."""
+    (tmp_path / "more.txt").write_text("".join(reversed(corpus().tokenizer.characters)) * 40, encoding="utf-8")
+    data, also = corpus(), {"more": {"path": str(tmp_path / "more.txt"), "val_fraction": 0.25}}
+    model = build(data)
+    fit(model, data, 3, tmp_path / "run", [Perplexity(every=2, also=also)])
+    assert [r["step"] for r in rows(tmp_path / "run") if "val/loss" in r and "val/more/loss" in r] == [0, 2, 3]
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted((tmp_path / "run/eval").glob("*.json"))]
+    assert [record["step"] for record in records] == [0, 2, 3]
+    other = corpus(**also["more"])
+    assert other.tokenizer.sha256 == data.tokenizer.sha256
+    alone, of_data = (measure(model, each, Perplexity(), tmp_path) for each in (other, data))
+    expected = of_data | {name.replace("/", "/more/"): value for name, value in alone.items()}
+    assert records[-1]["values"] == pytest.approx(expected, rel=1e-9)
+    assert records[-1]["protocol"]["also"]["more"]["reference"]["text_sha256"] == other.text_sha256
+    untrained = measure(build(data), data, Perplexity(also=also), tmp_path)
+    assert records[0]["values"] == pytest.approx(untrained, rel=1e-9)
+    assert {f"val/{name}" for name in Perplexity(also=also).announced(data)} == expected.keys()
+
+
+@pytest.mark.parametrize(("options", "steps"), [({}, [2]), ({"at_start": True}, [0, 2])])
+def test_the_start_is_scored_if_it_is_asked_for(tmp_path, options, steps):
+    fit(build(corpus()), corpus(), 2, tmp_path, [Perplexity(**options)], every=1)
+    assert [r["step"] for r in rows(tmp_path) if "val/loss" in r] == steps
+    later = tmp_path / "later"
+    saved = tmp_path / "checkpoints/step=00000001.ckpt"
+    fit(build(corpus()), corpus(), 2, later, [Perplexity(**options)], ckpt_path=saved)
+    assert [r["step"] for r in rows(later) if "val/loss" in r] == [2]
+
+
+@pytest.mark.parametrize(
+    ("also", "message"),
+    [
+        ({"a b": "x"}, "Perplexity.also: 'a b' was found, a word as the name of a text is expected"),
+        ({"more": "nowhere.txt"}, "Perplexity.also.more: data.path: nowhere.txt"),
+        ({"more": {"paht": "grammar"}}, "Perplexity.also.more: options: 'paht' was found, one of path, .*did you mean"),
+        ({"more": {"path": "grammar", "grammar_characters": 2000, "val_fraction": 0}}, "also.more: .*no val split"),
+        (
+            {"more": "embedded"},
+            r"also.more: .*: the text has '.' at position [\d,]+, which is not one of the 33 characters",
+        ),
+    ],
+)
+def test_further_texts_that_cannot_be_scored(tmp_path, also, message):
+    with pytest.raises(UserError, match=message):
+        fit(build(corpus()), corpus(), 1, tmp_path, [Perplexity(also=also)])
