@@ -30,6 +30,7 @@ from lit_gen.models.diffusion.sources import Normal, Source
 from lit_gen.models.diffusion.times import Times, Uniform
 from lit_gen.models.diffusion.weightings import Simple, Weighting
 from lit_gen.protocols.images import ImageBatch
+from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.held_out import HeldOutSums
@@ -69,7 +70,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
-        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters`; null to
             train all of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
 
@@ -98,7 +99,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
-        adapter: LoRA | None = None,
+        adapter: LoRA | Adapter | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()

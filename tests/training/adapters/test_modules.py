@@ -19,8 +19,8 @@ from lit_gen.models.vae import mlp
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
 from lit_gen.runs.opened import load
+from lit_gen.training.adapters.change import all_adapted
 from lit_gen.training.adapters.lora import LoRA
-from lit_gen.training.adapters.low_rank import all_adapted
 from lit_gen.training.ema import EMA
 
 EMA_ = EMA(decay=0.5)
