@@ -27,6 +27,10 @@ CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
 LARGE |= {"edm_cifar10.yaml", "otcfm_cifar10.yaml"}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
+BEGUN = {  # those that begin with the weights of runs/gpt, and what two steps need
+    "lora.yaml": [],
+    "adalora.yaml": ["--model.adapter.tinit=0", "--model.adapter.tfinal=0", "--model.adapter.deltaT=1"],
+}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
 
@@ -87,6 +91,11 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
         small.append("--data.val_size=100")
     if name in ("edm_cifar10.yaml", "otcfm_cifar10.yaml"):
         small.append("--model.solver.steps=1")
+    if name in BEGUN:
+        base = ["--config", "gpt.yaml", *small[:3], "--run_id=base"]
+        code, _, err = lit_gen("fit", *base)
+        assert code == 0, err
+        small += ["--model.adapter.base=runs/gpt", *BEGUN[name]]
     if name in LARGE & TEXTS:
         small += ["--data.block_size=64", "--model.compiled=false"]
         small += ["--data.val_fraction=0.3"]
@@ -144,5 +153,5 @@ def test_opens_with_purpose_command_and_expectation(name):
     assert "lit-gen fit --config" in head
     if name not in OVERLAYS | PARTS:
         assert "Hardware" in head
-        assert "Expect" in head
+        assert "Expect" in head or name in BEGUN
     assert isinstance(yaml.safe_load(text), dict)

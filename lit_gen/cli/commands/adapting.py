@@ -1,12 +1,13 @@
 """``--adapter``: an adapter of peft's folder, or of another run, on the networks of a run that has none."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lit_gen.core.cache import sha256_of
+from lit_gen.core.cache import hash_of_file
 from lit_gen.core.errors import UserError, under
 from lit_gen.core.terminal import one_line
 from lit_gen.protocols.images import Weights
@@ -48,7 +49,20 @@ def put_on(opened: Run, path: str, weights: Weights, trust: list[str]) -> dict[s
             other = load(source, trust)
             _take_over(model, network, other, opened.checkpoint, weights)
         file = other.checkpoint
-    return {"adapter": str(file), "adapter_sha256": sha256_of(file)}
+    return {"adapter": str(file), "adapter_sha256": hash_of_file(file)}
+
+
+def of_source(source: object, options: argparse.Namespace) -> dict[str, str]:
+    """Put ``--adapter``, if it was given, on what is evaluated; see `put_on`.
+
+    Raises:
+        UserError: as there, and for images of no run.
+    """
+    if options.adapter is None:
+        return {}
+    if not isinstance(source, Run):
+        raise UserError(f"{OPTION}: {options.source} is no run; a run without an adapter is expected")
+    return put_on(source, options.adapter, options.weights or "ema", options.trust)
 
 
 def _take_over(model: TrainingModule, network: nn.Module, other: Run, base: Path, weights: Weights) -> None:
@@ -62,13 +76,14 @@ def _take_over(model: TrainingModule, network: nn.Module, other: Run, base: Path
     frozen = {name: p for name, p in adapted.named_parameters() if name not in trained}
     own = dict(network.named_parameters())
     for name in (*own, *frozen):
-        if name not in trained and not _same(own.get(name), frozen.get(name)):
+        here, there = own.get(name), frozen.get(name)
+        if name in trained:  # a module that was trained whole
+            same = here is not None and here.shape == dict(adapted.named_parameters())[name].shape
+        else:
+            same = here is not None and there is not None and here.shape == there.shape and torch.equal(here, there)
+        if not same:
             told = f"{one_line(name)} differs from that of {base}"
             raise UserError(f"{other.checkpoint} began with other weights: {told}; an adapter of that run is expected")
     theirs.adapter.apply(network)
     network.load_state_dict(adapted.state_dict())
     model.adapter = theirs.adapter
-
-
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is not None and other is not None and one.shape == other.shape and torch.equal(one, other)

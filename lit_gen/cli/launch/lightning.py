@@ -18,7 +18,7 @@ from lit_gen.callbacks.progress import ProgressLine
 from lit_gen.callbacks.samples import Samples
 from lit_gen.callbacks.stop import Stop
 from lit_gen.cli.commands import help as help_pages
-from lit_gen.cli.config import changes, pretrained, short_names
+from lit_gen.cli.config import begun, changes, pretrained, short_names
 from lit_gen.cli.config.explain import explain
 from lit_gen.cli.config.parser import Parser, instantiate_data, instantiate_others
 from lit_gen.cli.config.words import name_losses
@@ -150,6 +150,7 @@ class LitGenCLI(LightningCLI):
     def instantiate_parts(self) -> None:
         """Instantiate the data module; then the model, whose open arguments it fills in."""
         self.datamodule = instantiate_data(self.parser, self.chosen.data, str(self.subcommand), self.checkpoint)
+        begun.adopt_tokenizer(self.chosen.model, self.datamodule, self.checkpoint)
         pretrained.compare_tokens(self.chosen.model, self.datamodule)
         self.config_init = instantiate_others(self.parser, self.config, str(self.subcommand), self.datamodule)
         self.model = self._get(self.config_init, "model")
@@ -249,11 +250,8 @@ class LitGenCLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the samples are."""
         written = self.run_dir / "predictions"
-        print(
-            f"samples   {printable(written)}"
-            if written.is_dir()
-            else "no picture was written: no test images, or points"
-        )
+        nothing = "no picture was written: no test images, or points"
+        print(f"samples   {printable(written)}" if written.is_dir() else nothing)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every sample in memory: the pictures are written as they come."""

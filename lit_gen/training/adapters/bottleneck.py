@@ -1,5 +1,6 @@
 """Bottleneck adapters: a small network after each of some layers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,12 @@ from lit_gen.core.options import at_least, one_of
 from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.change import Change
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
 
 
 @dataclass

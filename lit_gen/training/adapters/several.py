@@ -47,7 +47,7 @@ class Several:
             UserError: for a name that is taken or no word, or a folder that cannot be read or is of another network,
                 which then stays as it is; also for one that trained modules whole, which the others share.
         """
-        if name in self.adapters or name == NAME or not name.isidentifier() or hasattr(nn.ModuleDict, name):
+        if name in self.adapters or name == NAME or not name.isidentifier() or hasattr(Changes(), name):
             raise UserError(
                 f"adapter: {name!r} is taken, or no word of letters, digits and _; another name is expected"
             )
@@ -80,7 +80,8 @@ class Several:
         Raises:
             UserError: for a name that was not attached.
         """
-        self.use(*(one for one in (*self.active, name) if one != name or name not in self.adapters))
+        self.use(*self.active, name)  # which checks the name
         for _, layer in list(all_adapted(self.network, name)):
             take_off(layer, name)
         del self.adapters[name]
+        self.use(*(one for one in self.active if one != name))
