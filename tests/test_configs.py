@@ -92,7 +92,11 @@ def test_trains_two_steps(lit_gen, tmp_path, small_sets, name):
     if name in ("edm_cifar10.yaml", "otcfm_cifar10.yaml"):
         small.append("--model.solver.steps=1")
     if name in BEGUN:
-        quick = ["--samples.every=0", "--trainer.callbacks.Perplexity.every=0", "--data.path=data/tinyshakespeare"]
+        quick = [
+            "--samples.every=0",
+            "--trainer.callbacks.Perplexity.every=0",
+            "--data.path=data/tinyshakespeare/input.txt",
+        ]
         base = ["--config", "gpt.yaml", *small[:3], *quick, "--run_name=gpt", "--run_id=one"]
         code, _, err = lit_gen("fit", *base)
         assert code == 0, err
