@@ -1,5 +1,7 @@
 """AdaLoRA against peft's, step by step."""
 
+import copy
+import functools
 import types
 import warnings
 
@@ -7,11 +9,12 @@ import peft
 import pytest
 import torch
 from lightning import Trainer
-from support import lm
+from support import gan, lm
 from support.adapters import fit, inputs, move, small
 from torch import nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.data.images.toy import Toy2D
 from lit_gen.training.adapters import peft_files
 from lit_gen.training.adapters.adalora import AdaLoRA, keep
 from lit_gen.training.adapters.change import all_adapted
@@ -260,3 +263,26 @@ def test_an_average_has_no_triplets_that_were_dropped(tmp_path):
         assert torch.equal(change.lora_E[:, 0] != 0, raw.kept)
         ranks.append(int(raw.kept.sum()))
     assert sum(ranks) == len(ranks)
+
+
+@pytest.mark.parametrize("family", ["lm", "lm in micro-batches", "gan"])
+def test_a_fit_adds_the_penalty_once_per_update(family, tmp_path):
+    """In the first step A and B have no other gradient, as E is zero."""
+    adapter = AdaLoRA(3, 1, target_modules=["qkv"] if "lm" in family else "all-linear", orth_reg_weight=0.4)
+    plain = functools.partial(torch.optim.SGD, lr=0.1)
+    if family == "gan":
+        model, data = gan.build(adapter=adapter, optimizer=plain), Toy2D(size=256, batch_size=32)
+    else:
+        data = lm.corpus(device_batch_size=4 if "micro" in family else None)
+        model = lm.build(data, plain, adapter=adapter)
+    other = copy.deepcopy(model)
+    penalty = other.attached.adapter.penalty(other.attached.changes)
+    penalty.backward()
+    fit(model, data, tmp_path, 1)
+    for mine, start in zip(model.attached.changes, other.attached.changes, strict=True):
+        for name in ("lora_A", "lora_B"):
+            before = getattr(start, name)
+            torch.testing.assert_close(getattr(mine, name), before - 0.1 * before.grad, rtol=1e-5, atol=1e-7)
+    assert {"train/orthogonality", "train/rank"} <= set(model.announced())
+    scalars = model.attached.scalars()
+    assert scalars == {"orthogonality": pytest.approx(float(penalty.detach())), "rank": len(model.attached.changes)}
