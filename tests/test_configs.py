@@ -27,8 +27,11 @@ CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS)
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
 LARGE |= {"edm_cifar10.yaml", "otcfm_cifar10.yaml"}
 LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
-BEGUN = {"finetune.yaml"}
-"""Those that begin with the weights of a run of ``gpt.yaml``."""
+BEGUN = {  # those that begin with the weights of runs/gpt, and what two steps need
+    "finetune.yaml": [],
+    "lora.yaml": [],
+    "adalora.yaml": ["--model.adapter.tinit=0", "--model.adapter.tfinal=0", "--model.adapter.deltaT=1"],
+}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
 
@@ -93,6 +96,8 @@ def test_trains_two_steps(lit_gen, trained, tmp_path, small_sets, name):
         small.append("--data.val_size=100")
     if name in ("edm_cifar10.yaml", "otcfm_cifar10.yaml"):
         small.append("--model.solver.steps=1")
+    if name in BEGUN:
+        small += ["--data.grammar_characters=20000", *BEGUN[name]]
     if name in LARGE & TEXTS:
         small += ["--data.block_size=16", "--model.compiled=false", "--samples.max_new_tokens=4"]
         small += ["--data.val_fraction=0.3"]
@@ -152,5 +157,5 @@ def test_opens_with_purpose_command_and_expectation(name):
     assert "lit-gen fit --config" in head
     if name not in OVERLAYS | PARTS:
         assert "Hardware" in head
-        assert "Expect" in head
+        assert "Expect" in head or name in BEGUN
     assert isinstance(yaml.safe_load(text), dict)

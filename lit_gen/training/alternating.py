@@ -144,12 +144,14 @@ class Alternating(TrainingModule):
             refuse_micro_batches(type(self).__name__, self._divided)
         me, optimizer = self._players[player], self.optimizers_by_player()[player]
         parts: list[Terms] = []
+        adapter = self.attached if self.attached is not None and self.attached.among(me.parameters) else None
         optimizer.zero_grad()
         with self._frozen_but(player):
             for i in range(micro_batches):
                 parts.append(terms(i))
                 refuse_constant(parts[i].total, self.blamed(next(iter(parts[i].values))))
-                self._backward(parts[i].total / micro_batches if micro_batches > 1 else parts[i].total)
+                loss = parts[i].total / micro_batches if micro_batches > 1 else parts[i].total
+                self._backward(adapter.penalized(loss) if adapter and i == micro_batches - 1 else loss)
         found = parts[0] if len(parts) == 1 and distributed.world_size() == 1 else self._means(parts, me.parameters)
         if self.detailed(step):
             norm = {f"{player}_gradient_norm": gradient_norm(me.parameters)}
@@ -157,6 +159,8 @@ class Alternating(TrainingModule):
         if me.clip is not None:
             nn.utils.clip_grad_norm_(me.parameters, me.clip)
         optimizer.step()
+        if adapter is not None:
+            adapter.updated(step)
         self.monitor.add(step, found.values)
         return found
 
@@ -192,7 +196,7 @@ class Alternating(TrainingModule):
             self.stop_non_finite(f"{self.blamed(failure[1])} became NaN or infinite at step {failure[0]}")
         if detailed:
             values = self.monitor.means(gathered=False)  # each rank has the same values
-            values |= extra() | self._scheduled
+            values |= ({} if self.attached is None else self.attached.scalars()) | extra() | self._scheduled
             self.log_scalars({f"train/{name}": value for name, value in values.items()})
 
     def announced(self, limit_val_batches: float | None = None) -> list[str]:
@@ -202,7 +206,8 @@ class Alternating(TrainingModule):
             limit_val_batches: the trainer's option; 0 for no validation.
         """
         norms = [f"{name}_gradient_norm" for name, player in self.players().items()]
-        return [f"train/{name}" for name in (*self.monitor.names, *norms, *(self.schedules or ()))]
+        adapter = [] if self.attached is None else self.attached.names
+        return [f"train/{name}" for name in (*self.monitor.names, *adapter, *norms, *(self.schedules or ()))]
 
     def blamed(self, term: str) -> str:
         """The name of a term in the message of a run that it stops."""

@@ -94,7 +94,9 @@ class Automatic(TrainingModule):
         Args:
             limit_val_batches: the trainer's option; 0 for no validation.
         """
-        return [f"train/{name}" for name in (*self.monitor.names, "gradient_norm", "lr", *(self.schedules or ()))]
+        adapter = [] if self.attached is None else self.attached.names
+        names = (*self.monitor.names, *adapter, "gradient_norm", "lr", *(self.schedules or ()))
+        return [f"train/{name}" for name in names]
 
     # ---- what a module says
 
@@ -135,6 +137,8 @@ class Automatic(TrainingModule):
                 loss = loss / count
             if i < count - 1:
                 self._add_gradient(loss)
+            elif self.attached is not None:
+                loss = self.attached.penalized(loss)
         return loss
 
     def _set_rates(self, step: int) -> None:
@@ -175,15 +179,17 @@ class Automatic(TrainingModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One update, of the averages too; then the log entry, if it is due."""
         super().optimizer_step(*args, **kwargs)
-        self.move_average(self.trainer.global_step)
         step = self.trainer.global_step + 1  # lightning counts it when this returns
+        if self.attached is not None:
+            self.attached.updated(step)
+        self.move_average(self.trainer.global_step)
         if not self.detailed(step):
             return
         means = self.monitor.means(gathered=True)
         for name, value in means.items():
             if not math.isfinite(value):
                 self.stop_non_finite(f"the {name} became NaN or infinite at step {step}")
-        values = means | self.extra_scalars(step)
+        values = means | ({} if self.attached is None else self.attached.scalars()) | self.extra_scalars(step)
         values |= {"gradient_norm": float(self._norm), "lr": rate(self._optimizer().param_groups[0])} | self._scheduled
         self.log_scalars({f"train/{name}": value for name, value in values.items()}, step)
 

@@ -21,9 +21,10 @@ from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
 from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
+from lit_gen.training.adapters.adapter import Adapter
+from lit_gen.training.adapters.attached import Attached
 from lit_gen.training.adapters.base import begin_with
-from lit_gen.training.adapters.lora import LoRA
-from lit_gen.training.adapters.low_rank import all_adapted
+from lit_gen.training.adapters.change import all_adapted
 from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA, Moved
 from lit_gen.training.finetuned import FineTuned
@@ -57,7 +58,7 @@ class TrainingModule(FineTuned, LightningModule):
     monitor: Monitor
     described: dict[str, Any] | None = None
     ema: EMA | None = None
-    adapter: LoRA | None = None
+    adapter: Adapter | None = None
     schedules: Mapping[str, Schedule] | None = None
     sync_batch_norm: bool | None = None
     headline: tuple[str, ...] = ()
@@ -72,7 +73,9 @@ class TrainingModule(FineTuned, LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.loaded_optimizers: list[str] = []
-        self._adapted: list[str] = []  # names of the networks that are frozen but for the adapter
+        self._adaptable: tuple[str, ...] = ()  # names of the networks that an adapter is for
+        self._adapted: list[str] = []  # those that are frozen but for the adapter
+        self.attached: Attached | None = None  # the adapter, during training
         self._begun = False  # whether a fit has begun, here or before a checkpoint
         self._moved: Moved | None = None
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
@@ -140,6 +143,8 @@ class TrainingModule(FineTuned, LightningModule):
                 self.begun_with(begin_with(self.adapter.base, self, self._adapted))
                 self.adapter.begin(self)
             self.adapter.check(self)
+        if self.attached is not None:
+            self.attached.adapter.prepare(self.attached.changes, self.trainer.max_steps)
         self._begun = True
         half = (torch.float16, torch.bfloat16)
         if any(p.dtype in half for name in self._averaged for p in self.weighted(name, "ema").parameters()):
@@ -183,7 +188,7 @@ class TrainingModule(FineTuned, LightningModule):
 
     # ---- adapters
 
-    def keep_adapter(self, adapter: LoRA | None, *names: str) -> None:
+    def keep_adapter(self, adapter: Adapter | None, *names: str) -> None:
         """Freeze the networks ``names`` but for an adapter; call it in the constructor, before `keep_average`.
 
         A checkpoint holds the networks with the adapter, under the names ``....adapters.default....``.
@@ -196,13 +201,16 @@ class TrainingModule(FineTuned, LightningModule):
         Raises:
             UserError: for an adapter that does not fit.
         """
-        self.adapter = adapter
+        self.adapter, self._adaptable = adapter, names
         if adapter is not None:
             self.refuse_lazy(*names)
             self._adapted = list(names)
-            networks = {name: getattr(self, name) for name in names}
-            # a checkpoint's weights are not there yet
-            adapter.apply(networks[names[0]] if len(names) == 1 else nn.ModuleDict(networks), filled=False)
+            self.attached = Attached(adapter, self.adaptable())
+
+    def adaptable(self, weights: Weights = "raw") -> nn.Module:
+        """The network that an adapter is for; of several, a module that holds them by name."""
+        networks = {name: self.weighted(name, weights) for name in self._adaptable}
+        return next(iter(networks.values())) if len(networks) == 1 else nn.ModuleDict(networks)
 
     def begun_with(self, content: dict[str, Any]) -> None:
         """Take over what else a network's weights need from the checkpoint that they are of."""
@@ -250,6 +258,8 @@ class TrainingModule(FineTuned, LightningModule):
         for name in names:
             average: nn.Module | None = copies.get(name)
             self.register_module(f"ema_{name}", None if average is None else average.eval().requires_grad_(False))
+        if self.attached is not None:
+            self.attached.average(list(copies.values()))
 
     @property
     def averaged(self) -> bool:
@@ -288,6 +298,8 @@ class TrainingModule(FineTuned, LightningModule):
             ema, raw = (nn.ModuleList([self.weighted(name, w) for name in self._averaged]) for w in get_args(Weights))
             self._moved = Moved(ema, raw)
         self._moved.update(self.ema.decay_of(step, samples))
+        if self.attached is not None:
+            self.attached.averages_updated()
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of everything except the averages and, see `FineTuned`, what is frozen."""

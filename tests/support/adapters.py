@@ -5,7 +5,7 @@ from lightning import Trainer
 from torch import nn
 
 from lit_gen.callbacks.checkpoint import Checkpoint
-from lit_gen.training.adapters.low_rank import all_adapted
+from lit_gen.training.adapters.change import all_adapted
 from support import draws
 
 KINDS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}

@@ -20,6 +20,7 @@ from lit_gen.models.vae import mlp as vae_mlp
 from lit_gen.models.vae import posteriors, priors
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
+from lit_gen.training.adapters.adalora import AdaLoRA
 from lit_gen.training.ema import EMA
 from support.adversarial_vae import AdversarialVAE
 from support.cycle import Cycle
@@ -72,6 +73,9 @@ CASES = {
     "one pass": (perceptrons, lambda: {"concatenate": True, "generator_first": True}, 0.05),
     "DiffAugment": (perceptrons, lambda: {"augment": augment.DiffAugment()}, 0.05),
     "ADA": (perceptrons, lambda: {"augment": ada.ADA(speed_kimg=1.0, initial_p=0.3)}, 0.05),
+    "AdaLoRA": (
+        perceptrons, lambda: {"adapter": AdaLoRA(3, 1, orth_reg_weight=0.1), "ema": EMA(half_life=300.0)}, 0.05,
+    ),
     "projection": (functools.partial(perceptrons, "concat", "projection"), dict, 0.05),
     "spectral norm": (functools.partial(perceptrons, spectral_norm=True), dict, 0.05),
     "minibatch standard deviation": (

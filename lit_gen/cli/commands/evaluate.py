@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gen.cli.commands import drawing, evaluate_density, evaluate_text
+from lit_gen.cli.commands import adapting, drawing, evaluate_density, evaluate_text
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.cli.launch.run_dir import of_checkpoint
@@ -84,6 +84,7 @@ def run(arguments: list[str]) -> int:
     with under("--"):
         scorer = Scorer(extractor, reference, options.metrics)
     source = _source(Path(options.source), extractor, options.trust)
+    options.adapter = adapting.of_source(source, options)
     options.drawing = drawing.of_model(source.model if isinstance(source, Run) else None, own, parser)
     if "strength" in options.drawing:
         raise UserError("--strength changes an image, and evaluate draws new ones; leave it out")
@@ -93,6 +94,7 @@ def run(arguments: list[str]) -> int:
     if out is None and isinstance(source, Run):
         against = re.sub(r"[^\w.-]+", "-", options.reference)
         how = "-".join([options.weights, *(f"{name}{value}" for name, value in options.drawing.items())])
+        how += f"-adapter{options.adapter['adapter_sha256'][:12]}" if options.adapter else ""
         how = re.sub(r"[^\w.-]+", "-", how)
         what = f"{extractor.name}-{thousands(result.protocol['count'])}-{how}-{against}"
         out = of_checkpoint(source.checkpoint) / "eval" / f"{source.checkpoint.stem}-{what}"
@@ -159,6 +161,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--weights", choices=["ema", "raw"], default="ema", help="for a run: averaged or raw weights (default ema)"
     )
+    parser.add_argument("--adapter", metavar="PATH", help="for a run without one: a folder of peft's, or a run")
     parser.add_argument("--root", help="folder with the data sets (default LIT_GEN_DATA, else the cache folder)")
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument("--out", help="the record, a .json file (default: in a run's eval folder; else none)")
@@ -247,7 +250,7 @@ def _score(
         if not isinstance(model, ImageGenerator):
             raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images")
         drawn = Drawing(model, options.weights, where, **options.drawing)
-        record = {"source": str(source.checkpoint)}
+        record = {"source": str(source.checkpoint), **options.adapter}
         result = scorer.drawn(drawn, count, options.repeats, streaming=count > EXACT, record=record)
         return result, drawn.shown
     if options.repeats > 1:

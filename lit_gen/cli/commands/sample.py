@@ -1,9 +1,12 @@
 """``sample``: from a run or a checkpoint to pictures and texts."""
 
-from lit_gen.cli.commands import drawing, sample_images, sample_text
+import sys
+
+from lit_gen.cli.commands import adapting, drawing, sample_images, sample_text
 from lit_gen.cli.errors import ArgumentParser
 from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.core.errors import UserError
+from lit_gen.core.terminal import printable
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.opened import load
@@ -41,6 +44,11 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--device", default="cpu", help="where to run (default cpu)")
     parser.add_argument(
         "--weights", choices=["ema", "raw"], help="averaged or raw weights (default ema; raw where no average is kept)"
+    )
+    parser.add_argument(
+        "--adapter",
+        metavar="PATH",
+        help="of a run without one: draw with this adapter on it, a folder of peft's or a run with model.adapter",
     )
     parser.add_trust()
     parser.add_overwrite()
@@ -92,6 +100,9 @@ def _sample(arguments: list[str]) -> int:
             found = f"{opened.checkpoint} ({kind}) makes {kinds[1]}"
             raise UserError(f"--{name} belongs to {kinds[0]} models, but {found}{hint}")
     options.drawing = drawing.of_model(opened.model, own, parser)
+    if adapter := adapting.of_source(opened, options):
+        told = f"with {printable(adapter['adapter'])} (SHA-256 {adapter['adapter_sha256']})"
+        print(told, file=sys.stderr if writes else sys.stdout)
     opened.model.to(usable_device(options.device))
     if writes:
         sample_text.write(opened, options)

@@ -26,7 +26,7 @@ _MODELS = (
     "lit_gen.models.lm",
     "lit_gen.models.vae",
 )
-FAMILIES = ("lit_gen.callbacks", "lit_gen.data", *_MODELS)
+FAMILIES = ("lit_gen.callbacks", "lit_gen.data", "lit_gen.training", *_MODELS)
 """Folders whose ``names.py`` imports the classes that have a short name."""
 
 _NAME = re.compile(r"(?<![\w.])[A-Z]\w*(?![\w.])")

@@ -252,11 +252,8 @@ class LitGenCLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the samples are."""
         written = self.run_dir / "predictions"
-        print(
-            f"samples   {printable(written)}"
-            if written.is_dir()
-            else "no picture was written: no test images, or points"
-        )
+        nothing = "no picture was written: no test images, or points"
+        print(f"samples   {printable(written)}" if written.is_dir() else nothing)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping every sample in memory: the pictures are written as they come."""

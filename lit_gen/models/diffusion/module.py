@@ -30,6 +30,7 @@ from lit_gen.models.diffusion.sources import Normal, Source
 from lit_gen.models.diffusion.times import Times, Uniform
 from lit_gen.models.diffusion.weightings import Simple, Weighting
 from lit_gen.protocols.images import ImageBatch
+from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.finetune import FineTune
@@ -70,7 +71,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: factor of the learning rate as a function of the step; null for a constant rate.
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
-        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters`; null to
             train all of it.
         finetune: another run's weights to begin with, frozen parameters and rates of their own, see
             `lit_gen.training.finetune.FineTune`; null for none of it.
@@ -101,7 +102,7 @@ class Diffusion(HeldOutSums, DiffusionSampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
-        adapter: LoRA | None = None,
+        adapter: LoRA | Adapter | None = None,
         finetune: FineTune | None = None,
         seed: int = 0,
     ) -> None:

@@ -27,6 +27,7 @@ from lit_gen.models.flow.dequantization import Dequantization
 from lit_gen.models.flow.support import Support
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported
+from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.finetune import FineTune
@@ -56,7 +57,7 @@ class Flow(HeldOutSums, Sampler):
         schedules: numbers that change over the steps, by name: ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the weights, see `lit_gen.training.ema.EMA`; its half-life counts images. null for none.
         adapter: train only a small change of the frozen transform (and base, dequantization, support), see
-            `lit_gen.training.adapters.lora.LoRA`; null to train them whole.
+            `lit_gen.training.adapters`; null to train them whole.
         finetune: another run's weights to begin with, frozen parameters and rates of their own, see
             `lit_gen.training.finetune.FineTune`; null for none of it.
         seed: names all noise of this module; linked to ``seed_everything`` by the command line.
@@ -77,7 +78,7 @@ class Flow(HeldOutSums, Sampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
-        adapter: LoRA | None = None,
+        adapter: LoRA | Adapter | None = None,
         finetune: FineTune | None = None,
         seed: int = 0,
     ) -> None:

@@ -28,6 +28,7 @@ from lit_gen.models.adversarial.monitor import HeldOut, named
 from lit_gen.models.gan import checks
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.training import Exported, Network, Terms
+from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.alternating import Alternating, Player
 from lit_gen.training.ema import EMA
@@ -57,7 +58,7 @@ class GAN(Alternating, Sampler):
         weight_clip: the discriminator's weights are clipped to plus and minus this, as in the first Wasserstein GAN.
         ema: the generator's moving average, which all samples and metrics use, see `lit_gen.training.ema.EMA`; null for
             none. Its half-life counts generated images.
-        adapter: train only a small change of the frozen generator, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen generator, see `lit_gen.training.adapters`; null to
             train all of it. The discriminator is trained whole.
         finetune: another run's weights to begin with, frozen parameters and rates of their own, see
             `lit_gen.training.finetune.FineTune`; null for none of it.
@@ -89,7 +90,7 @@ class GAN(Alternating, Sampler):
         discriminator_clip: float | None = None,
         weight_clip: float | None = None,
         ema: EMA | None = EMA(),
-        adapter: LoRA | None = None,
+        adapter: LoRA | Adapter | None = None,
         finetune: FineTune | None = None,
         generator_first: bool = False,
         reuse_fakes: bool = False,

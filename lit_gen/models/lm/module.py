@@ -23,6 +23,7 @@ from lit_gen.protocols.images import Weights
 from lit_gen.protocols.text import TokenBatch, Tokenizer
 from lit_gen.protocols.training import Announcing, Exported
 from lit_gen.tokenizers.stored import from_json
+from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.automatic import Automatic
 from lit_gen.training.ema import EMA
@@ -49,7 +50,7 @@ class LanguageModel(Automatic, Writer):
             in each of its parameter groups.
         ema: moving average of the network's weights, see `lit_gen.training.ema.EMA`; its half-life counts tokens. null
             for none.
-        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the frozen network, see `lit_gen.training.adapters`; null to
             train all of it.
         finetune: another run's weights to begin with, frozen parameters and rates of their own, see
             `lit_gen.training.finetune.FineTune`; null for none of it.
@@ -69,7 +70,7 @@ class LanguageModel(Automatic, Writer):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
-        adapter: LoRA | None = None,
+        adapter: LoRA | Adapter | None = None,
         finetune: FineTune | None = None,
         compiled: bool = False,
         seed: int = 0,

@@ -29,6 +29,7 @@ from lit_gen.models.vae.parts import PARTS, Parts
 from lit_gen.protocols.images import Drawer, ImageBatch, Weights
 from lit_gen.protocols.latents import Code
 from lit_gen.protocols.training import Exported
+from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.finetune import FineTune
@@ -59,7 +60,7 @@ class VAE(HeldOutSums, Sampler):
         schedules: numbers that change over the steps, by name: ``objective.beta``, ``optimizer.lr``, ``ema.decay``.
         ema: moving average of the four parts' weights, see `lit_gen.training.ema.EMA`; its half-life counts images.
             null for none.
-        adapter: train only a small change of the four frozen parts, see `lit_gen.training.adapters.lora.LoRA`; null to
+        adapter: train only a small change of the four frozen parts, see `lit_gen.training.adapters`; null to
             train them whole. Names of layers begin with their part's: ``decoder.``.
         finetune: another run's weights to begin with, frozen parameters and rates of their own, see
             `lit_gen.training.finetune.FineTune`; null for none of it.
@@ -82,7 +83,7 @@ class VAE(HeldOutSums, Sampler):
         schedule: Schedule | None = None,
         schedules: dict[str, Schedule] | None = None,
         ema: EMA | None = None,
-        adapter: LoRA | None = None,
+        adapter: LoRA | Adapter | None = None,
         finetune: FineTune | None = None,
         seed: int = 0,
     ) -> None:

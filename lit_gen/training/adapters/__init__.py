@@ -1,5 +1,7 @@
-"""Low-rank adapters: a frozen network of any family, and a small trained change of some of its layers.
+"""Adapters: a frozen network of any family, and a small trained change of some of its layers.
 
-`lit_gen.training.adapters.lora.LoRA` is the option; `lit_gen.training.adapters.peft_files` reads and writes peft's
-folders.
+The options are `lit_gen.training.adapters.lora.LoRA`, `lit_gen.training.adapters.adalora.AdaLoRA` and
+`lit_gen.training.adapters.bottleneck.Bottleneck`; options without a class are LoRA's.
+`lit_gen.training.adapters.peft_files` reads and writes peft's folders, and `lit_gen.training.adapters.several` holds
+several on one network.
 """

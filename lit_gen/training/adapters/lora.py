@@ -1,20 +1,19 @@
-"""LoRA, rsLoRA and DoRA as one option: what is adapted, how it begins, and how it becomes part of the weights."""
+"""LoRA, rsLoRA and DoRA as one option: what is adapted, and how it begins."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import above, at_least, within
-from lit_gen.training.adapters.low_rank import LowRank, adapted, all_adapted, directed, put_on, take_off
-from lit_gen.training.adapters.targets import ALL, modules_named, targets, tied_to
+from lit_gen.training.adapters.adapter import Adapter
+from lit_gen.training.adapters.low_rank import LowRank, directed
+from lit_gen.training.adapters.targets import ALL
 
 
 @dataclass
-class LoRA:
+class LoRA(Adapter):
     """A frozen network with a trained change of low rank in some layers; names and defaults are peft's.
 
     LoRA: Hu et al., 2021, https://arxiv.org/abs/2106.09685. rsLoRA: Kalajdzievski, 2023,
@@ -56,126 +55,13 @@ class LoRA:
         """What the product of the factors is multiplied by."""
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
-    def apply(self, network: nn.Module, filled: bool = True) -> list[nn.Parameter]:
-        """Put adapters on a network's layers, freeze the rest.
-
-        Factors are drawn from torch's global generator, as a network's first weights are.
-
-        Args:
-            network: changed in place; its own weights keep names and values.
-            filled: whether it has its weights by now; if they are loaded later, `check` them then.
-
-        Returns:
-            The trained parameters: those of the adapters, then those of ``modules_to_save``.
-
-        Raises:
-            UserError: for a network with an adapter, a pattern that matches nothing, or a layer that cannot be adapted;
-                the network is then as it was.
-        """
-        if any(True for _ in all_adapted(network)):
-            raise UserError("model.adapter: the network has an adapter already; fold it into the weights first")
-        layers = targets(network, self.target_modules, self.modules_to_save)
-        saved = _whole(network, self.modules_to_save or ())
-        if filled:
-            self._check(layers)
-        options = (self.r, self.scaling, self.lora_dropout, self.use_dora)
-        made = {name: LowRank(layer, *options) for name, layer in layers.items()}
-        network.requires_grad_(False)
-        for name, adapter in made.items():
-            put_on(layers[name], adapter.train(layers[name].training))
-        for module in saved.values():
-            module.requires_grad_(True)
-        adapters = [p for adapter in made.values() for p in adapter.parameters()]
-        return list(dict.fromkeys([*adapters, *(p for module in saved.values() for p in module.parameters())]))
-
-    def check(self, network: nn.Module) -> None:
-        """Compare an adapted network's own weights with the adapter.
-
-        Raises:
-            UserError: for a row of zeros, which has no direction that DoRA could keep.
-        """
-        self._check(dict(all_adapted(network)))
-
-    def begin(self, network: nn.Module) -> None:
-        """Set DoRA's lengths anew, after other weights were loaded into the layers of an untrained adapter."""
-        for _, layer in all_adapted(network):
-            adapted(layer).measure(layer)
+    def change(self, layer: nn.Module) -> LowRank:
+        """The change of a layer, which does nothing yet."""
+        return LowRank(layer, self.r, self.scaling, self.lora_dropout, self.use_dora)
 
     def _check(self, layers: dict[str, nn.Module]) -> None:
+        """Refuse a row of zeros, which has no direction that DoRA could keep."""
         for name, layer in layers.items():
             if self.use_dora and not directed(layer):
                 told = "has a row of zeros, which has no direction; use_dora false, or target_modules without it"
                 raise UserError(f"model.adapter: the weight of {name} {told} is expected")
-
-    def merge(self, network: nn.Module) -> None:
-        """Put the change into the layers' own weights; they then compute the same at their own cost, without dropout.
-
-        Each layer's own weight is kept beside it, for `unmerge`; meanwhile no ``state_dict`` is given out.
-
-        Raises:
-            UserError: if nothing is adapted, if it is merged already, or for a weight that something else uses, which
-                would change too.
-        """
-        for name, layer in _layers(network):
-            if adapted(layer).unmerged is not None:
-                raise UserError("adapter: it is merged already")
-            if (other := tied_to(network, name, layer)) is not None:
-                raise UserError(
-                    f"adapter: the weight of {name} is also that of {other}, which merging would change; untie them, "
-                    f"or leave {name} out of target_modules"
-                )
-        with torch.no_grad():
-            for _, layer in _layers(network):
-                weight: nn.Parameter = layer.weight  # type: ignore[assignment]
-                adapter = adapted(layer)
-                merged = adapter.merged(weight)
-                adapter.unmerged = weight.detach().clone()
-                weight.copy_(merged)
-
-    def unmerge(self, network: nn.Module) -> None:
-        """Restore the layers' own weights, every bit of them.
-
-        Raises:
-            UserError: if it is not merged.
-        """
-        with torch.no_grad():
-            for _, layer in _layers(network):
-                adapter, weight = adapted(layer), layer.weight
-                if adapter.unmerged is None:
-                    raise UserError("adapter: it is not merged")
-                weight.copy_(adapter.unmerged)  # type: ignore[operator]
-                adapter.unmerged = None
-
-    def fold(self, network: nn.Module) -> None:
-        """Merge for good: the network has its own names again, and no adapter.
-
-        Raises:
-            UserError: as `merge`.
-        """
-        self.merge(network)
-        for _, layer in _layers(network):
-            take_off(layer)
-
-
-def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    found = list(all_adapted(network))
-    if not found:
-        raise UserError("adapter: the network has none")
-    return found
-
-
-def _whole(network: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    """The modules that are trained whole.
-
-    Raises:
-        UserError: for one that shares a weight with a frozen module.
-    """
-    option = "model.adapter.modules_to_save"
-    found = modules_named(network, names, option)
-    inside = {id(module) for whole in found.values() for module in whole.modules()}
-    owned = {id(p): name for name, whole in found.items() for p in whole.parameters()}
-    for name, module in network.named_modules():
-        for parameter in module._parameters.values():
-            if id(parameter) in owned and id(module) not in inside:
-                raise UserError(f"{option}: {owned[id(parameter)]} shares a weight with {name}, which is frozen")
-    return found

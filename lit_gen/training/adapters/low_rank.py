@@ -1,22 +1,12 @@
-"""The low-rank change of one layer, which stays the layer that it was: same class, same names, one hook more.
+"""The low-rank change of one layer's weight."""
 
-The adapter is the submodule ``adapters.default`` of the layer. So a network's ``state_dict`` keeps every name that it
-had, and what is new has ``.adapters.`` in its name. A forward hook adds the change to the layer's output. torch's fused
-paths, such as that of its transformer encoder, leave out what has hooks, where a layer of another class would be passed
-over in silence.
-"""
-
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_gen.core.errors import UserError
-
-NAME = "default"
-"""The one adapter's name among a layer's adapters, as peft's."""
+from lit_gen.training.adapters.change import Change
 
 KINDS: dict[type[nn.Module], tuple[str, str]] = {
     nn.Linear: ("lora_A", "lora_B"),
@@ -28,7 +18,7 @@ KINDS: dict[type[nn.Module], tuple[str, str]] = {
 MAGNITUDE = "lora_magnitude_vector"
 
 
-class LowRank(nn.Module):
+class LowRank(Change):
     """The change of one layer's weight W (out, in): W + s B A, with A (r, in) and B (out, r).
 
     Hu et al., 2021, https://arxiv.org/abs/2106.09685. The factors have their own names and shapes of each kind of
@@ -54,44 +44,34 @@ class LowRank(nn.Module):
         super().__init__()
         self.scaling, self.dropout = scaling, dropout
         self.kind = next(kind for kind in KINDS if isinstance(layer, kind))
-        self.unmerged: Tensor | None = None  # the layer's own weight, while the change is merged into it
-        self.handle: Any = None  # of the hook
         weight: Tensor = layer.weight  # type: ignore[assignment]
+        half = weight.dtype in (torch.float16, torch.bfloat16)  # small updates of a factor would be rounded away
+        dtype = torch.float32 if half else weight.dtype
+        self._fill(weight, r, dtype)
+        self.register_parameter(MAGNITUDE, nn.Parameter(self._norm(weight).to(dtype)) if dora else None)
+
+    def _fill(self, weight: Tensor, r: int, dtype: torch.dtype) -> None:
+        """Make the factors, on the device of the layer's own weight."""
         shapes: dict[type[nn.Module], tuple[tuple[int, ...], tuple[int, ...]]] = {
             nn.Linear: ((r, weight.shape[1]), (weight.shape[0], r)),
             nn.Conv2d: ((r, *weight.shape[1:]), (weight.shape[0], r, *(1 for _ in weight.shape[2:]))),
             nn.Embedding: ((r, weight.shape[0]), (weight.shape[1], r)),
         }
-        half = weight.dtype in (torch.float16, torch.bfloat16)  # small updates of a factor would be rounded away
-        dtype = torch.float32 if half else weight.dtype
-        names = KINDS[self.kind]
-        for name, shape in zip(names, shapes[self.kind], strict=True):
+        for name, shape in zip(KINDS[self.kind], shapes[self.kind], strict=True):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape, dtype=dtype, device=weight.device)))
         if self.kind is nn.Embedding:
             nn.init.normal_(self.factors[1])
         else:
             nn.init.kaiming_uniform_(self.factors[0], a=5**0.5)
-        self.register_parameter(MAGNITUDE, nn.Parameter(self._norm(weight).to(dtype)) if dora else None)
-        self.register_state_dict_pre_hook(_refuse_merged)
-        self.register_load_state_dict_pre_hook(_refuse_merged)
 
     @property
-    def factors(self) -> tuple[nn.Parameter, nn.Parameter]:
+    def factors(self) -> tuple[Tensor, Tensor]:
         """A and B."""
         first, second = (getattr(self, name) for name in KINDS[self.kind])
         return first, second
 
     def forward(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The changed layer's output.
-
-        Args:
-            layer: the layer.
-            x: its input.
-            y: its output.
-
-        Returns:
-            As ``y``.
-        """
+        """See `Change`."""
         if self.unmerged is not None:
             return y
         a, b = self.factors
@@ -160,44 +140,7 @@ class LowRank(nn.Module):
         return f"r={self.factors[1].shape[1]}, scaling={self.scaling:g}, dropout={self.dropout:g}"
 
 
-def put_on(layer: nn.Module, adapter: LowRank) -> None:
-    """Give a layer an adapter, which its forward then calls."""
-    layer.adapters = nn.ModuleDict({NAME: adapter})
-    adapter.handle = layer.register_forward_hook(_changed, with_kwargs=True)
-
-
-def take_off(layer: nn.Module) -> None:
-    """Take the adapter from a layer."""
-    adapted(layer).handle.remove()
-    del layer.adapters
-
-
 def directed(layer: nn.Module) -> bool:
     """Whether each row of a layer's weight, each column of an embedding's, has a direction: is not all zeros."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     return bool((weight.any(0) if isinstance(layer, nn.Embedding) else weight.flatten(1).any(1)).all())
-
-
-def adapted(layer: nn.Module) -> LowRank:
-    """The adapter of a layer that has one."""
-    adapter: LowRank = layer.adapters[NAME]  # type: ignore[index, assignment]
-    return adapter
-
-
-def all_adapted(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers of a network that have an adapter, by name."""
-    for name, layer in network.named_modules():
-        adapters = layer._modules.get("adapters")
-        if isinstance(adapters, nn.ModuleDict) and NAME in adapters and isinstance(adapters[NAME], LowRank):
-            yield name, layer
-
-
-def _changed(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], y: Tensor) -> Tensor:
-    out: Tensor = adapted(layer)(layer, given[0] if given else named["input"], y)
-    return out
-
-
-def _refuse_merged(module: nn.Module, *_: Any) -> None:
-    """While merged, the layer's weight holds the change already: it would be counted twice."""
-    if isinstance(module, LowRank) and module.unmerged is not None:
-        raise UserError("adapter: it is merged into the network; unmerge it, or fold it into the weights for good")

@@ -1,5 +1,6 @@
 """Which layers of a network an adapter changes: peft's patterns, refused where they match nothing or cannot work."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +14,16 @@ ALL = "all-linear"
 OPTION = "model.adapter.target_modules"
 
 
-def targets(network: nn.Module, patterns: str | Sequence[str], kept: Sequence[str] | None) -> dict[str, nn.Module]:
+Kinds = tuple[type[nn.Module], ...]
+
+
+def targets(
+    network: nn.Module,
+    patterns: str | Sequence[str],
+    kept: Sequence[str] | None,
+    kinds: Kinds = tuple(KINDS),
+    merged: bool = True,
+) -> dict[str, nn.Module]:
     """The layers to adapt.
 
     Args:
@@ -21,6 +31,8 @@ def targets(network: nn.Module, patterns: str | Sequence[str], kept: Sequence[st
         patterns: names of layers or ends of them (``proj`` is every ``....proj``); a string is a regular expression for
             whole names, or ``all-linear``: every linear layer whose weight nothing else uses.
         kept: modules that are trained whole, in which nothing is adapted.
+        kinds: the classes of layers that can be adapted.
+        merged: whether the change must be able to become part of a layer's weight.
 
     Returns:
         Layers by name, in the network's order.
@@ -30,10 +42,11 @@ def targets(network: nn.Module, patterns: str | Sequence[str], kept: Sequence[st
     """
     whole = modules_named(network, kept or (), "model.adapter.modules_to_save")
     inside = tuple(f"{name}." for name in whole)
-    free = {n: m for n, m in network.named_modules() if n and n not in whole and not n.startswith(inside)}
+    free = {n: m for n, m in _own_modules(network) if n not in whole and not n.startswith(inside)}
     found: dict[str, nn.Module]
+    against = functools.partial(reason_against, network, kinds=kinds, merged=merged)
     if patterns == ALL:
-        plain = {n: m for n, m in free.items() if isinstance(m, nn.Linear) and reason_against(network, n, m) is None}
+        plain = {n: m for n, m in free.items() if isinstance(m, nn.Linear) and against(n, m) is None}
         found = {n: m for n, m in plain.items() if tied_to(network, n, m) is None}
         if not found:
             raise UserError(f"{OPTION}: there is no linear layer that could be adapted")
@@ -46,7 +59,7 @@ def targets(network: nn.Module, patterns: str | Sequence[str], kept: Sequence[st
             chosen |= set(_ending(free, pattern) or _refuse(free, pattern))
         found = {name: module for name, module in free.items() if name in chosen}
     for name, layer in found.items():
-        if (reason := reason_against(network, name, layer)) is not None:
+        if (reason := against(name, layer)) is not None:
             raise UserError(f"{OPTION}: {name} {reason}")
     return found
 
@@ -57,18 +70,27 @@ def modules_named(network: nn.Module, patterns: Sequence[str], option: str) -> d
     Raises:
         UserError: for a pattern that matches none.
     """
-    modules = {name: module for name, module in network.named_modules() if name}
+    modules = dict(_own_modules(network))
     found: dict[str, nn.Module] = {}
     for pattern in patterns:
         found |= _ending(modules, pattern) or _refuse(modules, pattern, option)
     return found
 
 
-def reason_against(network: nn.Module, name: str, layer: nn.Module) -> str | None:
-    """Why a layer cannot be adapted, in words that follow its name; None if it can."""
-    kinds = tuple(KINDS)
+def reason_against(
+    network: nn.Module, name: str, layer: nn.Module, kinds: Kinds = tuple(KINDS), merged: bool = True
+) -> str | None:
+    """Why a layer cannot be adapted, in words that follow its name; None if it can. Arguments as those of `targets`."""
+    parent = network.get_submodule(name.rpartition(".")[0])
     if not isinstance(layer, kinds):
         return f"is {named(layer)}; {', '.join(kind.__name__ for kind in kinds)} are expected"
+    if isinstance(parent, nn.MultiheadAttention):
+        return "is a part of nn.MultiheadAttention, which uses its weight without calling it"
+    return _reason_against_merging(layer) if merged else None
+
+
+def _reason_against_merging(layer: nn.Module) -> str | None:
+    kinds = tuple(KINDS)
     if not any(type(layer).forward is kind.forward for kind in kinds):
         return f"is {named(layer)}, whose forward is its own, so that an adapter could not be merged"
     if "weight" not in layer._parameters:
@@ -77,9 +99,6 @@ def reason_against(network: nn.Module, name: str, layer: nn.Module) -> str | Non
         return f"is a convolution in {layer.groups} groups; one group is expected"
     if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.sparse):
         return "is an embedding with max_norm or sparse gradients; neither is expected"
-    parent = network.get_submodule(name.rpartition(".")[0])
-    if isinstance(parent, nn.MultiheadAttention):
-        return "is a part of nn.MultiheadAttention, which uses its weight without calling it"
     return None
 
 
@@ -92,6 +111,11 @@ def tied_to(network: nn.Module, name: str, layer: nn.Module) -> str | None:
     parent = network.get_submodule(name.rpartition(".")[0])
     direct = isinstance(layer, nn.Embedding) and getattr(parent, "tied", False) is True
     return next(others, "the layer that makes the logits" if direct else None)
+
+
+def _own_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All but the network itself and what adapters are on it."""
+    yield from ((n, m) for n, m in network.named_modules() if n and "adapters" not in n.split("."))
 
 
 def _own(module: nn.Module) -> Iterator[nn.Parameter | None]:

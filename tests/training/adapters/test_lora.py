@@ -7,8 +7,8 @@ from support.adapters import KINDS, LAYERS, inputs, move, small
 from torch import nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.training.adapters.change import all_adapted
 from lit_gen.training.adapters.lora import LoRA
-from lit_gen.training.adapters.low_rank import all_adapted
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from safetensors.torch import load_file
 from support import diffusion, flow, gan, lm, vae
 from support.adapters import fit, move
@@ -19,8 +20,9 @@ from lit_gen.models.vae import mlp
 from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
 from lit_gen.runs.opened import load
+from lit_gen.training.adapters.adalora import AdaLoRA
+from lit_gen.training.adapters.change import all_adapted
 from lit_gen.training.adapters.lora import LoRA
-from lit_gen.training.adapters.low_rank import all_adapted
 from lit_gen.training.ema import EMA
 
 EMA_ = EMA(decay=0.5)
@@ -116,3 +118,22 @@ def test_rows_without_a_direction_are_found_before_the_first_step(tmp_path):
 def test_an_adapter_that_does_not_fit():
     with pytest.raises(UserError, match=r"model.adapter.target_modules: no layer is called 'qvk'; there are qkv"):
         lm.build(lm.corpus(), adapter=LoRA(target_modules=["qvk"]))
+
+
+class Sharding:
+    """As much of a trainer as says that its strategy shards weights."""
+
+    accumulate_grad_batches = world_size = 1
+
+    def __init__(self, strategy):
+        self.strategy = strategy()
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
+@pytest.mark.parametrize("adapter", [LoRA, AdaLoRA])
+def test_sharded_weights_have_no_adapter(adapter, strategy):
+    model, trainer = lm.build(lm.corpus(), adapter=adapter(target_modules=["qkv"])), Sharding(strategy)
+    model.trainer = trainer
+    told = f"model.adapter: null is expected with {strategy.__name__}, which shards the weights"
+    with pytest.raises(UserError, match=told):
+        model.on_fit_start()

@@ -119,7 +119,7 @@ def edit(folder, **changes):
         ({"bias": "all"}, "bias: 'all' was found"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out: True was found"),
         ({"use_dorra": True}, "use_dorra: True was found, .*; did you mean 'use_dora'"),
-        ({"peft_type": "IA3"}, "peft_type: 'IA3' was found, 'LORA' is expected"),
+        ({"peft_type": "IA3"}, "peft_type: 'IA3' was found, 'LORA' or 'ADALORA' is expected"),
         ({"r": "8"}, "r: '8' was found"),
         ({"r": 0}, "r: 0 was found, a whole number of at least 1 is expected"),
         ({"use_dora": True}, r"it holds nothing for embed.lora_magnitude_vector, where .* has \(3,\)"),
