@@ -5,7 +5,7 @@ cumulative distribution at one uniform number that belongs to (seed, key, number
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop_token: int | None = None,
+    stop_tokens: Collection[int] = (),
     stop: Callable[[int, list[int]], bool] | None = None,
     seed: int = 0,
     on_token: Callable[[int, int], None] | None = None,
@@ -121,7 +121,7 @@ def generate(
         temperature: see `filter_logits`, as for the next two.
         top_k: likewise.
         top_p: likewise.
-        stop_token: a row ends before this id; None without one.
+        stop_tokens: a row ends before one of these ids.
         stop: called with the row's number and all its new ids after each; the row ends where it returns true.
         seed: the run's seed.
         on_token: called with the row's number and each new id, before ``stop``.
@@ -147,7 +147,7 @@ def generate(
         ids = pick(filter_logits(logits, temperature, top_k, top_p), uniforms).tolist()
         going = []  # places in the batch
         for place, (row, token) in enumerate(zip(alive, ids, strict=True)):
-            if token == stop_token:
+            if token in stop_tokens:
                 continue
             texts[row].append(token)
             new[row].append(token)
