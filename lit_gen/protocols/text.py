@@ -65,6 +65,7 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
 class Chat(Protocol):
     """How a conversation becomes text and tokens."""
 
