@@ -71,6 +71,8 @@ def files_of(path: str, option: str, root: Path, count: int) -> tuple[str, tuple
         name = f"text/tasks-v{tasks.VERSION}-{count}.jsonl"
         return f"tasks-{count}", (cached(name, lambda target: tasks.write(target, count)),), ""
     source = find(path, option, root=root, column=TASKS)  # a column: tables of a folder are taken too
+    if not source.files:
+        raise UserError(f"{option}: {path} was found, which holds no conversations; tasks, or a file, is expected")
     for file in source.files:
         if not file.name.lower().endswith((*JSON, *TABLES)):
             raise UserError(f"{option}: {file} was found, JSON lines or a table ({', '.join((*JSON, *TABLES))}) is "

@@ -126,6 +126,7 @@ def test_a_record_that_is_none_is_refused_with_its_line(tmp_path, sentence, reco
     ("data.long: 'cut' was found, one of refuse, truncate, drop is expected", {"long": "cut"}),
     ("data.tasks: 100000 was found, at most 20,000 is expected", {"tasks": 100_000}),
     ("data.val_fraction: 1.0 was found", {"val_fraction": 1.0}),
+    ("data.path: embedded was found, which holds no conversations", {"path": "embedded"}),
     ("data.path: nowhere.jsonl was not found", {"path": "nowhere.jsonl"}),
 ])  # fmt: skip
 def test_options_out_of_range_are_refused(sentence, options):
