@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gen.core.errors import UserError
-from lit_gen.tokenizers.chat import PLAIN, ChatFormat
+from lit_gen.tokenizers.chat import PLAIN, ChatFormat, from_json
 from lit_gen.tokenizers.stored import TextTokenizer
 
 
@@ -39,6 +39,23 @@ def read_chat(template: str | None, folder: Path | None, tokenizer: TextTokenize
             raise UserError(f"data.template: {path} was found, a text with {{prompt}} or a file with a Jinja template "
                             f"is expected ({error})") from None  # fmt: skip
     return ChatFormat(source, tokenizer, jinja=True, variables=variables, name=str(path))
+
+
+def agreed(found: ChatFormat, stored: str) -> ChatFormat:
+    """A checkpoint's form of conversations, if it is the configured one.
+
+    Args:
+        found: what is configured.
+        stored: what the checkpoint's `ChatFormat.to_json` gave.
+
+    Raises:
+        UserError: if it is another one.
+    """
+    theirs = from_json(stored, found.tokenizer)
+    if (theirs.template, theirs.variables) != (found.template, found.variables):
+        raise UserError(f"data.template: that of {found.name} was found, but the checkpoint's model was trained with "
+                        f"another one, that of {theirs.name}")  # fmt: skip
+    return found
 
 
 def _chosen(found: Any, folder: Path) -> str:

@@ -20,8 +20,8 @@ from lit_gen.data.text.packing import DocumentLoader, TrainRows
 from lit_gen.data.text.responses import Long, Responses, encoded, texts
 from lit_gen.protocols.data import Split
 from lit_gen.protocols.text import Prompted
-from lit_gen.tokenizers.chat import ChatFormat, from_json
-from lit_gen.tokenizers.chat_files import read_chat
+from lit_gen.tokenizers.chat import ChatFormat
+from lit_gen.tokenizers.chat_files import agreed, read_chat
 from lit_gen.tokenizers.stored import TextTokenizer
 
 
@@ -31,10 +31,9 @@ class Instructions(DataModule):
     A row of ``block_size`` tokens holds several conversations, none of which reads another.
 
     Args:
-        path: JSON lines with a prompt and a response (or a list of them, all right), or with messages of ``role`` and
-            ``content``; a table (``.csv``, ``.tsv``) with a prompt and a response; a folder or pattern of such files.
-            Equal prompts are one, with several responses. ``tasks``: generated ones with exact answers. A relative path
-            is looked up as it is, then under ``root``.
+        path: JSON lines with prompt and response (or a list of them, all right), or with messages of ``role`` and
+            ``content``; a table (``.csv``, ``.tsv``); a folder or pattern of such files. Equal prompts become one.
+            ``tasks``: generated ones. A relative path is looked up as it is, then under ``root``.
         tokenizer: char, byte, bpe (learned from the training part), a ``tokenizer.json``, or a folder with GPT-2's
             ``vocab.json`` and ``merges.txt``.
         template: what stands around a prompt, with ``{prompt}`` in it, or a file with a Jinja template; null: that of
@@ -43,8 +42,7 @@ class Instructions(DataModule):
         batch_size: rows of one update, over all ranks and micro-batches.
         device_batch_size: the most rows that a device takes at once; null for no limit.
         packing: put several conversations into a row; false: one.
-        long: what happens to a conversation of more than ``block_size + 1`` tokens: refuse, truncate (its end is cut
-            off) or drop.
+        long: what to do with a conversation of more than ``block_size + 1`` tokens: refuse, truncate (its end) or drop.
         prompt: the field or column of prompts.
         response: the field or column of responses.
         messages: the field of messages.
@@ -94,11 +92,9 @@ class Instructions(DataModule):
         self.block_size, self.packing, self.long, self.val_fraction = block_size, packing, long, val_fraction
         self.fields = Fields(prompt, response, messages)
         named = {"path": path, "val_path": val_path, "test_path": test_path}
-        self._sources = {
-            option: conversations.files_of(name, f"data.{option}", self.root, tasks)
-            for option, name in named.items()
-            if name is not None
-        }
+        given = {option: name for option, name in named.items() if name is not None}
+        look = functools.partial(conversations.files_of, root=self.root, count=tasks)
+        self._sources = {option: look(name, f"data.{option}") for option, name in given.items()}
         self.name = self._sources["path"][0]
         self._adopted: tuple[TextTokenizer, str | None] | None = None  # with the form of conversations
         self._encoded: dict[Split, Responses] = {}
@@ -126,19 +122,12 @@ class Instructions(DataModule):
         """From text to ids and back: the configured one, or the one that was adopted."""
         if self._adopted:
             return self._adopted[0]
-        said = functools.partial(texts, template=self.template, folder=self._folder)
-        return tokenizers.tokenizer_of(
-            self.tokenizer_spec,
-            self.root,
-            lambda: said([one for part in self._read.values() for one in part]),
-            lambda: said(self.splits["train"]),
-            name=hashlib.sha256(f"{conversations.sha256(self.splits['train'])}{self.template}".encode()).hexdigest(),
-            vocab_size=self.bpe_vocab_size,
-        )
-
-    @property
-    def _folder(self) -> Path | None:
-        return tokenizers.folder_of(self.tokenizer_spec, self.root)
+        folder = tokenizers.folder_of(self.tokenizer_spec, self.root)
+        said = functools.partial(texts, template=self.template, folder=folder)
+        train, everything = self.splits["train"], [one for part in self._read.values() for one in part]
+        name = hashlib.sha256(f"{conversations.sha256(train)}{self.template}".encode()).hexdigest()
+        texts_of = (lambda: said(everything)), (lambda: said(train))
+        return tokenizers.tokenizer_of(self.tokenizer_spec, self.root, *texts_of, name=name, size=self.bpe_vocab_size)
 
     @functools.cached_property
     def chat(self) -> ChatFormat:
@@ -147,24 +136,17 @@ class Instructions(DataModule):
         Raises:
             UserError: for a template that is none, or another one than that of an adopted checkpoint.
         """
-        found = read_chat(self.template, self._folder, self.tokenizer)
-        if self._adopted is None or self._adopted[1] is None:
-            return found
-        theirs = from_json(self._adopted[1], self.tokenizer)
-        if (theirs.template, theirs.variables) != (found.template, found.variables) and not self.allow_changes:
-            raise UserError(
-                f"data.template: that of {found.name} was found, but the checkpoint's model was trained with another "
-                f"one, that of {theirs.name}"
-            )
-        return theirs
+        found = read_chat(self.template, tokenizers.folder_of(self.tokenizer_spec, self.root), self.tokenizer)
+        stored = None if self._adopted is None else self._adopted[1]
+        return found if stored is None else agreed(found, stored)
 
     def adopt(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the tokenizer of a language model's checkpoint, and compare the form of conversations."""
         if (text := checkpoint.get("text")) is not None:
             found = tokenizers.adopted(text["tokenizer"], self.tokenizer_spec, self.root)
             self._adopted = found, text.get("chat")
-            for known in ("tokenizer", "chat"):
-                self.__dict__.pop(known, None)
+            self.__dict__.pop("tokenizer", None)
+            self.__dict__.pop("chat", None)
 
     @property
     def vocab_size(self) -> int:
@@ -183,14 +165,7 @@ class Instructions(DataModule):
             UserError: if it has none, or one is too long.
         """
         if split not in self._encoded:
-            found = encoded(self._part(split), self.chat, self.block_size + 1, self.long, split)
-            if found.cut:
-                done = {"truncate": "truncated, or dropped if no response was left", "drop": "dropped"}[self.long]
-                rank_zero_only(note)(
-                    f"data.long: {found.cut:,} documents of the {split} split had more than {self.block_size + 1:,} "
-                    f"tokens and were {done}; {len(found.documents):,} are left"
-                )
-            self._encoded[split] = found
+            self._encoded[split] = encoded(self._part(split), self.chat, self.block_size + 1, self.long, split)
         return self._encoded[split]
 
     def prompted(self, split: Split) -> list[Prompted]:
@@ -231,9 +206,9 @@ class Instructions(DataModule):
                 rank_zero_only(note)(f"data.{option}, {name}: {found}")
         for split in self.splits:
             self.stream(split)
-        parts = self.splits
-        if "val_path" in self._read and (known := {one.key for one in parts["train"]} & {o.key for o in parts["val"]}):
-            rank_zero_only(note)(f"{len(known):,} of the {len(parts['val']):,} held-out prompts are trained on too")
+        train, held = (self.splits.get(split, []) for split in get_args(Split)[:2])
+        if known := {one.key for one in train} & {one.key for one in held}:
+            rank_zero_only(note)(f"{len(known):,} of the {len(held):,} held-out prompts are trained on too")
 
     def files(self) -> list[Path]:
         """The files that are read."""
@@ -243,11 +218,17 @@ class Instructions(DataModule):
         """Packed rows, one batch per step."""
         here = place(self.trainer)
         found = self.stream("train")
-        options = {"packing": self.packing, "filling": found.end_of_text}
-        mine = {name: here[name] for name in ("rank", "device") if name in here}
-        return self.continued(
-            TrainRows(found.documents, self.block_size, self.batches(), self.seed, **options, **mine)  # type: ignore[arg-type]
+        loader = TrainRows(
+            found.documents,
+            self.block_size,
+            self.batches(),
+            self.seed,
+            packing=self.packing,
+            filling=found.end_of_text,
+            rank=here.get("rank", 0),
+            device=here.get("device"),
         )
+        return self.continued(loader)
 
     def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> DocumentLoader:
         """This rank's documents of a split, in blocks of ``rows``; a response is read whole, with all before it.

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
 
-from lit_gen.core.errors import UserError, under
+from lit_gen.core.errors import UserError, note, under
 from lit_gen.data.text.conversations import Conversation, Message
 from lit_gen.data.text.packing import Documents
 from lit_gen.tokenizers.chat import ChatFormat
@@ -27,7 +28,6 @@ class Responses:
         end_of_text: the id that ends a response.
         text_bytes: UTF-8 bytes of the responses.
         vocab_size: number of ids.
-        cut: documents that were too long, and were truncated or dropped.
         lost: an example of a response that does not come back from its tokens; empty where all do.
     """
 
@@ -36,7 +36,6 @@ class Responses:
     end_of_text: int
     text_bytes: int
     vocab_size: int
-    cut: int = 0
     lost: str = ""
 
     def __len__(self) -> int:
@@ -57,7 +56,7 @@ def encoded(conversations: Sequence[Conversation], chat: ChatFormat, most: int, 
         chat: how it is written.
         most: the most tokens of a document.
         long: what happens to longer ones: they are refused, cut at their end (dropped, if no answer is left), or
-            dropped.
+            dropped; how many is told.
         split: for messages.
 
     Raises:
@@ -85,9 +84,15 @@ def encoded(conversations: Sequence[Conversation], chat: ChatFormat, most: int, 
             text_bytes += sum(len(text.encode()) for text in answers)
     if not tokens:
         raise UserError(f"data: the {split} split has no document, all {cut:,} are longer than {most:,} tokens")
+    if cut:
+        done = {"truncate": "truncated, or dropped if no response was left", "drop": "dropped"}[long]
+        rank_zero_only(note)(
+            f"data.long: {cut:,} documents of the {split} split had more than {most:,} tokens and were {done}; "
+            f"{len(tokens):,} are left"
+        )
     documents = Documents(np.concatenate(tokens), np.concatenate(scored), np.cumsum(lengths))
     end = next(iter(chat.ends))
-    return Responses(documents, end, end, text_bytes, chat.tokenizer.vocab_size, cut, lost)
+    return Responses(documents, end, end, text_bytes, chat.tokenizer.vocab_size, lost)
 
 
 def texts(conversations: Sequence[Conversation], template: str | None, folder: Path | None) -> Iterator[str]:

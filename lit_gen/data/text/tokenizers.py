@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from lit_gen.core.cache import cached
 from lit_gen.core.errors import UserError, nearest
@@ -53,7 +52,12 @@ def build_tokenizer(spec: str, train: Part, alphabet: str, bpe_vocab_size: int, 
 
 
 def tokenizer_of(
-    spec: str, root: Path, everything: Callable[[], Iterator[str]], train: Callable[[], Iterator[str]], **learned: Any
+    spec: str,
+    root: Path,
+    everything: Callable[[], Iterator[str]],
+    train: Callable[[], Iterator[str]],
+    name: str,
+    size: int,
 ) -> TextTokenizer:
     """As `build_tokenizer`, of texts that are no parts of a corpus; the tokenizer has an end of text.
 
@@ -62,7 +66,8 @@ def tokenizer_of(
         root: likewise.
         everything: the texts of all splits, whose characters are char's.
         train: the texts that bpe learns from.
-        learned: their ``name``, a hash, and bpe's ``vocab_size``.
+        name: a hash of these.
+        size: ids that bpe learns.
 
     Raises:
         UserError: likewise.
@@ -72,8 +77,8 @@ def tokenizer_of(
     if spec == "byte":
         return ByteTokenizer(True)
     if spec == "bpe":
-        return _kept(f"{learned['name'][:16]}/bpe{learned['vocab_size']}-responses",
-                     lambda: train_bpe(train(), learned["vocab_size"], True))  # fmt: skip
+        return _kept(f"{name[:16]}/bpe{size}-responses",
+                     lambda: train_bpe(train(), size, True))  # fmt: skip
     check_tokenizer(spec, root)
     return read_bpe(_file(spec, root) or Path(spec), True)
 
