@@ -19,6 +19,9 @@ from lit_gen.cli.sweep.trials import Built
 from lit_gen.data.images import archives, cifar
 from lit_gen.data.images.mnist import MNIST, FashionMNIST
 from lit_gen.data.text.grammar import ENGLISH
+from lit_gen.models.lm.huggingface import writing as huggingface
+from lit_gen.models.lm.transformer import Transformer
+from lit_gen.tokenizers.bpe import read_bpe
 
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
 PARTS = {"diagonal_posterior.yaml", "spline_posterior.yaml", "flow_prior.yaml", "vamp_prior.yaml"}
@@ -32,6 +35,7 @@ BEGUN = {  # those that begin with the weights of runs/gpt, and what two steps n
     "lora.yaml": [],
     "adalora.yaml": ["--model.adapter.tinit=0", "--model.adapter.tfinal=0", "--model.adapter.deltaT=1"],
 }
+WRITES = {name for name in CONFIGS if ".LanguageModel" in configs.shipped()[name].read_text(encoding="utf-8")}
 TEXTS = {name for name in CONFIGS if "TextCorpus" in configs.shipped()[name].read_text(encoding="utf-8")}
 
 
@@ -67,6 +71,12 @@ def _written(tmp_path_factory):
     learned = tokenizers.ByteLevelBPETokenizer()
     learned.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
     learned.save_model(str(root / "gpt2"))
+    size = read_bpe(root / "gpt2", end_of_text=True).vocab_size
+    huggingface.write(Transformer(size, 512, n_layer=2, n_head=2, n_embd=16), root / "gpt2", overwrite=True)
+    (root / "e2e").mkdir()
+    for name in ("trainset", "devset", "testset_w_refs"):
+        rows = "".join(f'"name[{name} {i}], food[Thai]",{i} has Thai food.\n' for i in range(9))
+        (root / f"e2e/{name}.csv").write_text(f"mr,ref\n{rows}", encoding="utf-8")
     return root, checksums
 
 
@@ -103,11 +113,13 @@ def test_trains_two_steps(lit_gen, trained, tmp_path, small_sets, name):
         small += ["--data.val_fraction=0.3"]
     if name == "gpt2_124m.yaml":
         small.append("--trainer.precision=32-true")  # a CPU without AVX-512 takes two minutes a step in bf16
+    if name == "instruct.yaml":
+        small.append("--data.tasks=100")
     code, _, err = lit_gen("fit", "--config", name, *small)
     assert code == 0, err
     run = tmp_path / "runs/r/one"
     assert (run / "checkpoints/step=00000002.ckpt").is_file()
-    assert (run / f"samples/step=00000002.{'txt' if name in TEXTS else 'png'}").is_file()
+    assert (run / f"samples/step=00000002.{'txt' if name in WRITES else 'png'}").is_file()
     assert (run / "metrics.csv").read_text(encoding="utf-8").count("\n") >= 2
 
 

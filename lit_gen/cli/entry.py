@@ -18,6 +18,7 @@ COMMANDS = {
         "lit_gen.cli.commands.sample",
         "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT",
     ),
+    "chat": ("lit_gen.cli.commands.chat", "talk with a model of conversations: chat RUN"),
     "evaluate": (
         "lit_gen.cli.commands.evaluate",
         "score images or a run: evaluate DIR --reference cifar10 --metrics fid,kid",
@@ -95,6 +96,7 @@ def _meant(word: str) -> str:
         "eval": "evaluate",
         "generate": "sample",
         "list": "configs",
+        "talk": "chat",
     }
     return f"; did you mean {habits[word]!r}?" if word in habits else nearest(word, COMMANDS)
 

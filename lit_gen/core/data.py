@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_gen.core.blame import shown
 from lit_gen.core.errors import UserError
-from lit_gen.protocols.data import DataModule, ImageSets, TextSets
+from lit_gen.protocols.data import DataModule, ImageSets, InstructionSets, TextSets
 
 
 class Unknown:
@@ -52,6 +52,11 @@ def has_images(data: object) -> TypeGuard[ImageSets]:
 def has_text(data: object) -> TypeGuard[TextSets]:
     """Whether a data module is one of a text."""
     return _has(data, "facts", "per_step", "stream", "windows")
+
+
+def has_instructions(data: object) -> TypeGuard[InstructionSets]:
+    """Whether a data module is one of prompts and responses."""
+    return _has(data, "facts", "per_step", "stream", "windows", "prompted")
 
 
 def images_of(trainer: object) -> ImageSets:

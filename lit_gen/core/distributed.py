@@ -115,6 +115,15 @@ def total(x: Tensor, where: torch.device) -> Tensor:
     return summed.cpu()
 
 
+def summed(x: Tensor) -> Tensor:
+    """The sum of the ranks' ``x``, on its device, without waiting for it there."""
+    if world_size() == 1:
+        return x
+    whole = x.clone()
+    dist.all_reduce(whole)
+    return whole
+
+
 def leave() -> None:
     """Leave the process group, if there is one, while the interpreter still runs.
 

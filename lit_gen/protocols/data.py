@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from lit_gen.protocols.text import TokenBatch, Tokenizer
+from lit_gen.protocols.text import Chat, Prompted, TokenBatch, Tokenizer
 
 Split = Literal["train", "val", "test"]
 
@@ -115,6 +115,22 @@ class TextSets(DataModule, Protocol):
 
     def entropy(self, split: Split) -> float | None:
         """The least bits per byte that any model can reach on a split on average; None if that is not known."""
+        ...
+
+
+class InstructionSets(TextSets, Protocol):
+    """A data module of prompts and responses."""
+
+    chat: Chat
+    packing: bool
+    """Whether a training row holds several documents."""
+
+    def prompted(self, split: Split) -> list[Prompted]:
+        """The prompts of a split as the model reads them, with their references.
+
+        Raises:
+            UserError: if there are none.
+        """
         ...
 
 

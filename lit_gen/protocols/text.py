@@ -3,7 +3,7 @@
 Tokens are int64 (B, T), logits float (B, T, V); a negative log-likelihood (nll) is in nats.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor
@@ -22,6 +22,8 @@ class TokenBatch(NamedTuple):
     """int64 (B,), each row's number within the global step, or its window's number within the split."""
     micro_batches: int = 1
     """In training: the number of equal parts into which the rows of an update are divided, one after the other."""
+    documents: Tensor | None = None
+    """int64 (B, T), the document of each token that the network reads; None where a row is one text."""
 
 
 class Prompted(NamedTuple):
@@ -72,6 +74,28 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class Chat(Protocol):
+    """How a conversation becomes text and tokens."""
+
+    ends: frozenset[int]
+    """The ids at which an answer ends."""
+    lead: str
+    """Spaces with which an answer begins that are no part of its text."""
+
+    def prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The text that the model continues after these messages, each with ``role`` and ``content``."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text that `prompt` gave, special tokens among them."""
+        ...
+
+    def to_json(self) -> str:
+        """What rebuilds it with its tokenizer, for checkpoints; see `lit_gen.tokenizers.chat.from_json`."""
+        ...
+
+
 class Cache(Protocol):
     """What a network remembers of the tokens so far, of several rows of unequal length."""
 
@@ -119,6 +143,28 @@ class CausalNetwork(Protocol):
         ...
 
 
+class PackingNetwork(CausalNetwork, Protocol):
+    """A network that can read several documents in a row."""
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        cache: Cache | None = None,
+        lengths: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
+        """As `CausalNetwork`.
+
+        Args:
+            tokens: likewise.
+            cache: likewise.
+            lengths: likewise.
+            documents: int64 (B, T), without a cache: equal numbers side by side are one document. Its tokens get the
+                logits that they would get in a row of their own. None: each row is one.
+        """
+        ...
+
+
 @runtime_checkable
 class TokenScorer(Protocol):
     """A module that says how likely each token is."""
@@ -134,6 +180,8 @@ class TextGenerator(Protocol):
 
     tokenizer: Tokenizer | None
     """None if it was trained on bare tokens: then it cannot write."""
+    chat: Chat | None
+    """How it reads conversations; None if it was not trained on any."""
 
     def write(
         self,

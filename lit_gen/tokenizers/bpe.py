@@ -103,6 +103,11 @@ class BpeTokenizer:
         found: dict[str, int] = self._library.get_vocab(with_added_tokens=True)
         return found
 
+    @property
+    def specials(self) -> dict[str, int]:
+        """The id of each special token, which no text encodes to."""
+        return {token["content"]: token["id"] for token in self._description["added_tokens"] if token["special"]}
+
     def to_json(self) -> str:
         """Everything that rebuilds it."""
         stored = {"kind": "bpe", "name": self.name, "end_of_text": self._wants_end, "tokenizer": self._description}

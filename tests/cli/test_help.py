@@ -30,7 +30,9 @@ def test_a_page_fits_a_screen(lit_gen, command):
     assert len(examples) == 3
 
 
-@pytest.mark.parametrize("command", ["sample", "evaluate", "export", "check", "sweep", "slurm", "fetch", "configs"])
+@pytest.mark.parametrize(
+    "command", ["sample", "chat", "evaluate", "export", "check", "sweep", "slurm", "fetch", "configs"]
+)
 def test_a_page_of_a_command_without_a_config_fits_a_screen(command, capfd):
     try:
         code = entry.run([command, "--help"])

@@ -12,7 +12,10 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
     pytest.mark.filterwarnings("ignore:.*no `validation_step`"),  # families of the tests have none
 ]
-QUICK = ("all at once", "synchronized batch norm", "micro-batches", "ADA", "AdaLoRA", "glow", "IAF and VampPrior")
+QUICK = (
+    "all at once", "synchronized batch norm", "micro-batches", "ADA", "AdaLoRA", "glow", "responses",
+    "IAF and VampPrior",
+)  # fmt: skip
 LIGHTNINGS = many_cases.FAMILIES.keys() - many_cases.OUTSIDE.keys()
 """Where Lightning averages the gradients, and each rank keeps its own terms until they are logged."""
 LATER = [name for name in (*many_cases.CASES, *many_cases.FAMILIES) if name not in QUICK]

@@ -22,6 +22,7 @@ from lit_gen.models.vae.bottleneck import GaussianBottleneck
 from lit_gen.models.vae.module import VAE
 from lit_gen.training.adapters.adalora import AdaLoRA
 from lit_gen.training.ema import EMA
+from support import instructed
 from support.adversarial_vae import AdversarialVAE
 from support.cycle import Cycle
 from support.inverse import Inverse
@@ -127,11 +128,17 @@ def flow_vae(posterior, prior, optimizer):
     return VAE(*networks, Gaussian(), optimizer=optimizer, ema=EMA(half_life=200.0))
 
 
+def responses(optimizer):
+    """A language model of packed instructions, of which each row has another number of scored tokens."""
+    return instructed.build(instructed.data(), functools.partial(optimizer, lr=0.02))
+
+
 OUTSIDE = {"cycle": cycle, "adversarial VAE": adversarial_vae}
 """Families outside the package, on its parts."""
 FAMILIES = {
     **OUTSIDE,
     "glow": glow,
+    "responses": responses,
     "IAF and VampPrior": functools.partial(
         flow_vae, lambda: posteriors.IAFPosterior(1, width=8), lambda: priors.VampPrior(SHAPE, components=3)
     ),
@@ -142,7 +149,7 @@ FAMILIES = {
         flow_vae, lambda: posteriors.Planar(2), lambda: priors.FlowPrior("nsf", 1, width=8)
     ),
 }
-"""Those, a flow, and a VAE's flows."""
+"""Those, a flow, a language model, and a VAE's flows."""
 
 
 def train(name, world):
@@ -162,7 +169,8 @@ def train(name, world):
         limit_val_batches=0, use_distributed_sampler=False, log_every_n_steps=7,
     )  # fmt: skip
     most = 8 if name in ("micro-batches", "cycle", "glow") else None
-    trainer.fit(model, datamodule=MNIST(embedded=True, batch_size=BATCH, device_batch_size=most))
+    data = MNIST(embedded=True, batch_size=BATCH, device_batch_size=most)
+    trainer.fit(model, datamodule=instructed.data(device_batch_size=1) if name == "responses" else data)
     model.monitor.settle()
     sums = {f"monitor.{name}": torch.tensor(value) for name, value in model.monitor.sums.items()}
     return {key: value.clone() for key, value in model.state_dict().items()} | sums

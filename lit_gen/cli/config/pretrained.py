@@ -66,9 +66,10 @@ def compare_tokens(model: Namespace, data: Any) -> None:
         UserError: if the folder has a tokenizer of other tokens.
     """
     for where, _, arguments in _networks(model) if datasets.has_text(data) else ():
+        from lit_gen.models.lm.huggingface.folder import located
         from lit_gen.tokenizers.bpe import GPT2_FILES, BpeTokenizer, read_bpe  # other families have no use for it
 
-        folder = Path(arguments["pretrained"]).expanduser()
+        folder = located(arguments["pretrained"])
         if not any(all((folder / name).is_file() for name in names) for names in (("tokenizer.json",), *GPT2_FILES)):
             continue
         tokenizer = data.tokenizer

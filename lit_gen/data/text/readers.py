@@ -50,12 +50,23 @@ def read_text(path: Path) -> Iterator[str]:
 
 
 def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
-    """The strings under ``column`` of a file with one JSON object a line; blank lines are skipped.
+    """The strings under ``column`` of a file with one JSON object a line; see `json_records`.
+
+    Raises:
+        UserError: with the line's number, as there, or if there is no string under ``column``.
+    """
+    for where, record in json_records(path):
+        _check_column(column, list(record), where)
+        yield _string(record[column], column, where)
+
+
+def json_records(path: Path) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The objects of a file with one JSON object a line, each after where it stands; blank lines are skipped.
 
     The file may be compressed by gzip or zstd.
 
     Raises:
-        UserError: with the line's number: not a JSON object, not UTF-8, or no string under ``column``.
+        UserError: with the line's number: not a JSON object, or not UTF-8.
     """
     with reading(path), _unpacked(path) as file:
         offset = 0
@@ -70,30 +81,38 @@ def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
                 raise UserError(_not_utf8(path, offset + place, raw[place])) from None
             offset += len(raw)
             if line.strip():
-                yield _field(line, column, f"{path}, line {number}")
+                yield f"{path}, line {number}", _object(line, f"{path}, line {number}")
 
 
 def read_table(path: Path, column: str | None) -> Iterator[str]:
-    """The strings in ``column`` of a ``.csv`` or ``.tsv``, whose first line names the columns.
+    """The strings in ``column`` of a ``.csv`` or ``.tsv``; see `table_records`."""
+    for _, record in table_records(path, column):
+        assert column is not None
+        yield record[column]
+
+
+def table_records(path: Path, *columns: str | None) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a ``.csv`` or ``.tsv`` whose first line names the columns, each after where it ends.
 
     Raises:
-        UserError: with the line's number: broken quotes, another number of fields; or as `read_text`.
+        UserError: if one of ``columns`` is missing; with the line's number: broken quotes, another number of fields; or
+            as `read_text`.
     """
     csv.field_size_limit(2**31 - 1)  # documents are long
     lines = csv.reader(_lines(read_text(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
     try:
         names = next(lines, [])
-        _check_column(column, names, str(path))
-        assert column is not None
-        if names.count(column) > 1:
-            raise UserError(f"{path}: {names.count(column)} columns are called {column!r}, one is expected")
+        for column in columns:
+            _check_column(column, names, str(path))
+            if column is not None and names.count(column) > 1:
+                raise UserError(f"{path}: {names.count(column)} columns are called {column!r}, one is expected")
         for fields in lines:
             if fields and len(fields) != len(names):
                 raise UserError(
                     f"{path}, line {lines.line_num}: {len(fields)} fields were found, {len(names)} are expected"
                 )
             if fields:
-                yield fields[names.index(column)]
+                yield f"{path}, line {lines.line_num}", dict(zip(names, fields, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}, line {lines.line_num}: broken CSV ({error})") from None
 
@@ -161,15 +180,14 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _field(line: str, column: str | None, where: str) -> str:
+def _object(line: str, where: str) -> dict[Any, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):  # the latter for brackets in brackets
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{where}: {line.strip()[:40]!r} was found, one JSON object per line is expected")
-    _check_column(column, list(record), where)
-    return _string(record[column], column, where)
+    return record
 
 
 def read_parquet(path: Path, column: str | None) -> Iterator[str]:

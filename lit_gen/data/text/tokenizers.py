@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lit_gen.core.cache import cached
@@ -50,6 +51,44 @@ def build_tokenizer(spec: str, train: Part, alphabet: str, bpe_vocab_size: int, 
     return read_bpe(_file(spec, root) or Path(spec), ends)
 
 
+def tokenizer_of(
+    spec: str,
+    root: Path,
+    everything: Callable[[], Iterator[str]],
+    train: Callable[[], Iterator[str]],
+    name: str,
+    size: int,
+) -> TextTokenizer:
+    """As `build_tokenizer`, of texts that are no parts of a corpus; the tokenizer has an end of text.
+
+    Args:
+        spec: likewise.
+        root: likewise.
+        everything: the texts of all splits, whose characters are char's.
+        train: the texts that bpe learns from.
+        name: a hash of these.
+        size: ids that bpe learns.
+
+    Raises:
+        UserError: likewise.
+    """
+    if spec == "char":
+        return CharTokenizer("".join(set[str]().union(*everything())), True)
+    if spec == "byte":
+        return ByteTokenizer(True)
+    if spec == "bpe":
+        return _kept(f"{name[:16]}/bpe{size}-responses",
+                     lambda: train_bpe(train(), size, True))  # fmt: skip
+    check_tokenizer(spec, root)
+    return read_bpe(_file(spec, root) or Path(spec), True)
+
+
+def folder_of(spec: str, root: Path) -> Path | None:
+    """The folder that a configuration names as its tokenizer, if it is one."""
+    found = None if spec in ("char", "byte", "bpe") else _file(spec, root)
+    return found if found is not None and found.is_dir() else None
+
+
 def adopted(stored: str, spec: str, root: Path) -> TextTokenizer:
     """A checkpoint's tokenizer, if it is what the configuration names.
 
@@ -84,18 +123,26 @@ def adopted(stored: str, spec: str, root: Path) -> TextTokenizer:
 def _learned(train: Part, vocab_size: int) -> TextTokenizer:
     ends = train.source.documents
 
-    def write(path: Path) -> None:
+    def learn() -> BpeTokenizer:
         groups = shards(train.texts(), ends, "line")
         learned = train_bpe((text for group in groups for text, _ in group), vocab_size, ends)
         train.check_unchanged()
-        path.write_text(learned.to_json(), encoding="utf-8")
+        return learned
+
+    return _kept(f"{train.scan.sha256[:16]}/bpe{vocab_size}-{train.begin}-{train.end}", learn)
+
+
+def _kept(name: str, learn: Callable[[], BpeTokenizer]) -> TextTokenizer:
+    """What was learned under that name, or is learned now."""
+
+    def write(path: Path) -> None:
+        path.write_text(learn().to_json(), encoding="utf-8")
 
     try:
         version = importlib.metadata.version("tokenizers")  # another one may learn something else
     except importlib.metadata.PackageNotFoundError:
         version = "none"
-    name = f"bpe{vocab_size}-{train.begin}-{train.end}-tokenizers{version}.json"
-    path = cached(f"text/{train.scan.sha256[:16]}/{name}", write)
+    path = cached(f"text/{name}-tokenizers{version}.json", write)
     try:
         tokenizer = from_json(path.read_text(encoding="utf-8"))
     except UserError as error:

@@ -4,6 +4,7 @@ The network is injected; perplexity, samples and checkpoints are in callbacks. L
 `trainer.global_step` counts its updates, and `trainer.gradient_clip_val` clips its gradients.
 """
 
+import inspect
 import math
 from typing import Any
 
@@ -16,12 +17,14 @@ from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core.blame import named, tried
 from lit_gen.core.errors import UserError, note
+from lit_gen.core.options import within
 from lit_gen.core.randomness import Draws
 from lit_gen.models.lm.sampling import logits_of
 from lit_gen.models.lm.writing import Writer, evaluating
 from lit_gen.protocols.images import Weights
-from lit_gen.protocols.text import TokenBatch, Tokenizer
+from lit_gen.protocols.text import Chat, TokenBatch, Tokenizer
 from lit_gen.protocols.training import Announcing, Exported
+from lit_gen.tokenizers import chat
 from lit_gen.tokenizers.stored import from_json
 from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.lora import LoRA
@@ -33,9 +36,15 @@ from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import parameter_groups
 from lit_gen.training.schedules import Schedule
 
+IGNORED = -100
+"""The target of what is not scored."""
+
 
 class LanguageModel(Automatic, Writer):
     """A network that predicts each token from those before it, trained on the mean nats per token.
+
+    Where the data score only some tokens, such as those of responses, the mean is over all scored tokens of the total
+    batch, in whatever rank and micro-batch they are.
 
     With ``ema``, writing, scoring and validation use the averaged weights, unless you ask for the raw ones;
     ``train/`` is always of the raw ones.
@@ -54,6 +63,8 @@ class LanguageModel(Automatic, Writer):
             train all of it.
         finetune: another run's weights to begin with, frozen parameters and rates of their own, see
             `lit_gen.training.finetune.FineTune`; null for none of it.
+        label_smoothing: in [0, 1): this share of the training target is spread evenly over all ids
+            (Szegedy et al., 2015, https://arxiv.org/abs/1512.00567, section 7).
         compiled: compile the network's training pass in place, which does not change checkpoints.
         seed: names dropout and the texts that are written; linked to ``seed_everything`` by the command line.
 
@@ -72,10 +83,12 @@ class LanguageModel(Automatic, Writer):
         ema: EMA | None = None,
         adapter: LoRA | Adapter | None = None,
         finetune: FineTune | None = None,
+        label_smoothing: float = 0.0,
         compiled: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        within("[0, 1)", "model.", label_smoothing=label_smoothing)
         if not isinstance(getattr(network, "vocab_size", None), int):
             raise UserError(f"model.network: {named(network)} has no whole number vocab_size")
         if not hasattr(network, "block_size") or not callable(getattr(network, "new_cache", None)):
@@ -86,8 +99,10 @@ class LanguageModel(Automatic, Writer):
         self.keep_arguments()
         self.network, self.optimizer, self.schedule = network, optimizer, schedule
         self.monitor = Monitor(["loss"])
-        self.compiled, self.seed = compiled, seed
+        self.label_smoothing, self.compiled, self.seed = label_smoothing, compiled, seed
         self.tokenizer: Tokenizer | None = None
+        self.chat: Chat | None = None
+        self._scored = torch.zeros(())  # tokens of the total batch that are scored
         self._looked = False  # at the first batch of this fit
         self.corpus = ""  # SHA-256 of the text that this model was trained on
         self.keep_adapter(adapter, "network")
@@ -119,6 +134,9 @@ class LanguageModel(Automatic, Writer):
                 )
             self._compare_tokenizer()
             self.tokenizer, self.corpus = tokenizer, data.text_sha256
+            self.chat = data.chat if datasets.has_instructions(data) else None
+            if datasets.has_instructions(data) and data.packing:
+                self._refuse_packing()
         longest, context = self.network.block_size, data.facts().get("block_size", 0)
         if longest is not None and context > longest:
             raise UserError(f"data.block_size: {context} was found, but the network takes at most {longest} tokens")
@@ -131,6 +149,14 @@ class LanguageModel(Automatic, Writer):
     def exported(self, weights: Weights = "ema") -> Exported:
         """The network."""
         return Exported("network", self.plain(self.weighted("network", weights)))
+
+    def _refuse_packing(self) -> None:
+        """Refuse rows of several documents if the network would read across them."""
+        if "documents" not in inspect.signature(self.network.forward).parameters:
+            raise UserError(
+                f"data.packing: true was found, but {named(self.network)} takes no documents, so that it would read "
+                f"across those of a row; false is expected"
+            )
 
     @torch.no_grad()
     def _try_network(self, length: int) -> None:
@@ -163,11 +189,25 @@ class LanguageModel(Automatic, Writer):
             bad = least if least < 0 else most
             raise UserError(f"data: the token {bad} was found, 0 to {self.network.vocab_size - 1} are expected")
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Count the scored tokens of the total batch, on all ranks."""
+        super().on_train_batch_start(batch, batch_idx)
+        if (scored := getattr(batch, "scored", None)) is not None:
+            self._scored = distributed.summed(scored.sum())
+
     def loss_of(self, batch: TokenBatch, draws: Draws) -> Tensor:
-        """Mean nats per token of one micro-batch."""
+        """Mean nats per token of one micro-batch.
+
+        Where only some tokens are scored: such that the mean over the micro-batches of all ranks, which is what is
+        optimized, is the mean over all scored tokens of the total batch.
+        """
         if not self._looked:
             self._look_at(batch)
-        loss = _nll(self.network, batch.tokens).mean()
+        if batch.scored is None:
+            loss = _nll(self.network, batch.tokens, smoothing=self.label_smoothing).mean()
+        else:
+            nats = _nll(self.network, batch.tokens, batch.documents, batch.scored, self.label_smoothing)
+            loss = nats.sum() * (self._divided * self.trainer.world_size / self._scored.clamp(min=1))
         self.record_terms({"loss": loss})
         return loss
 
@@ -250,6 +290,8 @@ class LanguageModel(Automatic, Writer):
         super().on_save_checkpoint(checkpoint)
         if self.tokenizer is not None:
             checkpoint["text"] = {"tokenizer": self.tokenizer.to_json(), "sha256": self.corpus}
+            if self.chat is not None:
+                checkpoint["text"]["chat"] = self.chat.to_json()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it."""
@@ -257,10 +299,12 @@ class LanguageModel(Automatic, Writer):
         self.begun_with(checkpoint)
 
     def begun_with(self, content: dict[str, Any]) -> None:
-        """The tokenizer, which gives the ids their meaning."""
+        """The tokenizer, which gives the ids their meaning, and the form of conversations."""
         text = content.get("text")
         if text is not None:
-            self.tokenizer, self.corpus = from_json(text["tokenizer"]), text["sha256"]
+            tokenizer = from_json(text["tokenizer"])
+            self.tokenizer, self.corpus = tokenizer, text["sha256"]
+            self.chat = chat.from_json(text["chat"], tokenizer) if "chat" in text else None
 
 
 def padded(size: int, ids: int) -> bool:
@@ -268,10 +312,22 @@ def padded(size: int, ids: int) -> bool:
     return size % 64 == 0 and 0.95 * size <= ids < size
 
 
-def _nll(network: nn.Module, tokens: Tensor) -> Tensor:
-    """Nats of ``tokens[:, 1:]``: (B, T + 1) to float32 (B, T)."""
-    logits, targets = network(tokens[:, :-1]).float(), tokens[:, 1:]
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+def _nll(
+    network: nn.Module,
+    tokens: Tensor,
+    documents: Tensor | None = None,
+    scored: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Nats of ``tokens[:, 1:]``, zero where they are not ``scored``: (B, T + 1) to float32 (B, T)."""
+    apart = {} if documents is None else {"documents": documents}
+    logits, targets = network(tokens[:, :-1], **apart).float(), tokens[:, 1:]
+    if scored is not None:
+        targets = targets.masked_fill(~scored, IGNORED)
+    nats = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED, label_smoothing=smoothing
+    )
+    return nats.view(targets.shape)
 
 
 def _adamw(groups: Any) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ cumulative distribution at one uniform number that belongs to (seed, key, number
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     vocab_size: int | None = None,
-    stop_token: int | None = None,
+    stop_tokens: Collection[int] = (),
     stop: Callable[[int, list[int]], bool] | None = None,
     seed: int = 0,
     on_token: Callable[[int, int], None] | None = None,
@@ -123,7 +123,7 @@ def generate(
         top_k: likewise.
         top_p: likewise.
         vocab_size: ids to draw from, the first ones, where the network has more than the tokenizer; None for all.
-        stop_token: a row ends before this id; None without one.
+        stop_tokens: a row ends before one of these ids.
         stop: called with the row's number and all its new ids after each; the row ends where it returns true.
         seed: the run's seed.
         on_token: called with the row's number and each new id, before ``stop``.
@@ -149,7 +149,7 @@ def generate(
         ids = pick(filter_logits(logits[:, :vocab_size], temperature, top_k, top_p), uniforms).tolist()
         going = []  # places in the batch
         for place, (row, token) in enumerate(zip(alive, ids, strict=True)):
-            if token == stop_token:
+            if token in stop_tokens:
                 continue
             texts[row].append(token)
             new[row].append(token)

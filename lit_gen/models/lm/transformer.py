@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from lit_gen.core.options import above, at_least, expect, one_of, within
 from lit_gen.models.lm.cache import Chunk, KeyValueCache
 from lit_gen.models.lm.huggingface import folder
-from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, alibi_slopes, dropped, plain_inference, rotate, turns
+from lit_gen.models.lm.layers import MLP, Activation, RMSNorm, dropped, plain_inference, rotate, turns
+from lit_gen.models.lm.masks import visible, within_documents
 
 Positions = Literal["learned", "rotary", "alibi"]
 Norm = Literal["layer", "rms"]
@@ -40,7 +41,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(of.n_head * self.head_dim, of.n_embd, bias=of.bias is True)
 
     def forward(self, x: Tensor, turn: Tensor | None, mask: Tensor | None, chunk: Chunk | None) -> Tensor:
-        """(B, T, n_embd) to the same; turn of `turns` or None; mask (B or 1, 1 or n_head, T, S), or None: `_mask`."""
+        """(B, T, n_embd) to the same; turn of `turns` or None; mask (B or 1, 1 or n_head, T, S), or None: `visible`."""
         heads = self.qkv(x).view(*x.shape[:2], -1, self.head_dim)  # (B, T, all heads, head_dim)
         parts = heads.split_with_sizes((self.n_head, self.n_kv_head, self.n_kv_head), dim=2)
         q, k, v = (part.transpose(1, 2) for part in parts)  # (B, heads, T, head_dim)
@@ -209,21 +210,31 @@ class Transformer(nn.Module):
             like.new_zeros(shape), like.new_zeros(shape), torch.zeros(rows, dtype=torch.int64, device=like.device)
         )
 
-    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        lengths: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """Logits of the token after each, in the autocast dtype.
 
         Args:
             tokens: int64 (B, T).
             cache: what came before, from `new_cache`; it is extended in place; only for inference.
             lengths: int64 (B,), with a cache: how many tokens of each row are real, the first ones; None: all.
+            documents: int64 (B, T), without a cache: equal numbers side by side are one document, which reads no other
+                and begins at position 0; None: each row is one.
 
         Raises:
-            ValueError: if a row would grow longer than ``block_size``.
+            ValueError: if a row would grow longer than ``block_size``, or for documents with a cache.
         """
         if tokens.shape[1] > self.block_size:
             raise ValueError(f"tokens: {tokens.shape[1]} a row were found, at most block_size {self.block_size}")
         if cache is None:
-            return self._logits(tokens, None)
+            return self._logits(tokens, None, documents)
+        if documents is not None:
+            raise ValueError("documents and a cache were found; with a cache, each row is one document")
         chunk = cache.begin(tokens.shape[1], lengths)
         plain = plain_inference(tokens.device)
         with torch.inference_mode() if plain else nullcontext():  # a tenth faster, token by token
@@ -232,29 +243,18 @@ class Transformer(nn.Module):
         chunk.finish()
         return logits
 
-    def _logits(self, tokens: Tensor, chunk: Chunk | None) -> Tensor:
+    def _logits(self, tokens: Tensor, chunk: Chunk | None, documents: Tensor | None = None) -> Tensor:
         here = torch.arange(tokens.shape[1], device=tokens.device)[None] if chunk is None else chunk.positions
+        mask = visible(here, chunk, self.n_head if self.positions == "alibi" else None)
+        if documents is not None:
+            here, mask = within_documents(documents, mask)
         x = self.wte(tokens)  # (B, T, n_embd)
         if self.wpe is not None:
             x = x + self.wpe(here)
-        x, mask = dropped(self.drop, x), self._mask(here, chunk)
+        x = dropped(self.drop, x)
         turn = turns(here, self.head_dim, self.rotary_base) if self.positions == "rotary" else None
         for block in self.blocks:
             x = block(x, turn, mask, chunk)
         x = self.norm_f(x)
         logits: Tensor = self.head(x) if self.head is not None else F.linear(x, self.wte.weight)
         return logits if self.softcap is None else self.softcap * (logits / self.softcap).tanh()
-
-    def _mask(self, positions: Tensor, chunk: Chunk | None) -> Tensor | None:
-        """What tokens at ``positions`` (B or 1, T) may see of S keys, as `Attention` takes it.
-
-        None: plainly causal, or with a chunk all of them. A mask that hides nothing would cost time and change nothing.
-        """
-        if self.positions != "alibi" and (chunk is None or chunk.everything):
-            return None
-        keys = torch.arange(positions.shape[1] if chunk is None else chunk.seen, device=positions.device)
-        distance = positions[:, None, :, None] - keys  # (B or 1, 1, T, S)
-        if self.positions != "alibi":
-            return distance >= 0
-        bias = -alibi_slopes(self.n_head, positions.device)[:, None, None] * distance  # (B or 1, n_head, T, S)
-        return bias.masked_fill(distance < 0, -math.inf)

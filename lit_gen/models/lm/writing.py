@@ -12,7 +12,7 @@ from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.options import at_least, expect, not_negative
 from lit_gen.models.lm import sampling
 from lit_gen.protocols.images import Weights
-from lit_gen.protocols.text import Tokenizer
+from lit_gen.protocols.text import Chat, Tokenizer
 
 OnText = Callable[[int, str], None]
 KEPT = 8  # tokens that a piece of text is decoded after
@@ -31,6 +31,7 @@ class Writer:
 
     network: Any
     tokenizer: Tokenizer | None
+    chat: Chat | None
     seed: int
 
     def _network(self, weights: Weights) -> Any:
@@ -55,7 +56,8 @@ class Writer:
 
         The i-th continuation of a prompt depends only on ``(weights, prompt, i, seed)`` and the options, not on other
         prompts. It ends before the first of ``stop``, at the end of text, or after ``max_new_tokens``.
-        An empty prompt begins a document; if the tokenizer has no end of text, it follows a line break.
+        A model of conversations reads the special tokens in a prompt as `lit_gen.protocols.text.Chat.prompt` writes
+        them. An empty prompt begins a document; if the tokenizer has no end of text, it follows a line break.
 
         Args:
             prompts: the beginnings.
@@ -85,7 +87,7 @@ class Writer:
         check_options(n, max_new_tokens, temperature, top_k, top_p, stop)
         starts = [self._start(prompt) for prompt in prompts]
         rows = [Row(self.tokenizer, stop, start) for start in starts for _ in range(n)]
-        ends_document = self.tokenizer.end_of_text
+        ends = frozenset() if self.tokenizer.end_of_text is None else frozenset([self.tokenizer.end_of_text])
 
         def stopped(row: int, ids: list[int]) -> bool:
             piece = rows[row].add(ids[-1])
@@ -103,7 +105,7 @@ class Writer:
                 top_k=top_k,
                 top_p=top_p,
                 vocab_size=self.tokenizer.vocab_size,
-                stop_token=ends_document,
+                stop_tokens=ends if self.chat is None else ends | self.chat.ends,
                 stop=stopped,
                 seed=self.seed if seed is None else seed,
             )
@@ -115,7 +117,7 @@ class Writer:
 
     def _start(self, prompt: str) -> list[int]:
         assert self.tokenizer is not None
-        ids = self.tokenizer.encode(prompt)
+        ids = self.tokenizer.encode(prompt) if self.chat is None else self.chat.encode(prompt)
         if not ids and self.tokenizer.end_of_text is not None:
             return [self.tokenizer.end_of_text]
         if not ids:

@@ -11,6 +11,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.models.lm.huggingface.names import GPT2_NAMES
 from lit_gen.models.lm.layers import RMSNorm, alibi_slopes, rotate, turns
 from lit_gen.models.lm.lstm import LSTM
+from lit_gen.models.lm.masks import visible
 from lit_gen.models.lm.transformer import Transformer
 from lit_gen.training.hparams import describe
 
@@ -358,7 +359,7 @@ def test_alibi_slopes_between_powers_of_two():
 def test_alibi_is_a_bias_on_attention():
     network = build("alibi")
     attention, x = network.blocks[0].attn, torch.randn(1, 6, 16)
-    out = attention(x, None, network._mask(torch.arange(6)[None], None), None)
+    out = attention(x, None, visible(torch.arange(6)[None], None, network.n_head), None)
     q, k, v = (part.view(6, 4, 4).transpose(0, 1) for part in attention.qkv(x)[0].split(16, -1))  # (H, T, head_dim)
     wanted = torch.empty(6, 4, 4)
     for head, t in itertools.product(range(4), range(6)):
@@ -387,7 +388,7 @@ def test_alibi_and_rotary_do_not_know_where_a_text_begins():
     for name in ("alibi", "llama"):
         network, x = build(name), torch.randn(1, 5, 16)
         here = torch.arange(5)[None]
-        attention, mask = network.blocks[0].attn, network._mask(here, None)
+        attention, mask = network.blocks[0].attn, visible(here, None, 4 if name == "alibi" else None)
         first, later = (turns(at, 4, 1e4) if name == "llama" else None for at in (here, here + 6))
         torch.testing.assert_close(
             attention(x, first, mask, None), attention(x, later, mask, None), rtol=1e-4, atol=1e-5

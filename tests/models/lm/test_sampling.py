@@ -253,7 +253,7 @@ def test_rows_end_on_their_own(name):
     token = free[0][6]
     cut = [text[: text.index(token)] if token in text else text for text in free]
     assert len({len(text) for text in cut}) > 2
-    assert generate(network, starts, range(4), max_new_tokens=40, stop_token=token) == cut
+    assert generate(network, starts, range(4), max_new_tokens=40, stop_tokens=[token]) == cut
     calls, streamed = [], [[], [], [], []]
 
     def stop(row, new):
@@ -271,7 +271,7 @@ def test_rows_end_on_their_own(name):
 def test_a_stop_token_at_once_is_an_empty_text():
     network, start = build("alibi"), prompts(3)
     token = generate(network, start, [0], max_new_tokens=1)[0][0]
-    assert generate(network, start, [0], max_new_tokens=5, stop_token=token) == [[]]
+    assert generate(network, start, [0], max_new_tokens=5, stop_tokens=[token]) == [[]]
 
 
 def test_nothing_to_do():

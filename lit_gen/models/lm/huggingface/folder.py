@@ -6,6 +6,7 @@ before a network is used.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -167,11 +168,18 @@ def _opened(file: Path) -> Any:
         raise UserError(f"{OPTION}: {file} is damaged or cut short ({one_line(str(error))[:200]})") from None
 
 
+def located(folder: str | Path) -> Path:
+    """A folder as it is named, or under ``LIT_GEN_DATA`` if it is only there."""
+    path, root = Path(folder).expanduser(), os.environ.get("LIT_GEN_DATA")
+    under = Path(root).expanduser() / path if root else path
+    return under if not path.is_dir() and under.is_dir() else path
+
+
 def _folder(folder: str | Path) -> Path:
-    path = Path(folder).expanduser()
+    path = located(folder)
     if not path.is_dir():
-        raise UserError(f"{OPTION}: {folder} is no folder; one with config.json and {WEIGHTS} is expected, and nothing "
-                        f"is downloaded")  # fmt: skip
+        raise UserError(f"{OPTION}: {folder} is no folder, here or under LIT_GEN_DATA; one with config.json and "
+                        f"{WEIGHTS} is expected, and nothing is downloaded")  # fmt: skip
     return path
 
 
