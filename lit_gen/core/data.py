@@ -56,7 +56,8 @@ def has_text(data: object) -> TypeGuard[TextSets]:
 
 def has_instructions(data: object) -> TypeGuard[InstructionSets]:
     """Whether a data module is one of prompts and responses."""
-    return _has(data, "facts", "per_step", "stream", "windows", "prompted")
+    has_chat = hasattr(type(data), "chat")  # of the class: a property may take time
+    return has_chat and _has(data, "facts", "per_step", "stream", "windows", "prompted")
 
 
 def images_of(trainer: object) -> ImageSets:

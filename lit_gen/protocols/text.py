@@ -180,8 +180,6 @@ class TextGenerator(Protocol):
 
     tokenizer: Tokenizer | None
     """None if it was trained on bare tokens: then it cannot write."""
-    chat: Chat | None
-    """How it reads conversations; None if it was not trained on any."""
 
     def write(
         self,
@@ -199,3 +197,11 @@ class TextGenerator(Protocol):
     ) -> list[list[str]]:
         """Continue each prompt ``n`` times; what is written depends on the prompt, not on the other prompts."""
         ...
+
+
+@runtime_checkable
+class Talker(TextGenerator, Protocol):
+    """One that may read conversations."""
+
+    chat: Chat | None
+    """How; None if it was not trained on any."""

@@ -10,7 +10,7 @@ from lit_gen.cli.launch.hardware import usable_device
 from lit_gen.core.errors import UserError
 from lit_gen.core.terminal import for_terminal, printable
 from lit_gen.models.lm.writing import check_options
-from lit_gen.protocols.text import Chat, TextGenerator
+from lit_gen.protocols.text import Chat, Talker, TextGenerator
 from lit_gen.runs.opened import load
 
 OPTIONS = ("temperature", "top_p", "top_k", "max_new_tokens", "seed", "weights")
@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     model: Any = opened.model
     if not isinstance(model, TextGenerator):
         raise UserError(f"{opened.checkpoint}: {type(model).__name__} writes no texts")
-    if model.chat is None:
+    if not isinstance(model, Talker) or model.chat is None:
         raise UserError(
             f"{opened.checkpoint}: it was trained on texts, not on conversations, as "
             f"lit_gen.data.text.instructions.Instructions gives them; lit-gen sample continues texts"

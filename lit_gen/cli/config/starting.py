@@ -48,6 +48,14 @@ def begin_data(model: Namespace, data: Any) -> None:
 
 def _starts(model: Namespace) -> list[tuple[str, str]]:
     """The options of a model that name another run, and that run."""
-    arguments = model.get("init_args") or Namespace()
-    found = ((f"model.{option}", arguments.get(option)) for option in OPTIONS)
+    found = ((f"model.{option}", _value(model, option.split("."))) for option in OPTIONS)
     return [(option, start) for option, start in found if isinstance(start, str)]
+
+
+def _value(chosen: Any, names: list[str]) -> Any:
+    """An option of a class, of one of its arguments, and so on: arguments stand under ``init_args`` or beside it."""
+    for name in names:
+        if not isinstance(chosen, Namespace):
+            return None
+        chosen = (chosen.get("init_args") or chosen).get(name)
+    return chosen
