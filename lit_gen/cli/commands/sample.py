@@ -34,7 +34,7 @@ def _parser() -> ArgumentParser:
         help="a checkpoint file, a run directory, or runs/NAME (the newest run of that name)",
     )
     parser.add_argument("--n", type=int, help="how many images (default 64), or continuations of each prompt (1)")
-    parser.add_argument("--out", help="folder of the images (default ./samples); file for texts (default: print them)")
+    parser.add_argument("--out", help="folder of images (default ./samples), file of texts (default: print)")
     parser.add_argument(
         "--batch_size",
         type=int,
@@ -45,11 +45,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--weights", choices=["ema", "raw"], help="averaged or raw weights (default ema; raw where no average is kept)"
     )
-    parser.add_argument(
-        "--adapter",
-        metavar="PATH",
-        help="of a run without one: draw with this adapter on it, a folder of peft's or a run with model.adapter",
-    )
+    parser.add_argument("--adapter", metavar="PATH", help="for a run without one: a folder of peft's, or a run")
     parser.add_trust()
     parser.add_overwrite()
     images = parser.add_argument_group("images: numbered PNGs, and a grid beside their folder")
