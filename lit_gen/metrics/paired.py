@@ -1,0 +1,159 @@
+"""PSNR and SSIM of pairs of images. A number without its convention says little, so each convention has its own name.
+
+One output scores 30.0 to 32.0 dB by the four conventions in use: over R, G and B or over the luma of ITU-R BT.601, on
+the whole image or without a border as wide as the factor of a super-resolution.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_gen.core.errors import UserError
+from lit_gen.core.options import at_least
+
+__all__ = ["Convention", "luma", "psnr", "ssim"]
+
+WEIGHTS = (65.481, 128.553, 24.966)  # of R, G and B in [0, 1], in steps of 1/255
+BLACK = 16.0
+RADIUS, SIGMA = 5, 1.5  # the window of SSIM: 11 x 11
+K1, K2 = 0.01, 0.03
+
+
+class Convention(NamedTuple):
+    """Which values of an image are compared.
+
+    Its name is a part of each number's name: ``psnr_rgb``, ``psnr_y_crop4``; of images that are not RGB ``psnr``.
+    """
+
+    luma: bool = False
+    """Compare the luma of RGB images, see `luma`; else all channels."""
+    crop: int = 0
+    """Pixels that are left out at each border."""
+
+    def name(self, metric: str, channels: int) -> str:
+        """What ``metric`` is called of images with that many channels."""
+        values = "_y" if self.luma else "_rgb" if channels == 3 else ""
+        return f"{metric}{values}{f'_crop{self.crop}' if self.crop else ''}"
+
+    def values(self, images: Tensor, peak: float) -> Tensor:
+        """The values of images (B, C, H, W) that are compared: float64 (B, C or 1, H - 2 crop, W - 2 crop).
+
+        Raises:
+            UserError: if nothing is left, or for the luma of images that are not RGB.
+        """
+        at_least(0, "", crop=self.crop)
+        height, width = images.shape[2:]
+        if min(height, width) <= 2 * self.crop:
+            raise UserError(f"crop: {self.crop} was found, which leaves nothing of {height}x{width} pixels")
+        inner = images[:, :, self.crop : height - self.crop, self.crop : width - self.crop].double()
+        return luma(inner, peak) if self.luma else inner
+
+
+WHOLE = Convention()
+"""All channels of the whole image."""
+
+
+def luma(images: Tensor, peak: float = 255) -> Tensor:
+    """The luma Y' of ITU-R BT.601 in studio range, as MATLAB's ``rgb2ycbcr``, not rounded: 16 to 235 of 255.
+
+    Args:
+        images: (B, 3, H, W) in [0, peak].
+        peak: the largest value, 255 or 65535.
+
+    Returns:
+        float64 (B, 1, H, W), in units of ``peak``.
+
+    Raises:
+        UserError: for another number of channels.
+    """
+    if images.shape[1] != 3:
+        raise UserError(f"{images.shape[1]} channels were found, luma is of RGB images")
+    weights = torch.tensor(WEIGHTS, dtype=torch.float64, device=images.device).view(1, 3, 1, 1)
+    return (BLACK + (images.double() / peak * weights).sum(1, keepdim=True)) * (peak / 255)
+
+
+def psnr(
+    made: Tensor,
+    reference: Tensor,
+    peak: float = 255,
+    convention: Convention = WHOLE,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB: 10 log10(peak^2 / MSE), infinite for equal images.
+
+    The number of a set is the mean over its images.
+
+    Args:
+        made: (B, C, H, W) in [0, peak], quantized as the file would be.
+        reference: the same shape.
+        peak: the largest value that a pixel can have: 255 of 8 bits, 65535 of 16.
+        convention: which values count.
+        mask: bool (B, 1, H, W), pixels that count; None for all. An image without one has NaN.
+
+    Returns:
+        float64 (B,).
+
+    Raises:
+        UserError: for shapes that differ, or a convention that does not fit.
+    """
+    a, b = _pair(made, reference, peak, convention)
+    squares = (a - b).square()
+    if mask is None:
+        error = squares.flatten(1).mean(1)
+    else:
+        counted = convention._replace(luma=False).values(mask, 1).expand_as(squares)
+        error = (squares * counted).flatten(1).sum(1) / counted.flatten(1).sum(1)
+    return 10 * (peak**2 / error).log10()
+
+
+def ssim(made: Tensor, reference: Tensor, peak: float = 255, convention: Convention = WHOLE) -> Tensor:
+    """Structural similarity of each image; Wang et al., 2004, https://doi.org/10.1109/TIP.2003.819861.
+
+        (2 m_a m_b + C1) (2 s_ab + C2) / ((m_a^2 + m_b^2 + C1) (s_a^2 + s_b^2 + C2))
+
+    with the means m, variances s^2 and covariance s_ab in a Gaussian window of 11 x 11 pixels, sigma = 1.5, C1 = (0.01
+    peak)^2 and C2 = (0.03 peak)^2; the mean over all windows within the image, and over channels.
+
+    Args:
+        made: (B, C, H, W) in [0, peak], quantized as the file would be; at least 11 x 11 pixels.
+        reference: the same shape.
+        peak: the largest value that a pixel can have.
+        convention: which values count.
+
+    Returns:
+        float64 (B,), at most 1.
+
+    Raises:
+        UserError: for shapes that differ, fewer pixels than the window has, or a convention that does not fit.
+    """
+    a, b = _pair(made, reference, peak, convention)
+    if min(a.shape[2:]) < 2 * RADIUS + 1:
+        height, width = a.shape[2:]
+        raise UserError(f"SSIM: {height}x{width} pixels were found, its window has {2 * RADIUS + 1}x{2 * RADIUS + 1}")
+    mean_a, mean_b = _windowed(a), _windowed(b)
+    variance_a, variance_b = _windowed(a * a) - mean_a**2, _windowed(b * b) - mean_b**2
+    covariance = _windowed(a * b) - mean_a * mean_b
+    c1, c2 = (K1 * peak) ** 2, (K2 * peak) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    return (luminance * structure).flatten(1).mean(1)
+
+
+def _pair(made: Tensor, reference: Tensor, peak: float, convention: Convention) -> tuple[Tensor, Tensor]:
+    if made.shape != reference.shape or made.ndim != 4:
+        raise UserError(
+            f"pairs of images: shapes {tuple(made.shape)} and {tuple(reference.shape)} were found, twice the same "
+            f"(B, C, H, W) is expected"
+        )
+    return convention.values(made, peak), convention.values(reference, peak)
+
+
+def _windowed(values: Tensor) -> Tensor:
+    """Means in the window around each pixel whose window is within the image."""
+    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=values.dtype, device=values.device)
+    weights = (-(offsets**2) / (2 * SIGMA**2)).exp()
+    weights = (weights / weights.sum()).view(1, 1, -1, 1)
+    rows = F.conv2d(values.flatten(0, 1)[:, None], weights)
+    return F.conv2d(rows, weights.transpose(2, 3)).view(*values.shape[:2], *(n - 2 * RADIUS for n in values.shape[2:]))
