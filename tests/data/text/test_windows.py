@@ -38,7 +38,7 @@ def test_loaders_show_every_target_once_with_what_precedes_it(n, context, data, 
     for loader in loaders:
         batches = list(loader)
         assert len(batches) == len(loader) >= 1
-        for tokens, scored, indices, _ in batches:
+        for tokens, scored, indices, *_ in batches:
             assert tokens.shape == (rows, context + 1)
             assert scored.shape == (rows, context)
             assert (tokens.dtype, scored.dtype, indices.dtype) == (torch.int64, torch.bool, torch.int64)
