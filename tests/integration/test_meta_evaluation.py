@@ -23,6 +23,7 @@ from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
 from lit_gen.callbacks.evaluators.modes import Modes
 from lit_gen.callbacks.evaluators.perplexity import Perplexity
 from lit_gen.callbacks.evaluators.posteriors import LatentEvaluator
+from lit_gen.callbacks.evaluators.text_quality import TextQuality
 from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.callbacks.samples import Samples
 from lit_gen.data.images.mnist import MNIST
@@ -94,7 +95,10 @@ def test_texts_of_a_language_model(evaluate, kind):
     else:
         network = LSTM(data.vocab_size, n_embd=8, hidden=10)
     model = LanguageModel(network, ema=EMA())
-    evaluate(model, data, Perplexity(), Samples(count=3, max_new_tokens=20))
+    prompts = Path("prompts.jsonl")
+    prompts.write_text('{"prompt": "a", "response": "the cat"}\n' * 3, encoding="utf-8")
+    quality = TextQuality(path=str(prompts), max_new_tokens=4)
+    evaluate(model, data, Perplexity(), quality, Samples(count=3, max_new_tokens=20))
 
 
 def test_a_density_in_the_plane(evaluate):
@@ -128,4 +132,4 @@ def test_each_evaluator_has_a_case():
     ours = {cls for cls in found if inspect.isclass(cls) and issubclass(cls, base.Evaluator) and cls.__name__[0] != "_"}
     bases = {base.Evaluator, ImageEvaluator, LatentEvaluator}
     of_latents = {ReconstructionFID, LatentDiagnostics, ImportanceNLL}
-    assert ours - bases == {FID, MixtureFID, Modes, Perplexity, DensityPictures} | of_latents
+    assert ours - bases == {FID, MixtureFID, Modes, Perplexity, TextQuality, DensityPictures} | of_latents

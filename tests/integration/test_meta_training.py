@@ -9,7 +9,7 @@ import itertools
 import pytest
 import torch
 from lightning.pytorch import Callback
-from support import bottlenecks, langevin, many_cases, meta
+from support import bottlenecks, instructed, langevin, many_cases, meta
 from support.autoencoder.data import Waves
 from support.autoencoder.module import Autoencoder, Expand, Shrink
 from torch import nn
@@ -80,7 +80,8 @@ def test_every_regularizer_and_option_of_a_gan(train, name):
 @pytest.mark.parametrize("name", many_cases.FAMILIES)
 def test_families_outside_the_package(train, name):
     adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    train(many_cases.FAMILIES[name](adam), digits(device_batch_size=8 if name == "cycle" else None))
+    texts = instructed.data(device_batch_size=1) if name == "responses" else None
+    train(many_cases.FAMILIES[name](adam), texts or digits(device_batch_size=8 if name == "cycle" else None))
 
 
 def test_batch_norm_of_a_plain_mean_and_what_listens(train):
