@@ -39,7 +39,7 @@ class PromptedTexts(Protocol):
     """A data module of prompts, each with the answers that count as right."""
 
     def prompted(self, split: Literal["train", "val", "test"]) -> list[Prompted]:
-        """All of a split, in order; none if there is no such split."""
+        """All of a split, in order; none, or a UserError, if there is no such split."""
         ...
 
 

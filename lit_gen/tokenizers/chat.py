@@ -124,6 +124,8 @@ class ChatFormat:
             if message["role"] != "assistant":
                 continue
             before, answer = self._answer(messages, i)
+            if self._end is not None and self._end not in answer:
+                raise UserError(f"{self.name}: message {i + 1}, an answer, does not end with {self._end} as others do")
             end = answer.rfind(self._end) + len(self._end) if self._end is not None else len(answer)
             found += [Piece(_continued(before, shown, self.name), False), Piece(answer[:end], True)]
             found.append(Piece(answer[end:], False) if self._end is not None else Piece(END_OF_TEXT, True))

@@ -53,8 +53,8 @@ def agreed(found: ChatFormat, stored: str) -> ChatFormat:
     """
     theirs = from_json(stored, found.tokenizer)
     if (theirs.template, theirs.variables) != (found.template, found.variables):
-        raise UserError(f"data.template: that of {found.name} was found, but the checkpoint's model was trained with "
-                        f"another one, that of {theirs.name}")  # fmt: skip
+        here, there = (f"{form.template[:40]!r} of {form.name}" for form in (found, theirs))
+        raise UserError(f"data.template: {here} was found, but the checkpoint's model was trained with {there}")
     return found
 
 

@@ -1,7 +1,8 @@
 """Chat templates of others, in Jinja, rendered as the library transformers does, but bounded.
 
 A template is a program of whoever made the model. It runs in Jinja's sandbox, sees only strings, reads no file, and may
-take a limited number of turns of its loops and write a limited text. What depends on the day (``strftime_now``) is not
+take a limited number of turns and calls and write a limited text; what one operation takes, such as a format of a large
+width, is not limited. What depends on the day (``strftime_now``) is not
 offered, since a run would see other data tomorrow; templates ask whether it is there.
 """
 
@@ -17,7 +18,7 @@ LONGEST_TEMPLATE = 1 << 18
 LONGEST_TEXT = 1 << 24
 """Characters of what a template writes."""
 MOST_TURNS = 1_000_000
-"""Turns of all its loops, for one conversation."""
+"""Turns of all its loops and calls, for one conversation."""
 
 Render = Callable[[Sequence[Mapping[str, str]], bool], str]
 """From messages, and whether the beginning of an answer follows them, to a text."""
@@ -42,13 +43,19 @@ def compiled(source: str, variables: Mapping[str, str], where: str) -> Render:
     if len(source) > LONGEST_TEMPLATE:
         raise UserError(f"{where}: a template of {len(source):,} characters was found, at most {LONGEST_TEMPLATE:,} "
                         f"are expected")  # fmt: skip
-    environment = _environment()
-    left = [0]  # turns of loops
+    left = [0]  # turns of loops, and calls
+    environment = _environment(left)
     environment.filters["_turns"] = lambda items: _turns(items, left)
+    environment.filters["_joined"] = _joined
     try:
         tree = environment.parse(source)
         for loop in list(tree.find_all(jinja2.nodes.For)):
+            if loop.recursive:
+                raise ValueError(f"a recursive loop, line {loop.lineno}, is not taken")
             loop.iter = jinja2.nodes.Filter(loop.iter, "_turns", [], [], None, None, lineno=loop.lineno)
+        for text in list(tree.find_all(jinja2.nodes.Concat)):
+            parts = jinja2.nodes.List(text.nodes, lineno=text.lineno)
+            text.nodes = [jinja2.nodes.Filter(parts, "_joined", [], [], None, None, lineno=text.lineno)]
         template = jinja2.Template.from_code(environment, environment.compile(tree), environment.make_globals(None))
     except (jinja2.TemplateError, RecursionError, SyntaxError, ValueError, OverflowError) as error:
         raise UserError(f"{where} is no chat template ({_told(error)})") from None
@@ -80,14 +87,30 @@ def _limited(pieces: Iterator[str]) -> str:
 
 def _turns(items: Iterable[Any], left: list[int]) -> Iterator[Any]:
     for item in items:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ValueError(f"its loops take more than {MOST_TURNS:,} turns")
+        _count(left)
         yield item
 
 
-def _environment() -> Any:
-    """Jinja's sandbox with the settings of ``transformers/utils/chat_template_utils.py``."""
+def _count(left: list[int]) -> None:
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"its loops and calls take more than {MOST_TURNS:,} turns")
+
+
+def _joined(parts: Sequence[Any]) -> str:
+    """What ``~`` joins."""
+    texts = [str(part) for part in parts]
+    _bounded(sum(map(len, texts)))
+    return "".join(texts)
+
+
+def _bounded(length: int) -> None:
+    if length > LONGEST_TEXT:
+        raise ValueError(f"a text or list of {length:,} parts, more than {LONGEST_TEXT:,}")
+
+
+def _environment(turns: list[int]) -> Any:
+    """Jinja's sandbox with the settings of ``transformers/utils/chat_template_utils.py``; ``turns`` are left."""
     from jinja2 import TemplateError, ext, nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -102,12 +125,21 @@ def _environment() -> Any:
             return nodes.Scope(body, lineno=line)
 
     class Sandbox(ImmutableSandboxedEnvironment):
-        """With products and powers bounded, which may take all memory in one step."""
+        """With calls counted, and sums, products and powers bounded, which may take all memory."""
 
-        intercepted_binops = frozenset(("*", "**"))
+        intercepted_binops = frozenset(("+", "*", "**"))
+
+        def call(self, context: Any, function: Any, *arguments: Any, **named: Any) -> Any:
+            _count(turns)
+            for x in arguments:  # the width of center()
+                _bounded(abs(x) if isinstance(x, int) else 0)
+            return super().call(context, function, *arguments, **named)
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             sizes = [len(x) if isinstance(x, (str, list, tuple)) else abs(x) for x in (left, right)]
+            if operator == "+":
+                _bounded(0 if isinstance(left, (int, float)) else sum(sizes))
+                return super().call_binop(context, operator, left, right)
             if max(sizes) > MOST_TURNS or (operator == "**" and sizes[1] > 64):
                 raise ValueError(f"a number or text beyond {MOST_TURNS:,} stands before or after {operator}")
             if (

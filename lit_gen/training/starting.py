@@ -15,7 +15,7 @@ from lit_gen.runs.checkpoints import read, resolve
 from lit_gen.runs.rebuilding import check_finite
 
 OPTION = "model.finetune.start"
-PARTIAL = f"model.finetune.{'partial'}"
+PARTIAL = OPTION.removesuffix("start") + "partial"
 LISTED = 10  # names in a message
 
 
@@ -131,7 +131,7 @@ def _refuse(checkpoint: Path, compared: _Compared) -> None:
     if compared.missing:
         parts.append(f"lacks {_listed(compared.missing)}")
     if compared.unexpected:
-        parts.append(f"has {_listed(compared.unexpected)}, which this model has not")
+        parts.append(f"has {_listed(compared.unexpected)}, which this model does not have")
     if parts:
         raise UserError(f"{OPTION}: {checkpoint} {' and '.join(parts)}; with --{PARTIAL} true, what both have is taken")
 

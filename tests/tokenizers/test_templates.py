@@ -15,11 +15,16 @@ SAID = [{"role": "user", "content": "hello"}]
     ("unsafe", "{{ messages.append(1) }}"),
     ("undefined", "{{ lipsum() }}"),
     ("undefined", "{{ strftime_now('%d') }}"),
-    ("its loops take more than 1,000,000 turns",
+    ("its loops and calls take more than 1,000,000 turns",
      "{% set r = range(2000) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}"),
     ("it writes more than 10,000 characters", "{% for a in range(3000) %}hello{% endfor %}"),
     ("stands before or after **", "{{ 9 ** 9 ** 9 }}"),
     ("a product of more than", "{{ 'x' * 9000 * 9000 }}"),
+    ("a text or list of 12,000 parts", "{% set a = 'x' * 6000 %}{{ (a ~ a)|length }}"),
+    ("a text or list of 12,000 parts", "{% set a = 'x' * 6000 %}{{ (a + a)|length }}"),
+    ("a text or list of 500,000,000 parts", "{{ 'x'.center(500000000)|length }}"),
+    ("its loops and calls take more than", "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}"
+     "{% endmacro %}{{ f(30) }}"),
     ("no loader", "{% include '/etc/passwd' %}"),
     ("recursion", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
 ])  # fmt: skip
@@ -36,6 +41,7 @@ def test_what_a_template_may_not_do_is_one_sentence(monkeypatch, reason, source)
 
 @pytest.mark.parametrize(("reason", "source"), [
     ("line 2", "\n{% for %}"),
+    ("a recursive loop, line 1", "{% for x in messages recursive %}{{ loop(messages) }}{% endfor %}"),
     ("Encountered unknown tag 'oops'", "{% oops %}"),
 ])  # fmt: skip
 def test_what_is_no_template_names_the_file(reason, source):

@@ -100,7 +100,7 @@ def test_names_that_the_model_has_not(tmp_path, capsys):
     fit(lm.build(lm.corpus(), network=network(n_layer=2)), lm.corpus(), deep)
     file = next((deep / "checkpoints").glob("*.ckpt"))
     with pytest.raises(
-        UserError, match=r"has \d+ weights \(network.blocks.1.*\), which this model has not; with --model"
+        UserError, match=r"has \d+ weights \(network.blocks.1.*\), which this model does not have; with --model"
     ):
         begun(file, tmp_path)
     begun(file, tmp_path / "run", partial=True)

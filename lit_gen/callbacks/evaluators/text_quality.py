@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from lit_gen.callbacks.evaluators.base import Evaluator
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
-from lit_gen.core.errors import UserError, under
-from lit_gen.core.options import at_least, expect, not_negative
+from lit_gen.core.errors import UserError, note, under
+from lit_gen.core.options import at_least, not_negative
 from lit_gen.evaluation.names import suffix_of, weights_used
 from lit_gen.evaluation.result import Result
 from lit_gen.evaluation.texts import count_each, read_prompted, scored
@@ -46,7 +47,7 @@ class TextQuality(Evaluator):
         every: steps between two evaluations; 0 for none by steps.
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
-        count: how many prompts, the first ones; null for all.
+        count: the most prompts, the first ones; null for all.
         metrics: some of bleu, chrf, rouge, exact.
         max_new_tokens: the most tokens of a text, which otherwise ends at the end of text, or before one of ``stop``.
         temperature: of the draws; 0 takes the most likely token each time.
@@ -113,9 +114,11 @@ class TextQuality(Evaluator):
         if self.path is not None:
             read = read_prompted(Path(self.path), f"{self.option}.path")
             self._file, self._sha256 = read.values, read.sha256
+        chat = getattr(module, "chat", None) or (data.chat if datasets.has_instructions(data) else None)
+        encode = tokenizer.encode if chat is None else chat.encode  # prompts of conversations have special tokens
         for prompt, _ in self._prompted(trainer, "test" if trainer.state.fn == "test" else "val"):
             with under(f"{self.option}: "):
-                tokenizer.encode(prompt)
+                encode(prompt)
 
     def _prompted(self, trainer: Trainer, split: Split) -> list[Prompted]:
         """The first ``count`` prompts of the file or of the split."""
@@ -129,9 +132,10 @@ class TextQuality(Evaluator):
             raise UserError(f"{self.option}.path: null was found, but {kind} has no prompts; name a file of them")
         if not found:
             raise UserError(f"{self.option}: {where} has no prompts; at least one is expected")
-        expect(
-            (self.count or 0) <= len(found), f"{self.option}.count", self.count, f"at most the {len(found)} of {where}"
-        )
+        if self.count is not None and self.count > len(found):
+            rank_zero_only(note)(
+                f"{self.option}.count: {self.count} was found; all {len(found)} prompts of {where} are taken"
+            )
         return found[: self.count]
 
     def evaluate(self, trainer: Trainer, module: LightningModule, split: Split) -> Result:

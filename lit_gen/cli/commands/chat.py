@@ -153,8 +153,6 @@ class Talk:
             del said[first : first + 2]
             dropped += 1
         if dropped:
-            turns = "turn was" if dropped == 1 else "turns were"
-            print(
-                f"note: the {dropped} oldest {turns} forgotten, {most:,} tokens are read", file=sys.stderr, flush=True
-            )
+            turns = "oldest turn was" if dropped == 1 else f"{dropped} oldest turns were"
+            print(f"note: the {turns} forgotten, {most:,} tokens are read", file=sys.stderr, flush=True)
         return prompt, said, most - length

@@ -12,7 +12,17 @@ from lit_gen.metrics.text import KEYS, metrics_of
 
 SUFFIX = ".jsonl"
 OF_TEXTS = ("bleu_tokenize", "lowercase")
-OF_IMAGES = ("extractor", "extractor_weights", "extractor_hash", "count", "repeats", "weights", "root", "device")
+OF_IMAGES = (
+    "extractor",
+    "extractor_weights",
+    "extractor_hash",
+    "count",
+    "repeats",
+    "weights",
+    "adapter",
+    "root",
+    "device",
+)
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from lit_gen.core.errors import UserError, nearest
 from lit_gen.core.options import expect
 from lit_gen.data.text import tasks
 from lit_gen.data.text.documents import JSON, TABLES
-from lit_gen.data.text.readers import json_records, table_records
+from lit_gen.data.text.readers import json_records, table_records, text_of
 from lit_gen.data.text.sources import find
 from lit_gen.protocols.data import Split
 
@@ -154,8 +154,8 @@ def _pair(prompt: Any, response: Any, fields: Fields, where: str) -> Conversatio
     answers = response if isinstance(response, list) else [response]
     if not answers:
         raise UserError(f"{where}: {fields.response!r} holds no response")
-    texts = [_text(answer, fields.response, where) for answer in answers]
-    before = ({"role": "user", "content": _text(prompt, fields.prompt, where)},)
+    texts = [text_of(answer, fields.response, where) for answer in answers]
+    before = ({"role": "user", "content": text_of(prompt, fields.prompt, where)},)
     return Conversation(before, tuple(texts), (where,) * len(texts))
 
 
@@ -163,7 +163,7 @@ def _messages(found: Any, fields: Fields, where: str) -> Conversation:
     name = fields.messages
     if not isinstance(found, list) or not all(isinstance(message, dict) for message in found):
         raise UserError(f"{where}: {name!r} holds {found!r:.60}, a list of objects with role and content is expected")
-    messages = [{key: _text(m.get(key), f"{name}.{key}", where) for key in ("role", "content")} for m in found]
+    messages = [{key: text_of(m.get(key), f"{name}.{key}", where) for key in ("role", "content")} for m in found]
     for message in messages:
         expect(
             message["role"] in ROLES, f"{where}: the role in {name!r}", message["role"], f"one of {', '.join(ROLES)}"
@@ -171,9 +171,3 @@ def _messages(found: Any, fields: Fields, where: str) -> Conversation:
     if not messages or messages[-1]["role"] != "assistant":
         raise UserError(f"{where}: {name!r} does not end with a message of assistant, which is what is learned")
     return Conversation(tuple(messages[:-1]), (messages[-1]["content"],), (where,))
-
-
-def _text(value: Any, name: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{where}: {name!r} holds {value!r:.40}, a string is expected")
-    return value

@@ -148,6 +148,21 @@ class Instructions(DataModule):
             self.__dict__.pop("tokenizer", None)
             self.__dict__.pop("chat", None)
 
+    def begin_with(self, checkpoint: Mapping[str, Any], option: str) -> None:
+        """Take the tokenizer of a run whose weights a new one begins with; the form of conversations is this one's.
+
+        Args:
+            checkpoint: that run's.
+            option: what named it, for the message.
+
+        Raises:
+            UserError: for a tokenizer of another kind.
+        """
+        if (text := checkpoint.get("text")) is not None:
+            self.adopt({"text": {"tokenizer": text["tokenizer"]}})
+            told = f"{self.tokenizer.name} of {self.vocab_size:,} ids, that of the run which {option} names"
+            rank_zero_only(note)(f"data.tokenizer: {told}")
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, the end of text's included."""

@@ -131,13 +131,15 @@ class TrainRows:
 
     def state_dict(self) -> dict[str, int]:
         """The next step; the same on every rank, and for every division of a step's rows."""
-        return {"step": self.step, "tokens_per_step": self.tokens_per_step}
+        per_step, rows = self.batches.per_step, self._end(0)
+        return {"step": self.step, "tokens_per_step": self.tokens_per_step, "rows_per_step": per_step, "rows": rows}
 
     def resume(self, state: dict[str, int], allow_changes: bool) -> None:
         """Continue at ``state``.
 
         Raises:
-            UserError: if a step took another number of tokens, unless that is allowed.
+            UserError: if a step took another number of tokens or rows, or a pass over the data another number of rows,
+                unless that is allowed.
         """
         before = state["tokens_per_step"]
         if before != self.tokens_per_step and not allow_changes:
@@ -145,6 +147,13 @@ class TrainRows:
                 f"a step takes {self.tokens_per_step} tokens now but took {before} (data.batch_size, data.block_size): "
                 f"a resumed run continues as it was, or say --allow_changes true"
             )
+        now = self.state_dict()
+        for name, what in (("rows_per_step", "a step takes"), ("rows", "a pass over the data takes")):
+            if state[name] != now[name] and not allow_changes:
+                raise UserError(
+                    f"{what} {now[name]} rows now but took {state[name]} (data.batch_size, data.packing, data.long): "
+                    f"a resumed run continues as it was, or say --allow_changes true"
+                )
         self.step = state["step"]
 
     def __iter__(self) -> Iterator[TokenBatch]:

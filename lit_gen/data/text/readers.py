@@ -57,7 +57,7 @@ def read_json_lines(path: Path, column: str | None) -> Iterator[str]:
     """
     for where, record in json_records(path):
         _check_column(column, list(record), where)
-        yield _string(record[column], column, where)
+        yield text_of(record[column], column, where)
 
 
 def json_records(path: Path) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -208,7 +208,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[str]:
             for batch in file.iter_batches(batch_size=1024, columns=[column]):
                 for value in batch.column(0).to_pylist():
                     row += 1
-                    yield _string(value, column, f"{path}, row {row}")
+                    yield text_of(value, column, f"{path}, row {row}")
     except pyarrow.ArrowException as error:
         raise UserError(f"{path} is no readable Parquet file ({str(error).splitlines()[0]})") from None
 
@@ -221,7 +221,12 @@ def _check_column(column: str | None, columns: list[str], where: str) -> None:
         )
 
 
-def _string(value: Any, column: str | None, where: str) -> str:
+def text_of(value: Any, column: str | None, where: str) -> str:
+    """The text in a field of a record.
+
+    Raises:
+        UserError: if it is no string, or not one of characters only.
+    """
     if not isinstance(value, str):
         raise UserError(f"{where}: {column!r} holds {value!r:.40}, a string is expected")
     if "\0" in value:

@@ -76,8 +76,8 @@ def encoded(conversations: Sequence[Conversation], chat: ChatFormat, most: int, 
                 ids, learned = ids[:most], learned[:most]
                 if long == "drop" or not any(learned):
                     continue
-            elif not lost:
-                lost = _lost(ids, learned, answers, chat)
+                lost = lost or f"{answers[-1][:40]!r} is cut at {most:,} tokens"
+            lost = lost or _lost(ids, learned, answers, chat)
             tokens.append(np.array(ids, dtype=np.int32))
             scored.append(np.array(learned, dtype=bool))
             lengths.append(len(ids))
@@ -99,9 +99,10 @@ def texts(conversations: Sequence[Conversation], template: str | None, folder: P
     """All that is said, as it is written; see `read_chat`."""
     chat = read_chat(template, folder, ByteTokenizer(True))
     for one in conversations:
-        for answer in one.answers:
-            for piece in chat.pieces([*one.before, {"role": "assistant", "content": answer}]):
-                yield chat.shown(piece.text)
+        for answer, where in zip(one.answers, one.where, strict=True):
+            with under(f"{where}: "):
+                pieces = chat.pieces([*one.before, {"role": "assistant", "content": answer}])
+            yield from (chat.shown(piece.text) for piece in pieces)
 
 
 def document(messages: Sequence[Message], chat: ChatFormat) -> tuple[list[int], list[bool], list[str]]:

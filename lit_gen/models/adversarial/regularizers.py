@@ -117,7 +117,7 @@ class ModeSeeking(Regularizer):
         """The term of one batch; one more pass through the generator."""
         if context.latents is None or context.generator is None:
             raise UserError(
-                "model.regularizers: ModeSeeking compares images of other latents, which this model has not"
+                "model.regularizers: ModeSeeking compares images of other latents, which this model does not have"
             )
         other = context.random.normal(*context.latents.shape)
         images = call(context.generator, other, context.labels)

@@ -60,7 +60,7 @@ def write(adapter: Adapter, network: nn.Module, pattern: dict[str, list[bool]], 
         name: of the adapter.
 
     Raises:
-        UserError: for an adapter that peft has not.
+        UserError: for an adapter that peft does not have.
     """
     adapter.refuse_unmergeable("written as peft's files")
     peft_type = next(peft_type for peft_type, kind in TYPES.items() if type(adapter) is kind)
@@ -89,7 +89,7 @@ def read(folder: Path) -> Described:
         raise UserError(
             f"{folder}: no {CONFIG} can be read there ({error.strerror}); peft's folder is expected"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: it is no JSON: {error}") from None
     found = config.get("peft_type") if isinstance(config, dict) else None
     if not isinstance(found, str) or found not in TYPES:

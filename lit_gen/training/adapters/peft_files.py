@@ -42,7 +42,7 @@ def save(adapter: Adapter, network: nn.Module, folder: Path) -> None:
         folder: is created; files of these names are replaced.
 
     Raises:
-        UserError: if the network has no adapter, or one that peft has not.
+        UserError: if the network has no adapter, or one that peft does not have.
         OSError: if a file cannot be written.
     """
     tensors, pattern = _tensors(adapter, network), _kept(network)

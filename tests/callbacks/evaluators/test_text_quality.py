@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support import kills, prompted
+from support import instructed, kills, prompted
 from support.fitting import fit, rows
 from support.lm import build, corpus
 from support.prompted import COUNT, questions, trainer_of, writer
@@ -53,7 +53,7 @@ def test_the_numbers_are_those_of_the_texts():
     assert len(set(texts)) > COUNT // 2
 
 
-def test_what_the_writer_is_asked_for():
+def test_what_the_writer_is_asked_for(capfd):
     data = questions()
     model = Echo(data.tokenizer)
     found = measured(model, data, TextQuality(count=20, metrics=["exact"], max_new_tokens=9, stop=["b"]))
@@ -63,7 +63,8 @@ def test_what_the_writer_is_asked_for():
     record = found.protocol
     assert (record["count"], record["seed"], record["block"]) == (20, 3, BLOCK)
     assert record["reference"]["text_sha256"] == data.text_sha256
-    assert measured(model, data, TextQuality(weights="raw"), "test").protocol["count"] == 5
+    assert measured(model, data, TextQuality(weights="raw", count=6), "test").protocol["count"] == 5
+    assert "count: 6 was found; all 5 prompts of the test split of Questions are taken" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
@@ -110,6 +111,19 @@ def test_a_file_of_prompts_measured_during_a_run(tmp_path):
     assert callbacks[1].announced(data) == ["exact_raw"]
 
 
+def test_prompts_of_conversations_hold_special_tokens(tmp_path):
+    """A tokenizer of characters knows none of the end token's name, which ends each earlier answer."""
+    turns = [{"role": role, "content": "ab"} for role in ("user", "assistant") * 2]
+    path = instructed.put(
+        tmp_path / "talks.jsonl", [{"messages": [{**turns[0], "content": str(i)}, *turns[1:]]} for i in range(8)]
+    )
+    data = instructed.data(path=path, val_fraction=0.5)
+    assert "<|endoftext|>" in data.prompted("val")[0].prompt
+    quality = TextQuality(every=1, metrics=["exact"], max_new_tokens=4)
+    fit(instructed.build(data), data, 1, tmp_path / "run", [quality])
+    assert [row["step"] for row in rows(tmp_path / "run") if "val/exact" in row] == [1]
+
+
 def test_a_run_is_ranked_by_it(lit_gen):
     questions()
     Path("p.jsonl").write_text('{"prompt": "ab", "response": "cd"}\n', encoding="utf-8")
@@ -134,7 +148,6 @@ def test_a_run_is_ranked_by_it(lit_gen):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"count": 38}, "TextQuality.count: 38 was found, at most the 37 of the val split of Questions is expected"),
         ({"count": 0}, "TextQuality.count: 0 was found"),
         ({"max_new_tokens": 0}, "TextQuality.max_new_tokens: 0 was found"),
         ({"temperature": -1.0}, "TextQuality.temperature: -1.0 was found"),

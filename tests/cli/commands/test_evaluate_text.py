@@ -105,6 +105,7 @@ def test_other_mistakes_are_refused(lit_gen):
     told("--metrics: bleu is of texts; folder was found, a .jsonl is expected", "folder", to[0], "--metrics=bleu,fid")
     told("--lowercase: it has no meaning for folder", "folder", "--reference=mnist-5k", "--lowercase")
     told("--count: it has no meaning for texts", "t.jsonl", *to, "--count=7")
+    told("--adapter: it has no meaning for texts", "t.jsonl", *to, "--adapter=runs/a")
     told("--bleu_tokenize: 'spm' was found", "t.jsonl", to[0], "--metrics=bleu", "--bleu_tokenize=spm")
     told("--bleu_tokenize: 'char' was found, but bleu is not", "t.jsonl", *to, "--bleu_tokenize=char")
     told("unrecognized arguments: --steps", "t.jsonl", *to, "--steps=7")

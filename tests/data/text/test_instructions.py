@@ -1,6 +1,7 @@
 """Prompts and responses from files: what is read, refused, held out, scored."""
 
 import json
+import re
 
 import pytest
 from support.instructed import PAIRS, data, put
@@ -97,6 +98,7 @@ def test_what_is_too_long_is_cut_or_dropped_and_counted(tmp_path, capfd, long, l
     if long == "truncate":
         assert found[3][0] == "User: p\nAssistant: " + "r" * 46
         assert found[3][1] == "r" * 46, "without its end, which the model would have to guess"
+        assert "is cut at 65 tokens" in of.stream("train").lost, "bits per byte would count bytes that are not scored"
     told = capfd.readouterr().err
     assert f"data.long: 2 documents of the train split had more than 65 tokens and were {long}" in told.replace(
         "dropped", "drop"
@@ -109,6 +111,8 @@ def test_what_is_too_long_is_cut_or_dropped_and_counted(tmp_path, capfd, long, l
      {"promt": "a", "response": ""}),
     ("did you mean 'promt'?", {"promt": "a", "response": "b"}),
     ("line 2: 'response' holds 3, a string is expected", {"prompt": "a", "response": 3}),
+    ("line 2: 'prompt' holds a NUL character", {"prompt": "a\0", "response": "b"}),
+    ("line 2: 'response' holds half a surrogate pair", {"prompt": "a", "response": "\ud800"}),
     ("line 2: 'response' holds no response", {"prompt": "a", "response": []}),
     ("the role in 'messages': 'bot' was found, one of system, user, assistant is",
      {"messages": [{"role": "bot", "content": ""}]}),
@@ -147,8 +151,19 @@ def test_another_template_than_the_checkpoints_is_refused():
     for one in (same, other):
         one.adopt(stored)
     assert same.chat.template == of.chat.template
-    with pytest.raises(UserError, match=r"data.template: that of data.template was found, but the checkpoint's model"):
+    told = r"data.template: '{prompt}:' of data.template was found, but the checkpoint's model was trained with 'User: "
+    with pytest.raises(UserError, match=re.escape(told)):
         _ = other.chat
+
+
+def test_a_run_that_begins_with_another_takes_its_tokenizer(tmp_path, capfd):
+    of, fewer = data(tokenizer="char"), data(path=put(tmp_path / "a.jsonl", PAIRS))
+    assert fewer.vocab_size < of.vocab_size
+    fewer = data(path=put(tmp_path / "a.jsonl", PAIRS), template="{prompt}:")
+    fewer.begin_with({"text": {"tokenizer": of.tokenizer.to_json(), "chat": of.chat.to_json()}}, "model.finetune.start")
+    assert fewer.tokenizer.sha256 == of.tokenizer.sha256
+    assert fewer.chat.template == "{prompt}:"
+    assert "that of the run which model.finetune.start names" in capfd.readouterr().err
 
 
 def test_bpe_is_learned_from_the_training_part():

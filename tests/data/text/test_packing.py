@@ -91,11 +91,17 @@ def test_it_goes_on_where_it_was_in_any_pass():
     while rows.step < 25:
         seen += list(rows)
     again = loader(documents())
-    again.resume({"step": 20, "tokens_per_step": 64}, False)
+    state = rows.state_dict() | {"step": 20}
+    again.resume(state, False)
     assert torch.equal(next(iter(again)).tokens, seen[20].tokens)
     assert not torch.equal(seen[20].tokens, seen[0].tokens)
     with pytest.raises(UserError, match="a step takes 64 tokens now but took 32"):
-        again.resume({"step": 20, "tokens_per_step": 32}, False)
+        again.resume(state | {"tokens_per_step": 32}, False)
+    with pytest.raises(
+        UserError, match=r"a pass over the data takes \d+ rows now but took \d+ \(data.batch_size, data.pac"
+    ):
+        loader(documents(), packing=False).resume(state, False)
+    loader(documents(), packing=False).resume(state, True)
 
 
 @pytest.mark.parametrize(("rows", "world"), [(7, 1), (7, 3), (64, 2), (1, 2)])

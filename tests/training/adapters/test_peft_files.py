@@ -184,8 +184,9 @@ def test_bad_weights(tmp_path):
 def test_no_folder_of_pefts(tmp_path):
     with pytest.raises(UserError, match=r"no adapter_config.json can be read there \(No such file"):
         peft_files.attach(small(), tmp_path)
-    (tmp_path / peft_files.CONFIG).write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="it is no JSON"):
-        peft_files.attach(small(), tmp_path)
+    for broken in ("{", "[" * 100_000):
+        (tmp_path / peft_files.CONFIG).write_text(broken, encoding="utf-8")
+        with pytest.raises(UserError, match="it is no JSON"):
+            peft_files.attach(small(), tmp_path)
     with pytest.raises(UserError, match="the network has none"):
         peft_files.save(LoRA(), small(), tmp_path)

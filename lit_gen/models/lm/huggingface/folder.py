@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from lit_gen.core.cache import cache_folder
 from lit_gen.core.errors import UserError, nearest, under
 from lit_gen.core.options import expect
 from lit_gen.core.terminal import one_line
@@ -169,9 +170,9 @@ def _opened(file: Path) -> Any:
 
 
 def located(folder: str | Path) -> Path:
-    """A folder as it is named, or under ``LIT_GEN_DATA`` if it is only there."""
+    """A folder as it is named, or where `lit-gen fetch` puts it, if it is only there."""
     path, root = Path(folder).expanduser(), os.environ.get("LIT_GEN_DATA")
-    under = Path(root).expanduser() / path if root else path
+    under = (Path(root).expanduser() if root else cache_folder()) / path
     return under if not path.is_dir() and under.is_dir() else path
 
 
