@@ -219,7 +219,10 @@ class Instructions(DataModule):
         for option, (name, _, found) in self._sources.items():
             if found:
                 rank_zero_only(note)(f"data.{option}, {name}: {found}")
-        for split in self.splits:
+        for split, part in self.splits.items():
+            answers = [answer for one in part for answer in one.answers]
+            if empty := sum(not answer.strip() for answer in answers):
+                rank_zero_only(note)(f"data: {empty:,} of {len(answers):,} responses of the {split} split are empty")
             self.stream(split)
         train, held = (self.splits.get(split, []) for split in get_args(Split)[:2])
         if known := {one.key for one in train} & {one.key for one in held}:

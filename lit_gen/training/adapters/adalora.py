@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from lit_gen.core.errors import note
 from lit_gen.core.options import above, at_least, expect, not_negative, within
 from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.change import Change
@@ -102,6 +104,9 @@ class AdaLoRA(Adapter):
         expect(steps > least, "trainer.max_steps", None if steps < 0 else steps, needed)
         self._steps = steps
         for triplets in _all(changes):
+            if (before := int(triplets.steps)) not in (0, steps):
+                told = f"{steps} was found, {before} before: AdaLoRA's ranks fall by {steps} from here on"
+                rank_zero_only(note)(f"trainer.max_steps: {told}")
             triplets.steps.fill_(steps)
 
     def budget(self, step: int, layers: int) -> int:

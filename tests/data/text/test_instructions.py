@@ -78,6 +78,12 @@ def test_a_held_out_file_may_be_named_and_repetitions_are_told(tmp_path, capfd):
     assert "1 of the 4 held-out prompts are trained on too" in capfd.readouterr().err
 
 
+def test_empty_responses_are_told(tmp_path, capfd):
+    records = [*PAIRS[:6], {"prompt": "p", "response": ""}, {"prompt": "q", "response": [" ", "a"]}]
+    data(path=put(tmp_path / "a.jsonl", records), val_fraction=0.0, tokenizer="byte").prepare_data()
+    assert "2 of 9 responses of the train split are empty" in capfd.readouterr().err
+
+
 LONG = [*PAIRS[:3], {"prompt": "p", "response": "r" * 200}, {"prompt": "q" * 200, "response": "r"}]
 
 

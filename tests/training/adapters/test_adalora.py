@@ -256,7 +256,7 @@ def test_a_fit_without_steps_to_reduce_the_ranks_in(steps, found, tmp_path):
         ).fit(model, datamodule=lm.corpus())  # fmt: skip
 
 
-def test_an_average_has_no_triplets_that_were_dropped(tmp_path):
+def test_an_average_has_no_triplets_that_were_dropped(tmp_path, capfd):
     adapter = AdaLoRA(init_r=3, target_r=1, tinit=2, target_modules=["qkv"])
     model = lm.build(lm.corpus(), adapter=adapter, ema=EMA(decay=0.9))
     fit(model, lm.corpus(), tmp_path, 4)
@@ -268,6 +268,9 @@ def test_an_average_has_no_triplets_that_were_dropped(tmp_path):
         assert torch.equal(change.lora_E[:, 0] != 0, raw.kept)
         ranks.append(int(raw.kept.sum()))
     assert sum(ranks) == len(ranks)
+    assert "ranks fall by" not in capfd.readouterr().err
+    fit(model, lm.corpus(), tmp_path, 6)
+    assert "trainer.max_steps: 6 was found, 4 before: AdaLoRA's ranks fall by 6 from here on" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["lm", "lm in micro-batches", "gan"])
