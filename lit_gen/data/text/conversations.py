@@ -171,3 +171,14 @@ def _messages(found: Any, fields: Fields, where: str) -> Conversation:
     if not messages or messages[-1]["role"] != "assistant":
         raise UserError(f"{where}: {name!r} does not end with a message of assistant, which is what is learned")
     return Conversation(tuple(messages[:-1]), (messages[-1]["content"],), (where,))
+
+
+def remarks(splits: Mapping[Split, list[Conversation]]) -> Iterator[str]:
+    """Sentences about the splits for the user."""
+    for split, part in splits.items():
+        answers = [answer for one in part for answer in one.answers]
+        if empty := sum(not answer.strip() for answer in answers):
+            yield f"data: {empty:,} of {len(answers):,} responses of the {split} split are empty"
+    held = splits.get("val", [])
+    if known := {one.key for one in splits.get("train", [])} & {one.key for one in held}:
+        yield f"{len(known):,} of the {len(held):,} held-out prompts are trained on too"

@@ -149,19 +149,10 @@ class Instructions(DataModule):
             self.__dict__.pop("chat", None)
 
     def begin_with(self, checkpoint: Mapping[str, Any], option: str) -> None:
-        """Take the tokenizer of a run whose weights a new one begins with; the form of conversations is this one's.
-
-        Args:
-            checkpoint: that run's.
-            option: what named it, for the message.
-
-        Raises:
-            UserError: for a tokenizer of another kind.
-        """
+        """See `DataModule`; the form of conversations stays this one's."""
         if (text := checkpoint.get("text")) is not None:
             self.adopt({"text": {"tokenizer": text["tokenizer"]}})
-            told = f"{self.tokenizer.name} of {self.vocab_size:,} ids, that of the run which {option} names"
-            rank_zero_only(note)(f"data.tokenizer: {told}")
+            rank_zero_only(note)(tokenizers.told(self.tokenizer, option))
 
     @property
     def vocab_size(self) -> int:
@@ -216,17 +207,11 @@ class Instructions(DataModule):
 
     def prepare_data(self) -> None:
         """Read and encode everything, and say what was found."""
-        for option, (name, _, found) in self._sources.items():
-            if found:
-                rank_zero_only(note)(f"data.{option}, {name}: {found}")
-        for split, part in self.splits.items():
-            answers = [answer for one in part for answer in one.answers]
-            if empty := sum(not answer.strip() for answer in answers):
-                rank_zero_only(note)(f"data: {empty:,} of {len(answers):,} responses of the {split} split are empty")
+        said = [f"data.{option}, {name}: {found}" for option, (name, _, found) in self._sources.items() if found]
+        for sentence in (*said, *conversations.remarks(self.splits)):
+            rank_zero_only(note)(sentence)
+        for split in self.splits:
             self.stream(split)
-        train, held = (self.splits.get(split, []) for split in get_args(Split)[:2])
-        if known := {one.key for one in train} & {one.key for one in held}:
-            rank_zero_only(note)(f"{len(known):,} of the {len(held):,} held-out prompts are trained on too")
 
     def files(self) -> list[Path]:
         """The files that are read."""
@@ -241,11 +226,8 @@ class Instructions(DataModule):
             self.block_size,
             self.batches(),
             self.seed,
-            packing=self.packing,
-            filling=found.end_of_text,
-            rank=here.get("rank", 0),
-            device=here.get("device"),
-        )
+            packing=self.packing, filling=found.end_of_text, rank=here.get("rank", 0), device=here.get("device"),
+        )  # fmt: skip
         return self.continued(loader)
 
     def windows(self, split: Split, context: int, stride: int, rows: int, full: bool = False) -> DocumentLoader:

@@ -192,8 +192,7 @@ class TextCorpus(DataModule):
         """
         if (text := checkpoint.get("text")) is not None:
             self.adopt_tokenizer(text["tokenizer"], self.text_sha256)
-            told = f"{self.tokenizer.name} of {self.vocab_size:,} ids, that of the run which {option} names"
-            rank_zero_only(note)(f"data.tokenizer: {told}")
+            rank_zero_only(note)(tokenizers.told(self.tokenizer, option))
 
     def beside(self, options: str | Mapping[str, Any]) -> "TextCorpus":
         """Another text with this one's tokenizer, for evaluation: its splits are its own.

@@ -154,3 +154,8 @@ def _kept(name: str, learn: Callable[[], BpeTokenizer]) -> TextTokenizer:
 def _file(spec: str, root: Path) -> Path | None:
     path = Path(spec).expanduser()
     return next((p for p in (path, root / path) if p.exists()), None)
+
+
+def told(tokenizer: TextTokenizer, option: str) -> str:
+    """Say that the data take the tokenizer of another run, which an option names."""
+    return f"data.tokenizer: {tokenizer.name} of {tokenizer.vocab_size:,} ids, that of the run which {option} names"
