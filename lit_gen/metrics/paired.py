@@ -38,7 +38,10 @@ class Convention(NamedTuple):
         return f"{metric}{values}{f'_crop{self.crop}' if self.crop else ''}"
 
     def values(self, images: Tensor, peak: float) -> Tensor:
-        """The values of images (B, C, H, W) that are compared: float64 (B, C or 1, H - 2 crop, W - 2 crop).
+        """The values of images (B, C, H, W) that are compared.
+
+        Returns:
+            float64 (B, C or 1, H - 2 crop, W - 2 crop) on the CPU.
 
         Raises:
             UserError: if nothing is left, or for the luma of images that are not RGB.
@@ -47,7 +50,7 @@ class Convention(NamedTuple):
         height, width = images.shape[2:]
         if min(height, width) <= 2 * self.crop:
             raise UserError(f"crop: {self.crop} was found, which leaves nothing of {height}x{width} pixels")
-        inner = images[:, :, self.crop : height - self.crop, self.crop : width - self.crop].double()
+        inner = images[:, :, self.crop : height - self.crop, self.crop : width - self.crop].cpu().double()
         return luma(inner, peak) if self.luma else inner
 
 
@@ -63,15 +66,15 @@ def luma(images: Tensor, peak: float = 255) -> Tensor:
         peak: the largest value, 255 or 65535.
 
     Returns:
-        float64 (B, 1, H, W), in units of ``peak``.
+        float64 (B, 1, H, W) on the CPU, in units of ``peak``.
 
     Raises:
         UserError: for another number of channels.
     """
     if images.shape[1] != 3:
         raise UserError(f"{images.shape[1]} channels were found, luma is of RGB images")
-    weights = torch.tensor(WEIGHTS, dtype=torch.float64, device=images.device).view(1, 3, 1, 1)
-    return (BLACK + (images.double() / peak * weights).sum(1, keepdim=True)) * (peak / 255)
+    weights = torch.tensor(WEIGHTS, dtype=torch.double).view(1, 3, 1, 1)
+    return (BLACK + (images.cpu().double() / peak * weights).sum(1, keepdim=True)) * (peak / 255)
 
 
 def psnr(
@@ -93,7 +96,7 @@ def psnr(
         mask: bool (B, 1, H, W), pixels that count; None for all. An image without one has NaN.
 
     Returns:
-        float64 (B,).
+        float64 (B,) on the CPU.
 
     Raises:
         UserError: for shapes that differ, or a convention that does not fit.
@@ -123,7 +126,7 @@ def ssim(made: Tensor, reference: Tensor, peak: float = 255, convention: Convent
         convention: which values count.
 
     Returns:
-        float64 (B,), at most 1.
+        float64 (B,) on the CPU, at most 1.
 
     Raises:
         UserError: for shapes that differ, fewer pixels than the window has, or a convention that does not fit.
