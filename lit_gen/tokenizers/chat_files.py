@@ -36,8 +36,9 @@ def read_chat(template: str | None, folder: Path | None, tokenizer: TextTokenize
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
             raise UserError(f"data.template: {path} was found, a text with {{prompt}} or a file with a Jinja template "
-                            f"is expected ({error})") from None  # fmt: skip
+                            f"is expected ({reason})") from None  # fmt: skip
     return ChatFormat(source, tokenizer, jinja=True, variables=variables, name=str(path))
 
 

@@ -33,7 +33,10 @@ _CLASS = re.compile(r'"class_path": "([\w.]+)"')
 
 
 _CLASSES = re.compile(r"--(data|model(\..+)?|trainer\.(callbacks|logger|plugins|strategy)\+?)")
-"""The options whose values are classes; no model has a file of its own."""
+"""The options whose values are classes, but for `_STARTS`."""
+
+_STARTS = ("base", "pretrained", "start")
+"""Last parts of options of a model that name a file or folder, with whose weights it begins."""
 
 _CODE = ("--model", "--data", "--trainer")
 """Where an option may name code."""
@@ -96,7 +99,8 @@ def refuse_files(options: list[str]) -> None:
     """
     words = [part for option in options for part in option.split("=", 1)]
     for option, value in pairwise(words):
-        if _CLASSES.fullmatch(option) and Path(value).suffix.lower() in _FILES:
+        of_class = _CLASSES.fullmatch(option) and option.rpartition(".")[2] not in _STARTS
+        if of_class and Path(value).suffix.lower() in _FILES:
             raise UserError(
                 f"{option}: {value!r} was found, a class is expected; a file is named by an option of the class, such "
                 f"as --data.path, and a config by --config"

@@ -90,6 +90,17 @@ def test_one_sentence_and_exit_code_2(lit_gen, base, options, told):
     assert told in line
 
 
+@pytest.mark.parametrize("option", ["finetune.start", "adapter.base"])
+def test_a_checkpoint_or_a_file_that_is_none(lit_gen, base, option):
+    code, _, err = fit(lit_gen, f"--model.{option}", "runs/r/base/checkpoints/step=00000002.ckpt", "--run_id=a")
+    assert code == 0, err
+    code, _, err = fit(lit_gen, f"--model.{option}=first.txt")
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert line.startswith(f"error: model.{option}: ")
+    assert "first.txt is no checkpoint" in line
+
+
 def test_characters_that_the_other_run_lacks(lit_gen, base):
     Path("third.txt").write_text(WORDS + "é", encoding="utf-8")
     code, _, err = fit(lit_gen, "--model.finetune.start=runs/r/base", path="third.txt")
