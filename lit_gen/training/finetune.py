@@ -16,7 +16,7 @@ from lit_gen.core.options import expect
 from lit_gen.protocols.images import Weights
 from lit_gen.training.meeting import iterates
 from lit_gen.training.optimizers import FACTOR, made
-from lit_gen.training.starting import begin_with
+from lit_gen.training.starting import START, begin_with
 
 OPTION = "model.finetune"
 Networks = dict[str, nn.Module]
@@ -112,7 +112,7 @@ class FineTune:
             return any(matches(pattern, _names(networks, network, key)) for pattern in self.reset or ())
 
         averages = {name: getattr(module, f"ema_{name}", None) for name in networks}
-        return begin_with(self.start, networks, averages, self.weights, self.partial, resets)
+        return begin_with(START, self.start, networks, averages, self.weights, self.partial, resets)
 
     # ---- training
 

@@ -23,7 +23,6 @@ from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
 from lit_gen.training.adapters.adapter import Adapter
 from lit_gen.training.adapters.attached import Attached
-from lit_gen.training.adapters.base import begin_with
 from lit_gen.training.adapters.change import all_adapted
 from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA, Moved
@@ -34,6 +33,7 @@ from lit_gen.training.meeting import meetings
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import refuse_untrained
 from lit_gen.training.schedules import Schedule, setter
+from lit_gen.training.starting import BASE, begin_with
 
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
@@ -140,7 +140,9 @@ class TrainingModule(FineTuned, LightningModule):
             self.begin_finetune()
         if self.adapter is not None:
             if self.adapter.base is not None and not self._begun:
-                self.begun_with(begin_with(self.adapter.base, self, self._adapted))
+                networks = {name: getattr(self, name) for name in self._adapted}
+                averages = {name: getattr(self, f"ema_{name}", None) for name in networks}
+                self.begun_with(begin_with(BASE, self.adapter.base, networks, averages))
                 self.adapter.begin(self)
             self.adapter.check(self)
         if self.attached is not None:

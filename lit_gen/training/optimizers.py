@@ -151,7 +151,7 @@ class MuonAdamW(torch.optim.Optimizer):
         eps: AdamW's.
         momentum: Muon's.
         precision: of the products that orthogonalize, "bf16" or "fp32"; None for fp32 on a CPU, bf16 elsewhere: on a
-            CPU without instructions for it, bfloat16 takes 16 times as long.
+            CPU without AVX-512, bfloat16 took 16 times as long (docs/log.md).
 
     Raises:
         ValueError: for a number out of range, another precision, or a matrix of more than two dimensions.

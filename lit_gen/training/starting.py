@@ -1,4 +1,4 @@
-"""The weights that fine-tuning begins with: read from another run, compared by name and shape, told."""
+"""The weights of another run that a run begins with: read, compared by name and shape, told."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,9 @@ from lit_gen.protocols.images import Weights
 from lit_gen.runs.checkpoints import read, resolve
 from lit_gen.runs.rebuilding import check_finite
 
-OPTION = "model.finetune.start"
-PARTIAL = OPTION.removesuffix("start") + "partial"
+START, BASE = "model.finetune.start", "model.adapter.base"
+"""The options that name the other run."""
+PARTIAL = START.removesuffix("start") + "partial"
 LISTED = 10  # names in a message
 
 
@@ -23,6 +24,8 @@ LISTED = 10  # names in a message
 class _Compared:
     """The names of the networks' weights, by what a checkpoint has of them."""
 
+    option: str
+    checkpoint: Path
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     reset: list[str] = field(default_factory=list)
@@ -30,16 +33,18 @@ class _Compared:
 
 
 def begin_with(
+    option: str,
     start: str,
     networks: Mapping[str, nn.Module],
     averages: Mapping[str, nn.Module | None],
-    weights: Weights,
-    partial: bool,
-    resets: Callable[[str, str], bool],
+    weights: Weights = "ema",
+    partial: bool = False,
+    resets: Callable[[str, str], bool] = lambda network, key: False,
 ) -> dict[str, Any]:
     """Fill networks, and their averages, with the weights of a run; no code of the file is run.
 
     Args:
+        option: `START` or `BASE`, for messages.
         start: a run directory or a checkpoint.
         networks: to fill, by name.
         averages: their averages, by the same names.
@@ -53,32 +58,32 @@ def begin_with(
     Raises:
         UserError: if there is no checkpoint, or it does not fit; nothing is filled then.
     """
-    with under(f"{OPTION}: "):
+    with under(f"{option}: "):
         checkpoint = resolve(Path(start))
         content = read(checkpoint)
     state = {name: value for name, value in content["state_dict"].items() if isinstance(value, Tensor)}
     if any(".adapters." in name for name in state):
         told = "is of a run with an adapter, whose weights are a network's and a change of it"
-        raise UserError(f"{OPTION}: {checkpoint} {told}; a run without one is expected")
-    compared, filled = _Compared(), {}
+        raise UserError(f"{option}: {checkpoint} {told}; a run without one is expected")
+    compared, filled = _Compared(option, checkpoint), {}
     for name, network in networks.items():
         averaged = _below(f"ema_{name}.", state) if weights == "ema" else {}
         compared.averaged += [name] if averaged else []
         found = averaged or _below(f"{name}.", state)
-        filled[name] = _taken(checkpoint, name, network, found, resets, compared)
+        filled[name] = _taken(name, network, found, resets, compared)
     if not any(filled.values()):
         kind = one_line(str((content.get("hyper_parameters") or {}).get("_class_path", "another model")))
-        raise UserError(f"{OPTION}: {checkpoint} has no weight of {', '.join(networks)}; it is of {kind}")
+        raise UserError(f"{option}: {checkpoint} has no weight of {', '.join(networks)}; it is of {kind}")
     if not partial:
-        _refuse(checkpoint, compared)
+        _refuse(compared)
     for name, found in filled.items():
-        with under(f"{OPTION}: "):
+        with under(f"{option}: "):
             check_finite(checkpoint, networks[name], found)
     for name, found in filled.items():
         for each in (networks[name], averages[name]):
             if each is not None:
-                each.load_state_dict(found, strict=False)
-    _tell(checkpoint, compared, len(networks))
+                each.load_state_dict(found, strict=False)  # an adapter's are missing
+    _tell(compared, len(networks))
     return content
 
 
@@ -87,7 +92,6 @@ def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _taken(
-    checkpoint: Path,
     name: str,
     network: nn.Module,
     found: dict[str, Tensor],
@@ -110,10 +114,10 @@ def _taken(
         elif key not in found:
             compared.missing.append(full)
         elif _form(found[key]) != _form(value):
-            there, here = _form(found[key]), _form(value)
+            told = f"holds {_form(found[key])} for {one_line(full)}, where this model has {_form(value)}"
+            hint = f"; --model.finetune.reset '[{one_line(full)}]' leaves it as it is built"
             raise UserError(
-                f"{OPTION}: {checkpoint} holds {there} for {one_line(full)}, where this model has {here}; "
-                f"--model.finetune.reset '[{one_line(full)}]' leaves it as it is built"
+                f"{compared.option}: {compared.checkpoint} {told}{hint if compared.option == START else ''}"
             )
         else:
             taken[key] = found[key]
@@ -126,21 +130,22 @@ def _form(weight: Tensor) -> str:
     return f"{tuple(weight.shape)}{kind}"
 
 
-def _refuse(checkpoint: Path, compared: _Compared) -> None:
+def _refuse(compared: _Compared) -> None:
     parts = []
     if compared.missing:
         parts.append(f"lacks {_listed(compared.missing)}")
     if compared.unexpected:
         parts.append(f"has {_listed(compared.unexpected)}, which this model does not have")
     if parts:
-        raise UserError(f"{OPTION}: {checkpoint} {' and '.join(parts)}; with --{PARTIAL} true, what both have is taken")
+        hint = f"; with --{PARTIAL} true, what both have is taken" if compared.option == START else ""
+        raise UserError(f"{compared.option}: {compared.checkpoint} {' and '.join(parts)}{hint}")
 
 
-def _tell(checkpoint: Path, compared: _Compared, networks: int) -> None:
-    say = rank_zero_only(note)
+def _tell(compared: _Compared, networks: int) -> None:
+    say, checkpoint = rank_zero_only(note), compared.checkpoint
     count = len(compared.averaged)
     which = "raw" if not count else "averaged" if count == networks else f"averaged ({', '.join(compared.averaged)})"
-    say(f"{OPTION}: the {which} weights of {checkpoint}")
+    say(f"{compared.option}: the {which} weights of {checkpoint}")
     if compared.reset:
         say(f"model.finetune.reset: {_listed(compared.reset)} as they are built")
     if compared.missing:

@@ -16,7 +16,7 @@ from lit_gen.runs.opened import load
 from lit_gen.training.adapters.lora import LoRA
 from lit_gen.training.ema import EMA
 from lit_gen.training.finetune import FineTune
-from lit_gen.training.starting import begin_with
+from lit_gen.training.starting import START, begin_with
 
 EMA_ = EMA(decay=0.5)
 STILL = functools.partial(torch.optim.SGD, lr=0.0)
@@ -178,5 +178,6 @@ def test_a_tied_weight_is_reset_under_both_names(base):
     )
     whole["other"].weight = whole["wte"].weight
     before = whole["wte"].weight.detach().clone()
-    begin_with(str(file), {"network": whole}, {"network": None}, "ema", True, lambda _, key: key == "other.weight")
+    names = {"network": whole}, {"network": None}
+    begin_with(START, str(file), *names, partial=True, resets=lambda _, key: key == "other.weight")
     assert torch.equal(whole["wte"].weight, before)

@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import Namespace
 
 from lit_gen.cli.config.files import Config
+from lit_gen.cli.config.loader import load
 from lit_gen.cli.config.parser import class_at, classes_in
 from lit_gen.core import data as datasets
 from lit_gen.core.errors import UserError, note
@@ -105,8 +106,8 @@ def _typed(options: list[str]) -> set[str]:
         name, equals, value = word.partition("=") if word.startswith("--") else (name, "=", word)
         plain = name.removeprefix("--").replace(".init_args", "")
         names.add(plain)
-        with contextlib.suppress(yaml.YAMLError):
-            names.update(_names(yaml.safe_load(value) if equals else None, plain))
+        with contextlib.suppress(yaml.YAMLError, UserError):  # the parser says what is wrong with it
+            names.update(_names(load(value) if equals else None, plain))
     return names
 
 

@@ -23,8 +23,8 @@ def refuse_two(model: Namespace, checkpoint: Any) -> None:
     Raises:
         UserError: for both.
     """
-    if checkpoint and any(option.endswith(OPTIONS[0]) for option, _ in _starts(model)):
-        raise UserError(f"model.{OPTIONS[0]}: it was found beside --ckpt_path, which has weights of its own; say null")
+    for option, _ in _starts(model) if checkpoint else ():
+        raise UserError(f"{option}: it was found beside --ckpt_path, which has weights of its own; say null")
 
 
 def begin_data(model: Namespace, data: Any) -> None:

@@ -118,9 +118,7 @@ class GaussianNoise:
     factor = 1
 
     def __init__(self, sigma: float = 25, sigma_max: float | None = None) -> None:
-        expect(0 <= sigma <= 255, "data.degradation.sigma", sigma, "a number from 0 to 255")
-        fits = sigma_max is None or sigma <= sigma_max <= 255
-        expect(fits, "data.degradation.sigma_max", sigma_max, f"null or a number from sigma ({sigma:g}) to 255")
+        _check_range("sigma", sigma, sigma_max, 0, 255)
         self.sigma, self.sigma_max = sigma, sigma_max
         self.name = f"Gaussian noise {sigma:g}" + ("" if sigma_max is None else f" to {sigma_max:g}")
 
@@ -169,9 +167,7 @@ class JPEG:
     factor = 1
 
     def __init__(self, quality: int = 30, quality_max: int | None = None) -> None:
-        expect(1 <= quality <= 95, "data.degradation.quality", quality, "a whole number from 1 to 95")
-        fits = quality_max is None or quality <= quality_max <= 95
-        expect(fits, "data.degradation.quality_max", quality_max, f"null or a number from quality ({quality}) to 95")
+        _check_range("quality", quality, quality_max, 1, 95)
         self.quality, self.quality_max = quality, quality_max
         self.name = f"JPEG {quality}" + ("" if quality_max is None else f" to {quality_max}")
 
@@ -189,6 +185,13 @@ class JPEG:
         qualities = rows.draw(host, lambda g, place: torch.randint(self.quality, most + 1, (), generator=g)).tolist()
         kept = torch.stack([_through_jpeg(image, quality) for image, quality in zip(levels, qualities, strict=True)])
         return Observed(to_float(kept).to(images.device))
+
+
+def _check_range(name: str, least: float, most: float | None, low: int, high: int) -> None:
+    """Refuse an option, and its ``_max``, out of range."""
+    expect(low <= least <= high, f"data.degradation.{name}", least, f"a number from {low} to {high}")
+    fits = most is None or least <= most <= high
+    expect(fits, f"data.degradation.{name}_max", most, f"null or a number from {name} ({least:g}) to {high}")
 
 
 def _through_jpeg(image: Tensor, quality: int) -> Tensor:

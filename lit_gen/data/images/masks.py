@@ -57,41 +57,51 @@ class Holes:
         return Observed(images.masked_fill(hidden, 0), hidden.to(images.dtype))
 
 
-class Center:
-    """A rectangle in the middle.
+class _Rectangle:
+    """A rectangle in an image.
 
     Args:
         share: of the height and of the width, rounded to whole pixels.
     """
 
+    kind = ""
+
     def __init__(self, share: float = 0.5) -> None:
-        _share(share)
+        expect(0 < share < 1, "data.degradation.mask.share", share, "a number between 0 and 1")
         self.share = share
-        self.name = f"center {share:g}"
+        self.name = f"{self.kind} {share:g}"
 
     def hole(self, generator: np.random.Generator, height: int, width: int) -> np.ndarray:
         """See `Mask`."""
-        high, wide = _size(self.share, height), _size(self.share, width)
-        return _rectangle(height, width, (height - high) // 2, (width - wide) // 2, high, wide)
+        high, wide = (max(1, round(self.share * pixels)) for pixels in (height, width))
+        top, left = (self._begin(generator, room) for room in (height - high, width - wide))
+        return _rectangle(height, width, top, left, high, wide)
+
+    def _begin(self, generator: np.random.Generator, room: int) -> int:
+        """Where it begins, of ``room + 1`` places."""
+        raise NotImplementedError
 
 
-class Box:
+class Center(_Rectangle):
+    """A rectangle in the middle; see `Box`."""
+
+    kind = "center"
+
+    def _begin(self, generator: np.random.Generator, room: int) -> int:
+        return room // 2
+
+
+class Box(_Rectangle):
     """A rectangle at a random place, uniform over all places within the image.
 
     Args:
         share: of the height and of the width, rounded to whole pixels.
     """
 
-    def __init__(self, share: float = 0.5) -> None:
-        _share(share)
-        self.share = share
-        self.name = f"box {share:g}"
+    kind = "box"
 
-    def hole(self, generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-        """See `Mask`."""
-        high, wide = _size(self.share, height), _size(self.share, width)
-        top, left = (int(generator.integers(0, room + 1)) for room in (height - high, width - wide))
-        return _rectangle(height, width, top, left, high, wide)
+    def _begin(self, generator: np.random.Generator, room: int) -> int:
+        return int(generator.integers(0, room + 1))
 
 
 class Half:
@@ -163,14 +173,6 @@ class FreeForm:
                 pen.ellipse([(to_x - half, to_y - half), (to_x + half, to_y + half)], fill=1)
                 x, y = to_x, to_y
         return np.array(picture)
-
-
-def _share(share: float) -> None:
-    expect(0 < share < 1, "data.degradation.mask.share", share, "a number between 0 and 1")
-
-
-def _size(share: float, pixels: int) -> int:
-    return max(1, round(share * pixels))
 
 
 def _rectangle(height: int, width: int, top: int, left: int, high: int, wide: int) -> np.ndarray:

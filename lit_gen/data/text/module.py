@@ -90,6 +90,7 @@ class TextCorpus(DataModule):
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.on_device = on_device
         self._adopted: tuple[TextTokenizer, str] | None = None
+        self._beside: dict[str, TextCorpus] = {}  # further texts
         self._streams: dict[Split, TokenStream] = {}
         look = functools.partial(find, root=self.root, column=column, grammar_characters=grammar_characters)
         for split, folder in by_folder(path, self.root).items():
@@ -207,13 +208,16 @@ class TextCorpus(DataModule):
         given = {"path": options} if isinstance(options, str) else dict(options)
         for name in given:
             expect(name in BESIDE, "options", name, f"one of {', '.join(BESIDE)}", nearest(str(name), BESIDE))
-        spec, own = self.tokenizer_spec, self.tokenizer.to_json()
-        other = TextCorpus(
-            **given, tokenizer=spec, block_size=self.block_size, workers=self.workers, root=str(self.root)
-        )
-        other.adopt_tokenizer(own, other.text_sha256)
-        other.trainer = self.trainer
-        return other
+        key = f"{self.tokenizer.sha256} {given}"
+        if key not in self._beside:  # it reads all of the text
+            spec, own = self.tokenizer_spec, self.tokenizer.to_json()
+            other = TextCorpus(
+                **given, tokenizer=spec, block_size=self.block_size, workers=self.workers, root=str(self.root)
+            )
+            other.adopt_tokenizer(own, other.text_sha256)
+            self._beside[key] = other
+        self._beside[key].trainer = self.trainer
+        return self._beside[key]
 
     @property
     def foreign(self) -> bool:
