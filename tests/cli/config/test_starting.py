@@ -79,6 +79,7 @@ def test_both_texts_before_and_after_and_on_without_the_base(lit_gen, base):
             ("--model.finetune.start=runs/r/base", "--ckpt_path=runs/r/base"),
             "model.finetune.start: it was found beside",
         ),
+        (("--model.adapter.base=runs/r/base", "--ckpt_path=runs/r/base"), "model.adapter.base: it was found beside"),
         (("--model.finetune.start=runs/r/base", "--model.network.n_embd=4"), "model.finetune.start: "),
         (("--model.finetune.start=runs/r/base", "--model.finetune.freeze=[wtf]"), "model.finetune.freeze: wtf matches"),
     ],

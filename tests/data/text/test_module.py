@@ -160,3 +160,12 @@ def test_a_text_that_has_changed_is_not_trained_on(tmp_path):
     data.adopt_tokenizer(CharTokenizer("ab").to_json(), "another text")  # that lacks its characters
     with pytest.raises(UserError, match=r"a\.txt is not the text that the model was trained on \(sha256 anot"):
         fitted(data, 1)
+
+
+def test_a_further_text_is_read_once():
+    data = TextCorpus(path="grammar", grammar_characters=20_000, block_size=16, batch_size=2)
+    options = {"path": "grammar", "grammar_characters": 30_000}
+    other = data.beside(options)
+    assert data.beside(dict(options)) is other
+    assert data.beside({"path": "grammar", "grammar_characters": 40_000}) is not other
+    assert other.tokenizer.sha256 == data.tokenizer.sha256

@@ -60,6 +60,17 @@ def test_bases_that_do_not_fit(base, tmp_path):
         fit(adapted(tmp_path / "nowhere"), lm.corpus(), tmp_path / "run")
 
 
+def test_a_base_whose_weights_are_not_finite_is_refused_and_which_are_taken_is_told(base, tmp_path, capfd):
+    file, _ = base
+    fit(adapted(file), lm.corpus(), tmp_path / "run")
+    assert f"model.adapter.base: the averaged weights of {file}" in capfd.readouterr().err
+    content = torch.load(file, weights_only=True)
+    content["state_dict"]["ema_network.wte.weight"][0, 0] = float("nan")
+    torch.save(content, file)
+    with pytest.raises(UserError, match=r"^model.adapter.base: .*wte.weight is NaN or infinite"):
+        fit(adapted(file), lm.corpus(), tmp_path / "run")
+
+
 def test_a_base_of_another_tokenizer(base, tmp_path):
     file, _ = base
     text = "".join(sorted(set(lm.corpus().tokenizer.decode(range(lm.corpus().vocab_size)).upper())))
