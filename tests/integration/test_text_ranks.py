@@ -54,13 +54,16 @@ def test_two_ranks_with_half_the_batch_equal_one():
 
 
 def test_a_checkpoint_has_one_perplexity_on_any_number_of_ranks():
-    run(*FIT, "--data.batch_size=8", "--run_id=one")
+    """Of a further text too."""
+    also = "--trainer.callbacks.Perplexity.also={more: {path: grammar, grammar_characters: 20001}}"
+    run(*FIT, also, "--data.batch_size=8", "--run_id=one")
     found = []
     for world in (1, 2, 3):
         run("test", "--ckpt_path=runs/r/one", world=world)
         found.append(values("one", "*-test-perplexity.json"))
     assert found[0] == found[1] == found[2]
-    assert found[0]["test/loss"] == values("one", "*12-val-*")["val/loss"]
+    for name in ("loss", "more/loss"):
+        assert found[0][f"test/{name}"] == values("one", "*12-val-*")[f"val/{name}"]
 
 
 def test_two_ranks_resume_bit_exactly():
