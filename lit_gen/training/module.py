@@ -21,9 +21,7 @@ from lit_gen.loggers import publish
 from lit_gen.protocols.images import Weights
 from lit_gen.runs import trust
 from lit_gen.runs.directory import last_checkpoint_of
-from lit_gen.training.adapters.adapter import Adapter
-from lit_gen.training.adapters.attached import Attached
-from lit_gen.training.adapters.change import all_adapted
+from lit_gen.training.adapted import Adapted
 from lit_gen.training.batch_norm import synchronize
 from lit_gen.training.ema import EMA, Moved
 from lit_gen.training.finetuned import FineTuned
@@ -33,12 +31,11 @@ from lit_gen.training.meeting import meetings
 from lit_gen.training.monitor import Monitor
 from lit_gen.training.optimizers import refuse_untrained
 from lit_gen.training.schedules import Schedule, setter
-from lit_gen.training.starting import BASE, begin_with
 
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
-class TrainingModule(FineTuned, LightningModule):
+class TrainingModule(FineTuned, Adapted, LightningModule):
     """A module whose checkpoint is enough to rebuild it and to continue its log entries.
 
     It keeps its constructor's arguments as attributes of the same names.
@@ -48,8 +45,6 @@ class TrainingModule(FineTuned, LightningModule):
         monitor: of the loss terms; set by the constructor.
         described: the arguments of a module built in Python, as the command line would give them.
         ema: how averaged weights follow the trained ones; None without an average.
-        adapter: the trained change of frozen networks; None where networks are trained themselves.
-        finetune: whose weights a fit begins with, what is frozen, rates of single parameters; None for none of it.
         schedules: numbers that change over the steps, by dotted name.
         sync_batch_norm: whether batch norm runs over all ranks; None: if there are several.
         headline: the numbers of its validation that a run prints at its end.
@@ -58,7 +53,6 @@ class TrainingModule(FineTuned, LightningModule):
     monitor: Monitor
     described: dict[str, Any] | None = None
     ema: EMA | None = None
-    adapter: Adapter | None = None
     schedules: Mapping[str, Schedule] | None = None
     sync_batch_norm: bool | None = None
     headline: tuple[str, ...] = ()
@@ -73,9 +67,6 @@ class TrainingModule(FineTuned, LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.loaded_optimizers: list[str] = []
-        self._adaptable: tuple[str, ...] = ()  # names of the networks that an adapter is for
-        self._adapted: list[str] = []  # those that are frozen but for the adapter
-        self.attached: Attached | None = None  # the adapter, during training
         self._begun = False  # whether a fit has begun, here or before a checkpoint
         self._moved: Moved | None = None
         self._setters: dict[str, Callable[[float], None]] = {}  # of the scheduled numbers, by name
@@ -138,15 +129,7 @@ class TrainingModule(FineTuned, LightningModule):
             raise UserError(f"model.{option}: null is expected with {name}, which shards the weights")
         if not self._begun:
             self.begin_finetune()
-        if self.adapter is not None:
-            if self.adapter.base is not None and not self._begun:
-                networks = {name: getattr(self, name) for name in self._adapted}
-                averages = {name: getattr(self, f"ema_{name}", None) for name in networks}
-                self.begun_with(begin_with(BASE, self.adapter.base, networks, averages))
-                self.adapter.begin(self)
-            self.adapter.check(self)
-        if self.attached is not None:
-            self.attached.adapter.prepare(self.attached.changes, self.trainer.max_steps)
+        self.begin_adapter(self._begun, self.trainer.max_steps)
         self._begun = True
         half = (torch.float16, torch.bfloat16)
         if any(p.dtype in half for name in self._averaged for p in self.weighted(name, "ema").parameters()):
@@ -188,47 +171,10 @@ class TrainingModule(FineTuned, LightningModule):
         averages = tuple(f"ema_{name}" for name in self._averaged)
         return [m for name, m in self.named_modules() if not (averages and name.startswith(averages))]
 
-    # ---- adapters
-
-    def keep_adapter(self, adapter: Adapter | None, *names: str) -> None:
-        """Freeze the networks ``names`` but for an adapter; call it in the constructor, before `keep_average`.
-
-        A checkpoint holds the networks with the adapter, under the names ``....adapters.default....``.
-
-        Args:
-            adapter: which change is trained; None to train the networks themselves.
-            names: attributes of this module. Names of layers are those within the network; of several networks, each
-                begins with its network's.
-
-        Raises:
-            UserError: for an adapter that does not fit.
-        """
-        self.adapter, self._adaptable = adapter, names
-        if adapter is not None:
-            self.refuse_lazy(*names)
-            self._adapted = list(names)
-            self.attached = Attached(adapter, self.adaptable())
-
-    def adaptable(self, weights: Weights = "raw") -> nn.Module:
-        """The network that an adapter is for; of several, a module that holds them by name."""
-        networks = {name: self.weighted(name, weights) for name in self._adaptable}
-        return next(iter(networks.values())) if len(networks) == 1 else nn.ModuleDict(networks)
+    # ---- weights of another run
 
     def begun_with(self, content: dict[str, Any]) -> None:
         """Take over what else a network's weights need from the checkpoint that they are of."""
-
-    def plain(self, network: nn.Module) -> nn.Module:
-        """A network without an adapter: itself, or a copy in which the adapter is part of the weights.
-
-        Raises:
-            UserError: for a weight that the network uses elsewhere too.
-        """
-        if self.adapter is None:
-            return network
-        network = copy.deepcopy(network)
-        if any(True for _ in all_adapted(network)):
-            self.adapter.fold(network)
-        return network
 
     # ---- averaged weights
 
