@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -128,7 +129,7 @@ class LanguageModel(Automatic, Writer):
                     f"model.network.vocab_size: {size} was found, but the tokenizer {tokenizer.name} has {ids} ids"
                 )
             if size > ids:
-                note(
+                rank_zero_only(note)(
                     f"model.network.vocab_size: {size} ids, {size - ids} more than the tokenizer {tokenizer.name} has; "
                     f"a softmax is over all of them, and texts have none of the others"
                 )
