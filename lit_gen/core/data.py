@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_gen.core.blame import shown
 from lit_gen.core.errors import UserError
-from lit_gen.protocols.data import DataModule, ImageSets, InstructionSets, TextSets
+from lit_gen.protocols.data import DataModule, ImageSets, InstructionSets, PairSets, TextSets
 
 
 class Unknown:
@@ -47,6 +47,11 @@ def answering(data: Any) -> DataModule:
 def has_images(data: object) -> TypeGuard[ImageSets]:
     """Whether a data module has splits of images."""
     return _has(data, "facts", "per_step", "split")
+
+
+def has_pairs(data: object) -> TypeGuard[PairSets]:
+    """Whether a data module has pairs of images."""
+    return _has(data, "facts", "per_step", "split", "pairs")
 
 
 def has_text(data: object) -> TypeGuard[TextSets]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from lit_gen.protocols.images import ImagePair
 from lit_gen.protocols.text import Chat, Prompted, TokenBatch, Tokenizer
 
 Split = Literal["train", "val", "test"]
@@ -54,6 +55,21 @@ class ImageSets(DataModule, Protocol):
 
     def split(self, split: Split) -> Images:
         """One split, empty if the set does not have it."""
+        ...
+
+
+class PairSets(ImageSets, Protocol):
+    """A data module of pairs of images; `split` has the targets, and ``shape`` and ``levels`` are theirs.
+
+    Its further `facts`: ``source_shape``; ``source_channels``, one more than the source has where there are masks;
+    ``target_channels``; ``factor``, how many times larger the target is.
+    """
+
+    def pairs(self, split: Split) -> Iterable[ImagePair]:
+        """This rank's pairs of a split as evaluation sees them: blocks of 64 in order, block k on rank k % world.
+
+        A rank without a block gets one without rows.
+        """
         ...
 
 

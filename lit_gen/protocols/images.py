@@ -25,6 +25,23 @@ class ImageBatch(NamedTuple):
     """In training: the number of equal parts into which the rows of an update are divided, one after the other."""
 
 
+class ImagePair(NamedTuple):
+    """What a loader of pairs yields: row i of each entry belongs to pair i."""
+
+    source: Tensor
+    """float (B, C, h, w) in [-1, 1], or beyond where noise was added: what a network changes."""
+    target: Tensor
+    """float (B, C', H, W) in [-1, 1]: what it should become; H and W are ``factor`` times h and w."""
+    labels: Tensor | None
+    """int64 (B,), or None where the data set has no labels."""
+    indices: Tensor
+    """int64 (B,), each row's index within its split."""
+    mask: Tensor | None = None
+    """float (B, 1, h, w), 1 where nothing is left of the source; None where the data have no holes."""
+    micro_batches: int = 1
+    """See `ImageBatch`."""
+
+
 class Condition(NamedTuple):
     """What samples are conditioned on: row i of each entry belongs to sample i; None for an entry that is not given."""
 
@@ -81,6 +98,43 @@ class ImageGenerator(Protocol):
 
     def drawing_record(self) -> dict[str, Any]:
         """What a record of numbers says of the images: seed, labels, the drawer's settings."""
+        ...
+
+
+@runtime_checkable
+class ImageTranslator(Protocol):
+    """A module that changes images: translation, super-resolution, inpainting, denoising."""
+
+    @property
+    def averaged(self) -> bool:
+        """Whether there is a moving average of the weights, so that "ema" and "raw" differ."""
+        ...
+
+    def translate(
+        self,
+        images: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weights: Weights = "ema",
+        tile: int | None = None,
+        border: int | None = None,
+    ) -> Tensor:
+        """Change images.
+
+        Args:
+            images: float (n, C, h, w) in [-1, 1], as the sources that the model was trained on; any h and w.
+            mask: float (n, 1, h, w), 1 where ``images`` are to be filled in; of a model of data with holes only.
+            weights: the moving average, or the raw weights.
+            tile: run the network on squares of that many source pixels, with their borders; None for whole images.
+            border: source pixels around each tile; None for the network's receptive field, which makes tiles equal to
+                the whole.
+
+        Returns:
+            float (n, C', H, W) on the model's device.
+
+        Raises:
+            UserError: for images that the model does not take.
+        """
         ...
 
 
