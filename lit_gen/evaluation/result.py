@@ -46,7 +46,17 @@ def table(result: Result) -> str:
     floors = {name: _shown(f, draws.get(name.partition("/")[2] or name)) for name, f in result.floors.items()}
     rows = [(name, f"{value:.5g}", floors.get(one_set[name])) for name, value in result.values.items()]
     rows += [(name, "", floor) for name, floor in floors.items() if name not in one_set.values()]
-    lines = (f"{n:32} {v:10}" + ("" if f is None else f"  {result.perfect} {f}") for n, v, f in rows)
+    beside = {
+        n: {name: f"{v:.5g}" for name, v in part.items()} for n, part in result.protocol.get("beside", {}).items()
+    }
+
+    def columns(name: str, value: str, floor: str | None) -> str:
+        short = name.partition("/")[2] or name
+        others = [f"{method} {part[short]}" for method, part in beside.items() if short in part]
+        others += [] if floor is None else [f"{result.perfect} {floor}"]
+        return "  ".join([f"{name:32} {value:10}", *others])
+
+    lines = (columns(*row) for row in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 

@@ -8,17 +8,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least
+from lit_gen.core.similarity import SIDE, structural_similarity
 
 __all__ = ["Convention", "luma", "psnr", "ssim"]
 
 WEIGHTS = (65.481, 128.553, 24.966)  # of R, G and B in [0, 1], in steps of 1/255
 BLACK = 16.0
-RADIUS, SIGMA = 5, 1.5  # the window of SSIM: 11 x 11
-K1, K2 = 0.01, 0.03
 
 
 class Convention(NamedTuple):
@@ -112,12 +110,7 @@ def psnr(
 
 
 def ssim(made: Tensor, reference: Tensor, peak: float = 255, convention: Convention = WHOLE) -> Tensor:
-    """Structural similarity of each image; Wang et al., 2004, https://doi.org/10.1109/TIP.2003.819861.
-
-        (2 m_a m_b + C1) (2 s_ab + C2) / ((m_a^2 + m_b^2 + C1) (s_a^2 + s_b^2 + C2))
-
-    with the means m, variances s^2 and covariance s_ab in a Gaussian window of 11 x 11 pixels, sigma = 1.5, C1 = (0.01
-    peak)^2 and C2 = (0.03 peak)^2; the mean over all windows within the image, and over channels.
+    """Structural similarity of each image, see `lit_gen.core.similarity`; Wang et al., 2004.
 
     Args:
         made: (B, C, H, W) in [0, peak], quantized as the file would be; at least 11 x 11 pixels.
@@ -132,16 +125,10 @@ def ssim(made: Tensor, reference: Tensor, peak: float = 255, convention: Convent
         UserError: for shapes that differ, fewer pixels than the window has, or a convention that does not fit.
     """
     a, b = _pair(made, reference, peak, convention)
-    if min(a.shape[2:]) < 2 * RADIUS + 1:
+    if min(a.shape[2:]) < SIDE:
         height, width = a.shape[2:]
-        raise UserError(f"SSIM: {height}x{width} pixels were found, its window has {2 * RADIUS + 1}x{2 * RADIUS + 1}")
-    mean_a, mean_b = _windowed(a), _windowed(b)
-    variance_a, variance_b = _windowed(a * a) - mean_a**2, _windowed(b * b) - mean_b**2
-    covariance = _windowed(a * b) - mean_a * mean_b
-    c1, c2 = (K1 * peak) ** 2, (K2 * peak) ** 2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return (luminance * structure).flatten(1).mean(1)
+        raise UserError(f"SSIM: {height}x{width} pixels were found, its window has {SIDE}x{SIDE}")
+    return structural_similarity(a, b, peak)
 
 
 def _pair(made: Tensor, reference: Tensor, peak: float, convention: Convention) -> tuple[Tensor, Tensor]:
@@ -151,12 +138,3 @@ def _pair(made: Tensor, reference: Tensor, peak: float, convention: Convention) 
             f"(B, C, H, W) is expected"
         )
     return convention.values(made, peak), convention.values(reference, peak)
-
-
-def _windowed(values: Tensor) -> Tensor:
-    """Means in the window around each pixel whose window is within the image."""
-    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=values.dtype, device=values.device)
-    weights = (-(offsets**2) / (2 * SIGMA**2)).exp()
-    weights = (weights / weights.sum()).view(1, 1, -1, 1)
-    rows = F.conv2d(values.flatten(0, 1)[:, None], weights)
-    return F.conv2d(rows, weights.transpose(2, 3)).view(*values.shape[:2], *(n - 2 * RADIUS for n in values.shape[2:]))

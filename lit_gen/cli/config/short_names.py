@@ -23,6 +23,7 @@ _MODELS = (
     "lit_gen.models.diffusion",
     "lit_gen.models.flow",
     "lit_gen.models.gan",
+    "lit_gen.models.image_to_image",
     "lit_gen.models.lm",
     "lit_gen.models.vae",
 )

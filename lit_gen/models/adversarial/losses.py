@@ -1,8 +1,9 @@
 """Adversarial losses: pure functions ``(real_logits, fake_logits) -> AdversarialLoss``.
 
 Both logits go in, so relativistic losses are not a special case. Each function returns the discriminator's loss and the
-generator's; the module uses the one of the current step. Logits are the discriminator's raw outputs (B,); a loss is a
-scalar, a mean over the batch. To add one, write such a function anywhere and name it: ``--model.loss my_file.my_loss``.
+generator's; the module uses the one of the current step. Logits are the discriminator's raw outputs (B,), or (B, h, w)
+of one that judges patches; a loss is a scalar, a mean over all of them. To add one, write such a function anywhere and
+name it: ``--model.loss my_file.my_loss``.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class Logits(NamedTuple):
     """What a discriminator may return instead of its bare logits (B,): those, and the logits of an image's class."""
 
     adversarial: Tensor
-    """(B,)"""
+    """(B,), or (B, h, w), a logit for each patch."""
     classes: Tensor | None = None
     """(B, num_classes) of an auxiliary classifier, or None."""
 

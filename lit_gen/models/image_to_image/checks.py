@@ -1,0 +1,147 @@
+"""Mistakes in a user's options, networks, data or images, reported before or at the first step."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lit_gen.core import data as datasets
+from lit_gen.core.blame import named, shown, tried
+from lit_gen.core.errors import UserError
+from lit_gen.core.modes import evaluation_mode
+from lit_gen.core.options import above, at_least, not_negative
+from lit_gen.models.adversarial.context import judge
+from lit_gen.models.adversarial.heads import MinibatchStd
+from lit_gen.models.image_to_image.applying import judged
+from lit_gen.protocols.data import DataModule
+from lit_gen.protocols.images import ImagePair
+from lit_gen.training.batch_norm import has_batch_norm
+
+if TYPE_CHECKING:
+    from lit_gen.models.image_to_image.module import Paired
+
+FACTS = ("channels", "levels", "masked")
+"""What a module keeps of its data, in buffers: channels of a source, levels of a target, whether there are masks."""
+
+
+def options(**given: Any) -> None:
+    """Check the arguments of a module's constructor.
+
+    Raises:
+        UserError: for the first that is out of range or does not fit; names it.
+    """
+    for name in ("generator_clip", "discriminator_clip"):
+        above(0, "model.", null=True, **{name: given[name]})
+    not_negative("model.", adversarial_weight=given["adversarial_weight"])
+    at_least(0, "model.", adversarial_from=given["adversarial_from"])
+    if given["reconstruction"] == [] and (given["discriminator"] is None or given["adversarial_from"]):
+        raise UserError("model.reconstruction: no term was found, at least one is expected without a discriminator")
+    if given["discriminator"] is None:
+        used = [name for name in ("regularizers", "augment", "discriminator_optimizer") if given[name]]
+        used += ["adversarial_from"] * bool(given["adversarial_from"])
+        if used:
+            raise UserError(f"model.{used[0]}: it is of a model with a discriminator, but model.discriminator is null")
+    elif given["concatenate"] and (
+        has_batch_norm(given["discriminator"])
+        or any(isinstance(m, MinibatchStd) for m in given["discriminator"].modules())
+    ):
+        raise UserError(
+            "model.concatenate: the discriminator has batch norm or minibatch deviation, whose statistics would mix "
+            "real and generated images; leave it false, or choose a discriminator without them"
+        )
+
+
+def precision(chosen: str) -> None:
+    """Refuse precisions that the step does not support: loss scaling, and weights that are not float32.
+
+    Raises:
+        UserError: for any other than 32-true and bf16-mixed.
+    """
+    if chosen not in ("32-true", "bf16-mixed"):
+        raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for Paired")
+
+
+def facts(data: DataModule) -> dict[str, int]:
+    """What a module keeps of its data, see `FACTS`.
+
+    Raises:
+        UserError: for data without pairs.
+    """
+    if not datasets.has_pairs(data):
+        raise UserError(
+            f"data: {datasets.kind_of(data)} has no pairs of images; lit_gen.data.pairs has data modules that do: "
+            f"PairedImages, and Degraded for any set of images"
+        )
+    known = data.facts()
+    channels = known["source_shape"][0]
+    return {
+        "channels": channels,
+        "levels": known["levels"] or 0,
+        "masked": int(known["source_channels"] > channels),
+    }
+
+
+@torch.no_grad()
+def networks(module: "Paired", known: Mapping[str, Any]) -> None:
+    """Check that the networks and the data fit together, on two black images.
+
+    Args:
+        module: its modes and batch statistics stay as they were.
+        known: the facts of data with pairs.
+
+    Raises:
+        UserError: if the outputs have another shape than the targets, or the discriminator fails on them or returns
+            anything but logits.
+    """
+    source, target = (torch.full((2, *known[name]), -1.0, device=module.device) for name in ("source_shape", "shape"))
+    mask = torch.zeros(2, 1, *source.shape[2:], device=module.device) if int(module.masked) else None
+    where = [module.device] if module.device.type == "cuda" else []
+    with torch.random.fork_rng(where):
+        with tried("model.generator", f"x (2, {known['source_channels']}, {source.shape[2]}, {source.shape[3]})"):
+            made = module.translate(source, mask=mask, weights="raw")
+        if made.shape != target.shape:
+            found = f"{named(module.generator)} makes images {tuple(made.shape[1:])} of sources {known['source_shape']}"
+            raise UserError(f"model.generator: {found}, but the targets are {tuple(target.shape[1:])}")
+        if module.discriminator is None:
+            return
+        x = judged(ImagePair(source, target, None, torch.arange(2), mask), made, module.conditional)
+        seen = f"x {tuple(x.shape)}{', source and image together' if module.conditional else ''}"
+        try:
+            with evaluation_mode(module.discriminator), tried("model.discriminator", seen):
+                logits = judge(module.discriminator, x, None).adversarial
+        except RuntimeError as error:
+            raise UserError(f"model.discriminator does not take {seen}: {error}") from error
+    if logits.ndim not in (1, 3) or len(logits) != 2 or not logits.numel():
+        returned = f"{named(module.discriminator)} returned {tuple(logits.shape)}"
+        raise UserError(
+            f"model.discriminator: {returned} for 2 images, logits (2,), or (2, h, w) of patches, are expected"
+        )
+
+
+def sources(module: "Paired", images: object, mask: object) -> None:
+    """Refuse what a module cannot translate.
+
+    Args:
+        module: trained, or before training.
+        images: float (n, C, h, w) are expected.
+        mask: float (n, 1, h, w), or None.
+
+    Raises:
+        UserError: for another type or shape, and for a mask that is missing or not expected.
+    """
+    channels = int(module.channels)
+    shape = f"(n, {channels or 'C'}, h, w)"
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
+        raise UserError(f"images: {shown(images)} was found, floats {shape} in [-1, 1] are expected")
+    if channels and images.shape[1] != channels:
+        raise UserError(f"images: {shown(images)} was found, {shape} is expected: the model was trained on such")
+    if mask is None:
+        if int(module.masked):
+            raise UserError("mask: none was found, but the model fills in holes, one is expected: 1 where they are")
+        return
+    if channels and not int(module.masked):
+        raise UserError("mask: it was found, but the model was trained on data without holes")
+    expected = (len(images), 1, *images.shape[2:])
+    if not isinstance(mask, Tensor) or tuple(mask.shape) != expected or not mask.is_floating_point():
+        raise UserError(f"mask: {shown(mask)} was found, floats {expected} are expected, 1 where images are filled in")
