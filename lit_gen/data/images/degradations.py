@@ -1,12 +1,13 @@
 """What makes the input of a restoration from an image: smaller, noisy, compressed.
 
 Each is a function of the image and of ``(seed, purpose, step, index)``, on the device of the image: image *i* is
-degraded in the same way at any batch size and world size, and in a resumed run. `lit_gen.data.images.masks` has holes.
+degraded in the same way at any batch size and world size, and in a resumed run. `lit_gen.data.images.masks` has holes,
+`lit_gen.data.images.edges` contours.
 """
 
 import io
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -57,20 +58,20 @@ class Observed(NamedTuple):
     """float (B, 1, h, w), 1 where nothing is left; None where there are no holes."""
 
 
-class Degradation(Protocol):
-    """From images to what a network restores them from."""
+class Degradation:
+    """Base of what makes from images that from which a network restores them."""
 
-    factor: int
+    factor: int = 1
     """How many times smaller than the image its result is."""
     name: str
     """What records call it."""
 
     def __call__(self, images: Tensor, rows: Rows) -> Observed:
         """Degrade images (B, C, H, W) in [-1, 1], H and W multiples of ``factor``."""
-        ...
+        raise NotImplementedError
 
 
-class Downscale:
+class Downscale(Degradation):
     """A smaller image.
 
     Args:
@@ -107,15 +108,13 @@ class Downscale:
         return Observed(to_float(quantize(small)) if self.quantized else small)
 
 
-class GaussianNoise:
+class GaussianNoise(Degradation):
     """Each value plus sigma times a standard normal number; neither rounded nor clamped.
 
     Args:
         sigma: standard deviation, in steps of 1/255 of the range.
         sigma_max: null, or each image has its own sigma, uniform from ``sigma`` to this.
     """
-
-    factor = 1
 
     def __init__(self, sigma: float = 25, sigma_max: float | None = None) -> None:
         _check_range("sigma", sigma, sigma_max, 0, 255)
@@ -135,14 +134,12 @@ class GaussianNoise:
         return Observed(images + rows.draw(images.device, noise) * (2 / 255))
 
 
-class PoissonNoise:
+class PoissonNoise(Degradation):
     """The noise of counted photons: y = Poisson(photons x) / photons for x in [0, 1]; neither rounded nor clamped.
 
     Args:
         photons: expected count of a white pixel.
     """
-
-    factor = 1
 
     def __init__(self, photons: float = 30) -> None:
         expect(0 < photons <= 1e6, "data.degradation.photons", photons, "a number above 0 and up to 1e6")
@@ -156,15 +153,13 @@ class PoissonNoise:
         return Observed(counts * (2 / self.photons) - 1)
 
 
-class JPEG:
+class JPEG(Degradation):
     """What a JPEG file keeps, as PIL writes it, on the host.
 
     Args:
         quality: 1 to 95.
         quality_max: null, or each image has its own quality, uniform from ``quality`` to this.
     """
-
-    factor = 1
 
     def __init__(self, quality: int = 30, quality_max: int | None = None) -> None:
         _check_range("quality", quality, quality_max, 1, 95)

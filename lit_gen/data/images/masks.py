@@ -1,7 +1,6 @@
 """Holes in images, each a function of ``(seed, purpose, step, index)``; see `lit_gen.data.images.degradations`."""
 
 import math
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,30 +10,28 @@ from torch import Tensor
 from lit_gen.core import randomness
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import at_least, expect
-from lit_gen.data.images.degradations import Observed, Rows
+from lit_gen.data.images.degradations import Degradation, Observed, Rows
 
 TRIES = 100  # draws of a free form until it leaves something
 
 
-class Mask(Protocol):
-    """Where the holes of an image are."""
+class Mask:
+    """Base of what says where the holes of an image are."""
 
     name: str
     """What records call it."""
 
     def hole(self, generator: np.random.Generator, height: int, width: int) -> np.ndarray:
         """Draw bool (height, width), true where nothing is left."""
-        ...
+        raise NotImplementedError
 
 
-class Holes:
+class Holes(Degradation):
     """An image that is 0, the middle of the range, where a mask hides it.
 
     Args:
         mask: where.
     """
-
-    factor = 1
 
     def __init__(self, mask: Mask) -> None:
         self.mask = mask
@@ -57,7 +54,7 @@ class Holes:
         return Observed(images.masked_fill(hidden, 0), hidden.to(images.dtype))
 
 
-class _Rectangle:
+class _Rectangle(Mask):
     """A rectangle in an image.
 
     Args:
@@ -104,7 +101,7 @@ class Box(_Rectangle):
         return int(generator.integers(0, room + 1))
 
 
-class Half:
+class Half(Mask):
     """One half: of a digit, the other one is to be completed.
 
     Args:
@@ -126,7 +123,7 @@ class Half:
         return _rectangle(height, width, top, left, high, wide)
 
 
-class FreeForm:
+class FreeForm(Mask):
     """Strokes of a brush that turns at random; after Yu et al., 2019, algorithm 1, https://arxiv.org/abs/1806.03589.
 
     Each stroke begins anywhere and has up to ``vertices`` straight parts, in any direction, with round ends.

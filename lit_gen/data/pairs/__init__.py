@@ -1,0 +1,1 @@
+"""Pairs of images: what a network changes, and what it should become."""
