@@ -1,0 +1,1 @@
+"""Image to image, from pairs: translation, super-resolution, inpainting, denoising."""
