@@ -122,7 +122,7 @@ def check_pixels(option: str, norm: str, images: int, pixels: int, training: boo
     """
     alone = pixels == 1 and (norm == "instance" or (norm == "batch" and training and images == 1))
     if alone:
-        batch = ", alone in their batch" if norm == "batch" else ""
+        batch = " (alone in their batch)" if norm == "batch" else ""
         raise UserError(
             f"{option}: {norm!r} was found, 'none' or larger images are expected: images of {size}{batch} come down to "
             f"maps of a single pixel, and a norm leaves nothing of one"
