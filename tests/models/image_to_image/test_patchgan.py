@@ -51,6 +51,17 @@ def test_the_smallest_image_trains_alone(norm):
         PatchGAN(1, 1, receptive=1, width=1, norm=norm)(images(2, 1, 1, n=1).float())
 
 
+def test_with_spectral_norm_every_weight_has_a_largest_singular_value_of_one():
+    network, x = PatchGAN(1, 1, receptive=16, width=2, norm="none", spectral_norm=True), images(2, 8, 8).float()
+    convs = [layer for layer in network.layers if isinstance(layer, torch.nn.Conv2d)]
+    for conv in convs:
+        conv.parametrizations.weight.original.data *= 3
+    for _ in range(30):  # power iterations
+        network(x)
+    found = [torch.linalg.matrix_norm(conv.weight.flatten(1), 2).item() for conv in convs]
+    assert found == pytest.approx([1, 1, 1], abs=1e-3)
+
+
 def test_options_are_checked():
     with pytest.raises(UserError, match=r"discriminator\.receptive: 32 was found, one of 1, 16, 34, 70 is expected"):
         PatchGAN(1, 1, receptive=32)

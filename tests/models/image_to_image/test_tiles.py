@@ -23,7 +23,10 @@ def exact(case, channels=2):
     return moved(built(case, channels, width=2)).double().eval()
 
 
-@pytest.mark.parametrize("case", BOUNDED.values(), ids=BOUNDED)
+TILED = {name: case for name, case in BOUNDED.items() if name != "srresnet-8"}  # which takes seconds in float64
+
+
+@pytest.mark.parametrize("case", TILED.values(), ids=TILED)
 @torch.no_grad()
 def test_tiles_are_equal_to_the_whole(case):
     network = exact(case, 1)

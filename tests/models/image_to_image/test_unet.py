@@ -1,6 +1,7 @@
 import pytest
 import torch
-from support.image_networks import images, without_values
+import torch.nn.functional as F
+from support.image_networks import images, moved, without_values
 
 from lit_gen.core.errors import UserError
 from lit_gen.models.image_to_image.unet import UNet
@@ -29,6 +30,19 @@ def test_a_bottleneck_of_one_pixel_trains(norm):
     network = UNet(1, 1, width=2, depth=3, norm=norm).train()
     network(images(height=8, width=8, n=1).float()).sum().backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_each_doubling_gets_its_halvings_maps_beside_those_from_below():
+    """As a recursion from the image to the bottleneck, which the paper's code is."""
+    network = moved(UNet(2, 3, width=2, depth=4)).eval()
+
+    def within(x, level):
+        h = network.down[level](F.leaky_relu(x, 0.2) if level else x)
+        h = h if level == 3 else torch.cat([h, within(h, level + 1)], 1)
+        return network.up[3 - level](F.relu(h))
+
+    x = images(2).float()
+    assert torch.equal(network(x), torch.tanh(within(x, 0)))
 
 
 def test_the_details_come_across():
