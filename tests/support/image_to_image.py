@@ -1,6 +1,7 @@
 """Small networks from images to images, and what tests of them share."""
 
 import functools
+from types import MappingProxyType
 
 import torch
 from lightning import LightningDataModule
@@ -70,7 +71,7 @@ class Fixed(LightningDataModule):
     """The same pairs in every step, and in validation."""
 
     name = "fixed"
-    protocol = {}
+    protocol = MappingProxyType({})
 
     def __init__(self, batches, mask=None):
         super().__init__()

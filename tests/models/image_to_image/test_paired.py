@@ -184,7 +184,7 @@ class Wrong(nn.Module):
 
     def forward(self, x):
         x = self.layer(x)
-        return {"a tuple": (x, x), "numbers": x.mean((1, 2, 3)), "rows": x[:, :, 0]}[self.what]
+        return {"a tuple": (x, x), "numbers": x.mean((1, 2, 3)), "rows": x.flatten(1)}[self.what]
 
 
 GAME = functools.partial(build, discriminator=Patches())
@@ -207,7 +207,10 @@ PAIRS = [(torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8, 8))]
         (lambda: build(Small(factor=2)), r"makes images \(1, 16, 16\) of sources \(1, 8, 8\), but the targets are"),
         (lambda: build(Wrong("a tuple")), r"model\.generator: .*Wrong.* returned a tuple, images"),
         (lambda: build(Wrong("numbers")), r"returned float32 \(\d+,\), images"),
-        (lambda: GAME(discriminator=Patches(5)), r"model\.discriminator: .*it was given x \(2, 2, 8, 8\), source and image"),
+        (
+            lambda: GAME(discriminator=Patches(5)),
+            r"model\.discriminator: .*it was given x \(2, 2, 8, 8\), source and image",
+        ),
         (lambda: GAME(discriminator=Wrong("rows"), conditional=False), r"logits \(2,\), or"),
     ],
 )

@@ -54,7 +54,7 @@ def test_an_image_without_a_pixel_of_the_region_counts_as_nothing():
 
 
 def test_ssim_equals_scikit_images():
-    made, target = ((x.clamp(-1, 1) for x in (normal(2, 3, 16, 13, seed=3), normal(2, 3, 16, 13, seed=4))))
+    made, target = (x.clamp(-1, 1) for x in (normal(2, 3, 16, 13, seed=3), normal(2, 3, 16, 13, seed=4)))
     target = 0.7 * made + 0.3 * target
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 2}
     each = [
@@ -115,7 +115,9 @@ def test_names_and_own_functions():
     for wrong, said in ((nn.Tanh(), "no subclass of Reconstruction"), (3, "is no function")):
         with pytest.raises(UserError, match=said):
             reconstructions([wrong])
-    with pytest.raises(UserError, match=r"model.reconstruction: .*lambda.* returned a str, a scalar tensor is expected"):
+    with pytest.raises(
+        UserError, match=r"model.reconstruction: .*lambda.* returned a str, a scalar tensor is expected"
+    ):
         value_of(reconstructions([lambda made, target: "each"])[0], MADE, TARGET, None)
 
 
