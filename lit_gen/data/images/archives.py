@@ -1,5 +1,6 @@
 """Finding, checking and downloading the files of a data set."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -75,6 +76,7 @@ def _download(root: Path, folder: str, name: str, urls: list[str], checksum: str
     if offline():
         raise UserError(f"{missing}, and LIT_GEN_OFFLINE=1 forbids downloading it; put the official file there")
     target = (root if _writable(root) else cache_folder()) / folder / name
+    new = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(target.suffixes)  # .gz: md5 looks inside
     reasons: list[str] = []
@@ -87,6 +89,9 @@ def _download(root: Path, folder: str, name: str, urls: list[str], checksum: str
             return target
         except (OSError, RuntimeError, UserError) as error:
             reasons.append(f"{url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    if new:
+        with contextlib.suppress(OSError):  # another process may have put something into it
+            target.parent.rmdir()
     raise UserError(
         f"{missing}, and it could not be downloaded ({'; '.join(reasons)}); put the official file there, or point "
         f"data.root or LIT_GEN_DATA at a folder that holds it"

@@ -47,6 +47,9 @@ def test_a_download_is_verified_and_complete_or_absent(server, tmp_path, monkeyp
     with pytest.raises(UserError, match=r"g.gz was not found .*could not be downloaded .*checksum"):
         archives.ensure(tmp_path / "d", ("a",), "g.gz", [f"{url}/f.gz"], "0" * 32)
     assert [p.name for p in (tmp_path / "d" / "a").iterdir()] == ["f.gz"]
+    with pytest.raises(UserError, match=r"g.gz was not found"):
+        archives.ensure(tmp_path / "d", ("new",), "g.gz", [f"{url}/absent.gz"], "0" * 32)
+    assert not (tmp_path / "d" / "new").exists()
 
 
 def test_an_archive_packed_anew_and_an_unpacked_file_are_accepted(small_mnist):
