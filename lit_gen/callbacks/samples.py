@@ -35,7 +35,7 @@ class Samples(Derived):
 
     Images are laid out in a grid, with one class per column for a conditional model; points of a two-dimensional set
     in a scatter plot over the data; other vectors are not drawn. Of a model that changes images there are triptychs of
-    the first held-out pairs: input, output, target. A language model's texts go into ``samples/step=00000200.txt``, and
+    held-out pairs: input, output, target. A language model's texts go into ``samples/step=00000200.txt``, and
     the first of them is printed.
 
     Args:
@@ -80,9 +80,9 @@ class Samples(Derived):
         if self.enabled and vectors:
             rank_zero_only(note)(f"samples: vectors of {shape[0]} numbers are not drawn; points of 2 are")
         self._suffix = ".png" if draws or changes else ".txt"
-        self._triptychs = Triptychs(data, self.count) if datasets.has_pairs(data) and changes else None
-        if self.enabled and self._triptychs is not None:
-            distributed.from_first(self._triptychs.begin)
+        if self.enabled and changes and datasets.has_pairs(data):
+            self._triptychs = Triptychs(data, self.count)
+            self._triptychs.begin()
         if self.enabled and isinstance(module, TextGenerator) and module.tokenizer is not None:
             with under("samples.prompt: "):
                 module.tokenizer.encode(self.prompt)

@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from lit_gen.core import distributed
 from lit_gen.core import images as pictures
 from lit_gen.core.errors import note
 from lit_gen.core.modes import evaluation_mode, exact_math
 from lit_gen.core.randomness import BLOCK
+from lit_gen.evaluation.reference import chosen
 from lit_gen.protocols.data import PairSets, Split
-from lit_gen.protocols.images import ImagePair, ImageTranslator
+from lit_gen.protocols.images import ImageTranslator
 
 SPLITS: tuple[Split, ...] = ("val", "test", "train")
 WIDEST = 2000  # pixels of a picture
@@ -21,49 +23,67 @@ GAP, LINE = 6, 1  # pixels between triptychs, and within one
 AT_ONCE = (
     2**20
 )  # numbers of the sources that are run at once: a fixed choice, so that equal weights give equal pictures
+MOST_BLOCKS, MOST_NUMBERS = 16, 2**24  # of a split that pairs are chosen from: more are not made for a picture
+
+
+class Shown(NamedTuple):
+    """One pair, on the CPU."""
+
+    index: int
+    source: Tensor
+    target: Tensor
+    mask: Tensor | None
 
 
 class Triptychs:
-    """Rows of triptychs (input, output, target) of the first held-out pairs, the same ones every time.
+    """Rows of triptychs (input, output, target) of held-out pairs, the same ones every time and at any number of ranks.
 
-    Pairs are of the validation split, else of the test split, else of the training split. An input smaller than its
-    target is enlarged by copies of pixels; its holes are grey.
+    Pairs are of the validation split, else of the test split, else of the training split, spread over its first 1,024,
+    because sets are often sorted by class; over fewer of large images. An input smaller than its target is enlarged by
+    copies of pixels; its holes are grey.
 
     Args:
         data: pairs.
-        count: how many pairs, at most the 64 of the block that the first rank has at any number of ranks.
+        count: how many pairs.
     """
 
     def __init__(self, data: PairSets, count: int) -> None:
         self.data, self.count = data, count
-        self._split: Split | None = None
+        self._pairs: list[Shown] = []
 
     def begin(self) -> None:
-        """Choose the split, and say what is not as it is asked for; called on the first rank."""
-        self._split = next((split for split in SPLITS if len(self._pairs(split).source)), None)
-        if self._split is None:
+        """Choose the pairs; called on every rank."""
+        split = next((split for split in SPLITS if len(self.data.split(split))), None)
+        if split is None:
             return
-        if self._split == "train":
+        if split == "train" and distributed.rank() == 0:
             note("samples: no pairs are held out, so that training pairs are shown")
-        if self.count > BLOCK:
-            note(f"samples.count: {self.count} was found; the first {BLOCK} pairs are shown")
+        numbers = BLOCK * math.prod(self.data.facts()["shape"])
+        blocks = max(math.ceil(self.count / BLOCK), min(MOST_BLOCKS, MOST_NUMBERS // numbers))
+        rows = chosen(torch.arange(min(len(self.data.split(split)), blocks * BLOCK)), self.count)
+        found = distributed.together(lambda: self._of_rank(split, rows))
+        self._pairs = sorted(distributed.gather(found), key=lambda pair: pair.index)
 
     def draw(self, module: ImageTranslator) -> Tensor | None:
         """The picture, uint8 (C, H, W); None without pairs. Called on the first rank."""
-        if self._split is None:
+        if not self._pairs:
             return None
-        pairs = self._pairs(self._split)
-        count = min(self.count, len(pairs.source))
-        source, target = pairs.source[:count], pairs.target[:count]
-        mask = None if pairs.mask is None else pairs.mask[:count]
+        source, target = (torch.stack([pair[k] for pair in self._pairs]) for k in (1, 2))
+        holes = [pair.mask for pair in self._pairs if pair.mask is not None]
+        mask = torch.stack(holes) if holes else None
         made = torch.cat(list(_translated(module, source, mask))).cpu()
-        if mask is not None:
-            source = source.masked_fill(mask > 0, 0)
-        return arranged([source.cpu(), made, target.cpu()])
+        return arranged([source if mask is None else source.masked_fill(mask > 0, 0), made, target])
 
-    def _pairs(self, split: Split) -> ImagePair:
-        """The first block of a split."""
-        return next(iter(self.data.pairs(split)))
+    def _of_rank(self, split: Split, rows: Tensor) -> list[Shown]:
+        """Those of the chosen pairs that this rank has."""
+        found = []
+        for pairs in self.data.pairs(split):
+            for k in torch.isin(pairs.indices.cpu(), rows).nonzero().flatten().tolist():
+                mask = None if pairs.mask is None else pairs.mask[k].cpu()
+                found.append(Shown(int(pairs.indices[k]), pairs.source[k].cpu(), pairs.target[k].cpu(), mask))
+            if len(pairs.indices) and int(pairs.indices[-1]) >= int(rows[-1]):
+                break
+        return found
 
 
 def _translated(module: Any, source: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
