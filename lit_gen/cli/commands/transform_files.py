@@ -179,9 +179,10 @@ def _of_16_bits(path: Path) -> np.ndarray | None:
             return None
         if image.mode[0] == "I":
             return np.asarray(ImageOps.exif_transpose(image))[None].astype(np.uint16)
-        if image.format != "PNG" or image.mode != "RGB":
+        if image.format != "PNG" or image.mode != "RGB" or [str(tile[3]) for tile in image.tile] != ["RGB;16B"]:
             return None
-    from torchvision.io import decode_image  # Pillow takes the upper 8 bits of colour
-
-    decoded = decode_image(str(path), apply_exif_orientation=True)
-    return decoded.numpy() if decoded.dtype == torch.uint16 else None
+        upper = as_array(ImageOps.exif_transpose(image))
+    with Image.open(path, formats=FORMATS) as image:  # Pillow keeps one byte of two: in the other order it is the lower
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+        lower = as_array(ImageOps.exif_transpose(image))
+    return upper.astype(np.uint16) * np.uint16(256) + lower
