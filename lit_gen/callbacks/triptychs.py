@@ -29,7 +29,7 @@ MOST_BLOCKS, MOST_NUMBERS = 16, 2**24  # of a split that pairs are chosen from: 
 class Shown(NamedTuple):
     """One pair, on the CPU."""
 
-    index: int
+    row: int
     source: Tensor
     target: Tensor
     mask: Tensor | None
@@ -62,13 +62,14 @@ class Triptychs:
         blocks = max(math.ceil(self.count / BLOCK), min(MOST_BLOCKS, MOST_NUMBERS // numbers))
         rows = chosen(torch.arange(min(len(self.data.split(split)), blocks * BLOCK)), self.count)
         found = distributed.together(lambda: self._of_rank(split, rows))
-        self._pairs = sorted(distributed.gather(found), key=lambda pair: pair.index)
+        self._pairs = sorted(distributed.gather(found), key=lambda pair: pair.row)
 
     def draw(self, module: ImageTranslator) -> Tensor | None:
         """The picture, uint8 (C, H, W); None without pairs. Called on the first rank."""
         if not self._pairs:
             return None
-        source, target = (torch.stack([pair[k] for pair in self._pairs]) for k in (1, 2))
+        source = torch.stack([pair.source for pair in self._pairs])
+        target = torch.stack([pair.target for pair in self._pairs])
         holes = [pair.mask for pair in self._pairs if pair.mask is not None]
         mask = torch.stack(holes) if holes else None
         made = torch.cat(list(_translated(module, source, mask))).cpu()

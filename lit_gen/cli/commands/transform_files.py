@@ -168,7 +168,7 @@ class Reader:
             return as_array(read_image(path, levels, self._levels)).astype(np.uint16) * np.uint16(257)
         if len(narrow) == 1 and len(wide) == 3:
             weighted = np.einsum("chw,c->hw", wide.astype(np.int64), np.array(LUMA))
-            return ((weighted + 500) // 1000).astype(np.uint16)[None]
+            return np.asarray((weighted + 500) // 1000, dtype=np.uint16)[None]
         return wide if len(wide) == len(narrow) else wide.repeat(3, axis=0)
 
 
@@ -185,4 +185,4 @@ def _of_16_bits(path: Path) -> np.ndarray | None:
     with Image.open(path, formats=FORMATS) as image:  # Pillow keeps one byte of two: in the other order it is the lower
         image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
         lower = as_array(ImageOps.exif_transpose(image))
-    return upper.astype(np.uint16) * np.uint16(256) + lower
+    return np.asarray(256 * upper.astype(np.uint16) + lower)
