@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_gen.callbacks.boundary import Derived
 from lit_gen.callbacks.moment import NEVER, Cadence
+from lit_gen.callbacks.triptychs import Triptychs
 from lit_gen.core import data as datasets
 from lit_gen.core import distributed
 from lit_gen.core import images as pictures
@@ -17,9 +18,10 @@ from lit_gen.core.errors import note, under
 from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least
 from lit_gen.core.ours import keep_others
+from lit_gen.core.png import bits_of, save_image
 from lit_gen.core.terminal import for_terminal
 from lit_gen.loggers.publish import send_picture, send_texts
-from lit_gen.protocols.images import ImageGenerator
+from lit_gen.protocols.images import ImageGenerator, ImageTranslator
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.directory import SEPARATOR
 
@@ -32,12 +34,13 @@ class Samples(Derived):
     """Write ``samples/step=00000200.png`` every ``every`` steps and at the last one, and send it to the loggers.
 
     Images are laid out in a grid, with one class per column for a conditional model; points of a two-dimensional set
-    in a scatter plot over the data; other vectors are not drawn. A language model's texts go into
-    ``samples/step=00000200.txt``, and the first of them is printed.
+    in a scatter plot over the data; other vectors are not drawn. Of a model that changes images there are triptychs of
+    held-out pairs: input, output, target. A language model's texts go into ``samples/step=00000200.txt``, and
+    the first of them is printed.
 
     Args:
         every: steps between pictures; 0 for the last step only.
-        count: number of samples in a picture, or of texts.
+        count: number of samples or pairs in a picture, or of texts.
         prompt: what texts continue.
         max_new_tokens: the maximum number of tokens of a text.
         enabled: whether samples are written.
@@ -62,17 +65,24 @@ class Samples(Derived):
         self.overwrite = overwrite
         self.latest: Path | None = None
         self._suffix = ".png"
+        self._triptychs: Triptychs | None = None
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Find out before the first step whether the prompt can be encoded."""
+        """Find out before the first step whether the prompt can be encoded, and which pairs are shown."""
+        data = datasets.data_of(trainer)
         writes = isinstance(module, TextGenerator) and module.tokenizer is not None
         draws = isinstance(module, ImageGenerator)
-        shape = tuple(datasets.data_of(trainer).facts().get("shape") or ())
+        changes = isinstance(module, ImageTranslator) and datasets.has_pairs(data)
+        shape = tuple(data.facts().get("shape") or ())
         vectors = draws and shape[1:] == POINTS[1:] and shape != POINTS
-        self.cadence = Cadence(self.every) if self.enabled and (writes or draws) and not vectors else NEVER
+        shows = (writes or draws or changes) and not vectors
+        self.cadence = Cadence(self.every) if self.enabled and shows else NEVER
         if self.enabled and vectors:
             rank_zero_only(note)(f"samples: vectors of {shape[0]} numbers are not drawn; points of 2 are")
-        self._suffix = ".png" if draws else ".txt"
+        self._suffix = ".png" if draws or changes else ".txt"
+        if self.enabled and changes and datasets.has_pairs(data):
+            self._triptychs = Triptychs(data, self.count)
+            self._triptychs.begin()
         if self.enabled and isinstance(module, TextGenerator) and module.tokenizer is not None:
             with under("samples.prompt: "):
                 module.tokenizer.encode(self.prompt)
@@ -109,8 +119,9 @@ class Samples(Derived):
         images = isinstance(outputs, Tensor) and outputs.ndim == 4 and outputs.shape[2:] != POINTS[1:]
         if images and outputs.shape[1] in (1, 3):
             folder = Path(trainer.default_root_dir) / "predictions"
-            for index, image in zip(batch.indices.tolist(), pictures.quantize(outputs), strict=True):
-                pictures.save_png(image, folder / f"{index:06d}.png")
+            bits = bits_of(datasets.data_of(trainer).facts().get("levels"))
+            for index, image in zip(batch.indices.tolist(), outputs.cpu(), strict=True):
+                save_image(image, folder / f"{index:06d}.png", bits)
 
     def make(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """Draw on the first rank."""
@@ -121,22 +132,29 @@ class Samples(Derived):
             self._write(trainer, module)
         if isinstance(module, ImageGenerator):
             self._draw(trainer, module, step)
+        elif isinstance(module, ImageTranslator) and self._triptychs is not None:
+            self._save(trainer, self._triptychs.draw(module), step)
 
     def _draw(self, trainer: Trainer, module: ImageGenerator, step: int) -> None:
-        path = self.record_of(Path(trainer.default_root_dir), step)
         classes: int | None = getattr(module, "num_classes", None)
         labels = None if classes is None else torch.arange(self.count) % classes
         images = module.sample(torch.arange(self.count), labels=labels)
         if images.shape[1:] == POINTS:
             data = datasets.data_of(trainer)
             behind = data.split("val").images[:MOST_POINTS] if datasets.has_images(data) else None
+            path = self.record_of(Path(trainer.default_root_dir), step)
             pictures.save_scatter(images, path, behind)
+            self.latest = path
         else:
             columns = classes if classes is not None and classes <= MOST_COLUMNS else None
-            whole = pictures.grid(pictures.quantize(images), columns)
+            self._save(trainer, pictures.grid(pictures.quantize(images), columns), step)
+
+    def _save(self, trainer: Trainer, whole: Tensor | None, step: int) -> None:
+        if whole is not None:
+            path = self.record_of(Path(trainer.default_root_dir), step)
             pictures.save_png(whole, path)
             send_picture(trainer, "samples", whole)
-        self.latest = path
+            self.latest = path
 
     def _write(self, trainer: Trainer, module: TextGenerator) -> None:
         """Write texts, the first on the terminal too."""

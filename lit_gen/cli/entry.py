@@ -13,10 +13,17 @@ COMMANDS = {
     "fit": ("lit_gen.cli.commands.train", "train a model: fit --config gan.yaml; continue a run: fit --resume RUN"),
     "validate": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the validation split"),
     "test": ("lit_gen.cli.commands.train", "evaluate a checkpoint on the test split"),
-    "predict": ("lit_gen.cli.commands.train", "write a PNG per test image: a GAN's sample, or a VAE's reconstruction"),
+    "predict": (
+        "lit_gen.cli.commands.train",
+        "write a PNG per test image: a sample, a reconstruction, a changed image",
+    ),
     "sample": (
         "lit_gen.cli.commands.sample",
         "draw images or write texts: sample RUN --n 64, sample RUN --prompt TEXT",
+    ),
+    "transform": (
+        "lit_gen.cli.commands.transform",
+        "translate, enlarge, fill in or denoise images: transform RUN FOLDER --out DIR",
     ),
     "chat": ("lit_gen.cli.commands.chat", "talk with a model of conversations: chat RUN"),
     "evaluate": (
@@ -96,6 +103,7 @@ def _meant(word: str) -> str:
         "eval": "evaluate",
         "generate": "sample",
         "list": "configs",
+        "translate": "transform",
         "talk": "chat",
     }
     return f"; did you mean {habits[word]!r}?" if word in habits else nearest(word, COMMANDS)

@@ -16,6 +16,7 @@ _TRAINING = "lower data.device_batch_size (the same update in smaller parts), da
 _GOVERNED = {
     **dict.fromkeys(("validate", "test", "predict"), "lower data.device_batch_size or data.batch_size"),
     "sample": "lower --batch_size, --n or --max_new_tokens",
+    "transform": "lower --tile, or give one: the network then runs on one square at a time",
     "chat": "chat on a machine with more memory",
     "evaluate": "lower --count, or evaluate on another --device",
     "export": "export on a machine with more memory",

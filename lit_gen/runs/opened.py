@@ -21,6 +21,7 @@ from lit_gen.protocols.training import Exportable
 from lit_gen.runs import trust as trusted
 from lit_gen.runs.checkpoints import read, resolve
 from lit_gen.runs.rebuilding import rebuild
+from lit_gen.runs.translating import instead, translated, translator
 
 
 def load(path: str | Path, trust: Collection[str] = ()) -> "Run":
@@ -51,7 +52,7 @@ def load(path: str | Path, trust: Collection[str] = ()) -> "Run":
 
 
 class Run:
-    """A trained model: sample, write, export.
+    """A trained model: sample, translate, write, export.
 
     Attributes:
         checkpoint: the file it was loaded from.
@@ -75,8 +76,32 @@ class Run:
         Options are those of the model's ``drawer``: steps of a solver, a guidance scale.
         """
         if not isinstance(self.model, ImageGenerator):
-            raise UserError(f"{self.checkpoint}: {type(self.model).__name__} does not draw images")
+            kind = type(self.model).__name__
+            raise UserError(f"{self.checkpoint}: {kind} does not draw images{instead(self.model)}")
         return self.model.sample(torch.arange(start, start + n), labels=labels, weights=weights, **options)
+
+    def translate(
+        self,
+        images: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weights: Weights = "ema",
+        tile: int | None = None,
+        border: int | None = None,
+    ) -> Tensor:
+        """Change images: float (n, C, h, w) in [-1, 1] to float (n, C', H, W).
+
+        Args:
+            images: as the sources that the model was trained on, of any size; noise may take them beyond [-1, 1].
+            mask: (n, 1, h, w) of 0 and 1, 1 where ``images`` are to be filled in; of a model of data with holes.
+            weights: averaged or raw ones.
+            tile: run the network on squares of that many pixels; None for whole images.
+            border: pixels around each tile; None for as many as make tiles equal to the whole.
+
+        Raises:
+            UserError: for a model that does not change images, or images that it does not take.
+        """
+        return translated(translator(self.model, self.checkpoint), images, mask, weights, tile, border)
 
     def interpolate(
         self,

@@ -31,7 +31,7 @@ def test_a_page_fits_a_screen(lit_gen, command):
 
 
 @pytest.mark.parametrize(
-    "command", ["sample", "chat", "evaluate", "export", "check", "sweep", "slurm", "fetch", "configs"]
+    "command", ["sample", "transform", "chat", "evaluate", "export", "check", "sweep", "slurm", "fetch", "configs"]
 )
 def test_a_page_of_a_command_without_a_config_fits_a_screen(command, capfd):
     try:

@@ -41,6 +41,7 @@ from lit_gen.protocols.data import Split
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator
 from lit_gen.runs.checkpoints import read
 from lit_gen.runs.opened import Run, load
+from lit_gen.runs.translating import instead
 
 SETS: dict[str, tuple[Callable[[str | None], ImageData], str]] = {
     "mnist": (lambda root: MNIST(root=root, val_size=0), "lenet-mnist"),
@@ -112,10 +113,8 @@ def _told(result: Result, out: str | None) -> int:
     """Print the numbers of a density or of texts, and write their record where one is asked for."""
     print(table(result), end="")
     if out is not None:
-        record = save_record(
-            Path(out), {"step": None, "values": result.values, "floors": {}, "protocol": result.protocol}
-        )
-        print(f"{'record':32} {printable(record)}")
+        content = {"step": None, "values": result.values, "floors": {}, "protocol": result.protocol}
+        print(f"{'record':32} {printable(save_record(Path(out), content))}")
     return 0
 
 
@@ -248,7 +247,7 @@ def _score(
         count = options.count or 10_000
         model: Any = source.model.to(where)
         if not isinstance(model, ImageGenerator):
-            raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images")
+            raise UserError(f"{source.checkpoint}: {type(model).__name__} does not draw images{instead(model)}")
         drawn = Drawing(model, options.weights, where, **options.drawing)
         record = {"source": str(source.checkpoint), **options.adapter}
         result = scorer.drawn(drawn, count, options.repeats, streaming=count > EXACT, record=record)

@@ -22,7 +22,7 @@ ABOUT = {
         ("--config vae.yaml --ckpt_path vae.ckpt", "a checkpoint from elsewhere"),
     ),
     "predict": (
-        "Write one PNG per test image: a GAN's sample of the same index, or a VAE's reconstruction.",
+        "Write one PNG per test image: a GAN's sample of its index, a VAE's reconstruction, a changed image.",
         ("--ckpt_path runs/gan", "the newest run of that name"),
         ("--ckpt_path runs/vae/20260131-120000", "one run"),
         ("--ckpt_path runs/gan --overwrite", "replace files that lit_gen did not write"),

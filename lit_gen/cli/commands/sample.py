@@ -10,6 +10,7 @@ from lit_gen.core.terminal import printable
 from lit_gen.protocols.images import ImageGenerator
 from lit_gen.protocols.text import TextGenerator
 from lit_gen.runs.opened import load
+from lit_gen.runs.translating import instead
 
 IMAGES = ("start", "labels", "interpolate", "from", "mask")
 TEXTS = ("prompt", "prompts", "max_new_tokens", "temperature", "top_k", "top_p", "stop", "seed", "format")
@@ -88,7 +89,7 @@ def _sample(arguments: list[str]) -> int:
     kind = type(opened.model).__name__
     writes, draws = isinstance(opened.model, TextGenerator), isinstance(opened.model, ImageGenerator)
     if not (writes or draws):
-        raise UserError(f"{opened.checkpoint}: {kind} draws no images and writes no texts")
+        raise UserError(f"{opened.checkpoint}: {kind} draws no images and writes no texts{instead(opened.model)}")
     for name in IMAGES if writes else TEXTS:
         if getattr(options, name) is not None:
             kinds = ("image", "texts") if writes else ("language", "images")

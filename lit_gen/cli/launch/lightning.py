@@ -33,7 +33,7 @@ from lit_gen.core.options import expect
 from lit_gen.core.terminal import printable
 from lit_gen.data.module import DataModule
 from lit_gen.loggers.wandb import WeightsAndBiases
-from lit_gen.protocols.images import ImageGenerator
+from lit_gen.protocols.images import ImageGenerator, ImageTranslator
 from lit_gen.runs import checkpoints, directory, record
 from lit_gen.runs import slurm as cluster
 from lit_gen.runs.rebuilding import without_pretrained
@@ -239,12 +239,12 @@ class LitGenCLI(LightningCLI):
     after_validate = after_test = _print_metrics
 
     def before_predict(self) -> None:
-        """Refuse models that do not draw images.
+        """Refuse models that do not make images.
 
         Raises:
             UserError: with the command for texts.
         """
-        if not isinstance(self.model, ImageGenerator):
+        if not isinstance(self.model, (ImageGenerator, ImageTranslator)):
             raise UserError(
                 f"predict: {type(self.model).__name__} draws no images; for texts: lit-gen sample RUN --prompt TEXT"
             )
@@ -252,7 +252,7 @@ class LitGenCLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the samples are."""
         written = self.run_dir / "predictions"
-        nothing = "no picture was written: no test images, or points"
+        nothing = "no picture was written: no test images, or none of 1 or 3 channels"
         print(f"samples   {printable(written)}" if written.is_dir() else nothing)
 
     def predict(self, **kwargs: Any) -> None:
