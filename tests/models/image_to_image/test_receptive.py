@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lit_gen.models.image_to_image.receptive import convolved, joined, radius_of, repeated, transposed
+from lit_gen.models.image_to_image.receptive import convolved, radius_of, repeated, transposed
 
 
 def pixels(n):
@@ -20,7 +20,6 @@ def test_layers_see_what_they_should():
     assert spans(transposed(pixels(3), 4)) == [(0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 2)]
     assert spans(transposed(pixels(3), 3)) == [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 2)]
     assert spans(repeated(pixels(2), 3)) == [(0, 0)] * 3 + [(1, 1)] * 3
-    assert spans(joined(pixels(2), pixels(2).flip(1))) == [(0, 1), (0, 1)]
 
 
 @pytest.mark.parametrize(("kernel", "layers"), [(3, 1), (9, 3), (3, 50)])
