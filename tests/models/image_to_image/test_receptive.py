@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lit_gen.models.image_to_image.receptive import convolved, radius_of, repeated, transposed
 
@@ -39,10 +40,11 @@ def test_the_radius_in_source_pixels():
 
 
 def test_a_reflection_at_the_border_counts():
-    """Halved by a mean, the last large pixel's neighbor beyond the border is a reflection, two further back."""
+    """Of every fourth pixel the next one: 4 away at most, but the last one's is the one before, 7 away."""
 
-    def through(reach, reflect):
-        return repeated(convolved(convolved(reach, 2, 2, padding=0), 3, reflect=reflect), 2)
+    def through(reach):
+        quarter = convolved(reach, 1, 4)
+        return repeated(F.pad(quarter[None], (0, 1), mode="reflect")[0][:, 1:], 4)
 
-    inside, border = (radius_of(lambda reach, r=r: through(reach, r), 2) for r in (False, True))
-    assert (inside, border) == (3, 3)
+    assert spans(through(pixels(16))) == [(4, 4)] * 4 + [(8, 8)] * 4 + [(12, 12)] * 4 + [(8, 8)] * 4
+    assert radius_of(through, 4) == 7
