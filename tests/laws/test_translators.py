@@ -1,12 +1,15 @@
 """The laws of networks from images to images: ours keep them, and each is broken by a network with one mistake."""
 
 import pytest
+import torch
 from support.image_networks import BOUNDED, UNBOUNDED, built
 from torch import nn
 
+from lit_gen.core.errors import UserError
 from lit_gen.laws import translators as laws
 from lit_gen.laws.base import LawBroken, seeded
 from lit_gen.laws.examine import LAWS, Setting, examine
+from lit_gen.models.image_to_image.patchgan import PatchGAN
 
 SETTING = Setting("translator", (2, 9, 12))
 OURS = {name: case for name, case in (BOUNDED | UNBOUNDED).items() if name != "srresnet-8"}  # which takes a second
@@ -73,14 +76,50 @@ class Everywhere(Small):
         return super().forward(x - x.mean([2, 3], keepdim=True))
 
 
+class Spare(Small):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.ones(1))
+
+
+class Comparing(Small):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class Noisy(Small):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
+class Forgetful(Small):
+    def __init__(self, kernel=3):
+        super().__init__(kernel)
+        del self.kernel
+
+
+class NotCopied(Small):
+    def __deepcopy__(self, memo):
+        return self
+
+
 BROKEN = [
-    (Halved, "output", r"images for a source of 10x12 of shape \(1, 3, 20, 24\) were found, \(1, 3, 10, 12\) is"),
-    (WithoutRadius, "output", "radius = far was found, a number of at least 0, or None where a pixel depends on the"),
-    (OfFractions, "output", "multiple = 0.5 was found, a number of at least 1 is expected"),
-    (OfVectors, "output", r"\(1, 1440\) was returned, images \(B, C, H, W\) are expected"),
-    (Infinite, "output", "NaN or infinity"),
-    (Wide, "radius", r"radius = 1 was found, but output pixel \(0, 0\) depends on source rows further away"),
-    (Long, "radius", r"radius = 1 was found, but output pixel \(\d+, \d+\) depends on source rows further away"),
+    (laws.output, Halved, r"images for a source of 10x12 of shape \(1, 3, 20, 24\) were found, \(1, 3, 10, 12\) is"),
+    (
+        laws.output,
+        WithoutRadius,
+        "radius = far was found, a number of at least 0, or None where a pixel depends on the",
+    ),
+    (laws.output, OfFractions, "multiple = 0.5 was found, a number of at least 1 is expected"),
+    (laws.output, OfVectors, r"\(1, 1440\) was returned, images \(B, C, H, W\) are expected"),
+    (laws.output, Infinite, "NaN or infinity"),
+    (laws.radius, Wide, r"radius = 1 was found, but output pixel \(0, 0\) depends on source rows further away"),
+    (laws.radius, Long, r"radius = 1 was found, but output pixel \(\d+, \d+\) depends on source rows further away"),
+    (laws.gradients, Spare, "spare has no part in the output"),
+    (laws.rows, Comparing, "other rows change a sample by"),
+    (laws.evaluation, Noisy, "two evaluations of the same input differ"),
+    (laws.rebuilding, Forgetful, "does not keep its constructor argument 'kernel'"),
+    (laws.copying, NotCopied, "the copy shares 2 parameters with the network"),
 ]
 
 
@@ -89,10 +128,21 @@ def test_a_small_one_keeps_all(cls):
     assert {v.outcome for v in examine(cls, SETTING)} == {"ok"}
 
 
-@pytest.mark.parametrize(("cls", "law", "said"), BROKEN)
-def test_a_mistake_is_found(cls, law, said):
-    with seeded(), pytest.raises(LawBroken, match=said):
-        getattr(laws, law)(cls, SETTING)
+@pytest.mark.parametrize(("law", "cls", "told"), BROKEN)
+def test_it_can_be_broken(law, cls, told):
+    with seeded(), pytest.raises((LawBroken, UserError), match=told):
+        law(cls, SETTING)
+
+
+def test_every_law_is_broken_by_something():
+    assert set(LAWS["translator"]) == {law for law, _, _ in BROKEN}
+
+
+@pytest.mark.parametrize("options", [{"receptive": 16, "norm": "none"}, {"receptive": 1, "norm": "instance"}])
+def test_a_patch_gan_keeps_those_of_discriminators(options):
+    setting = Setting("discriminator", (2, 9, 12))
+    verdicts = list(examine(lambda: built((PatchGAN, options)), setting))
+    assert [(v.outcome, v.found) for v in verdicts] == [("ok", "")] * len(LAWS["discriminator"])
 
 
 def test_a_radius_that_no_image_holds_is_taken_on_trust():
