@@ -19,7 +19,7 @@ from torch.random import fork_rng
 from lit_gen.core import randomness
 from lit_gen.training.hparams import describe
 
-Kind = Literal["loss", "regularizer", "generator", "discriminator", "transform", "denoiser"]
+Kind = Literal["loss", "regularizer", "generator", "discriminator", "transform", "denoiser", "translator"]
 CPU = torch.device("cpu")
 BATCHES = (1, 4, 64)  # sizes with which everything that takes a batch is tried
 

@@ -15,6 +15,7 @@ from lit_gen.laws import denoisers as denoiser_laws
 from lit_gen.laws import networks as network_laws
 from lit_gen.laws import regularizers as regularizer_laws
 from lit_gen.laws import transforms as transform_laws
+from lit_gen.laws import translators as translator_laws
 from lit_gen.laws.base import Kind, Law, LawBroken, Maker, Noted, Setting, seeded
 from lit_gen.laws.losses import (
     loss_can_be_saved,
@@ -72,6 +73,15 @@ LAWS: dict[Kind, list[Law]] = {
         denoiser_laws.evaluation,
         denoiser_laws.rebuilding,
         denoiser_laws.copying,
+    ],
+    "translator": [
+        translator_laws.output,
+        translator_laws.radius,
+        translator_laws.gradients,
+        translator_laws.rows,
+        translator_laws.evaluation,
+        translator_laws.rebuilding,
+        translator_laws.copying,
     ],
 }
 

@@ -74,7 +74,8 @@ def output(make: Maker, setting: Setting) -> None:
                 raise LawBroken(f"values up to {out.abs().max():.3g} were found, images in [-1, 1] are expected (tanh)")
         else:
             logits = judge(network, x, _labels(network, n))
-            same_shape(logits.adversarial, (n,), "logits")
+            patches = tuple(logits.adversarial.shape[1:]) if logits.adversarial.ndim == 3 else ()  # one logit for each
+            same_shape(logits.adversarial, (n, *patches), "logits")
             if logits.classes is not None:
                 same_shape(logits.classes, (n, getattr(network, "num_classes", None)), "logits of the classes")
         if not torch.isfinite(out).all():

@@ -651,7 +651,7 @@ def test_it_can_be_broken(law, thing, told):
 
 
 def test_every_law_is_broken_by_something():
-    elsewhere = LAWS["denoiser"]  # test_denoisers.py
+    elsewhere = LAWS["denoiser"] + LAWS["translator"]  # test_denoisers.py, test_translators.py
     assert {law for laws in LAWS.values() for law in laws} - {*elsewhere} == {law for law, _, _ in BROKEN}
 
 

@@ -45,7 +45,9 @@ def run(arguments: list[str]) -> int:
     shape = _shape(options.shape or ("1,4,4" if inverts else "1,28,28"))  # a transform's Jacobian has D^2 numbers
     if isinstance(target, type) and "vocab_size" in inspect.signature(target).parameters:
         raise UserError(f"{options.name}: there are no laws for networks of language models yet")
-    make = _maker(options.name, target, given, shape=shape, num_classes=options.num_classes)
+    facts = {"shape": shape, "num_classes": options.num_classes}
+    facts |= {"source_channels": shape[0], "target_channels": shape[0]}
+    make = _maker(options.name, target, given, **facts)
     kind = _kind_of(options.name, _first(options.name, make), options.kind)
     print(f"{options.name} is checked as a {kind}")
     counts: Counter[str] = Counter()
@@ -156,7 +158,7 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
         UserError: if there are no laws for it.
     """
     is_network = isinstance(made, nn.Module) and not isinstance(made, Regularizer | Augmentation)
-    if asked in ("generator", "discriminator", "transform", "denoiser") and not is_network:
+    if asked in ("generator", "discriminator", "transform", "denoiser", "translator") and not is_network:
         raise UserError(f"--kind {asked}: {name} is no network, a subclass of torch.nn.Module is expected")
     if asked is not None and callable(made):
         return asked
@@ -166,6 +168,8 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
         return "transform"
     if is_network and "level" in inspect.signature(made.forward).parameters:
         return "denoiser"
+    if is_network and all(hasattr(made, name) for name in ("multiple", "scale", "radius")):
+        return "translator"
     if is_network:
         takes_latents = hasattr(made, "latent_dim") or "latent_dim" in constructor_arguments(type(made))
         return "generator" if takes_latents else "discriminator"

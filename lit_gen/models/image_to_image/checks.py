@@ -1,7 +1,7 @@
 """Mistakes in a user's options, networks, data or images, reported before or at the first step."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +21,20 @@ from lit_gen.training.batch_norm import has_batch_norm
 if TYPE_CHECKING:
     from lit_gen.models.image_to_image.module import Paired
 
-FACTS = ("channels", "levels", "masked")
-"""What a module keeps of its data, in buffers: channels of a source, levels of a target, whether there are masks."""
+
+class TrainedOn(NamedTuple):
+    """What a module keeps of its data."""
+
+    channels: int
+    """Of a source; 0 before training."""
+    height: int
+    """Of a source."""
+    width: int
+    """Of a source."""
+    masked: int
+    """1 where sources have masks."""
+    levels: int
+    """Of a pixel of a target."""
 
 
 def options(**given: Any) -> None:
@@ -62,11 +74,11 @@ def precision(chosen: str) -> None:
         raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for Paired")
 
 
-def facts(data: DataModule) -> dict[str, int]:
-    """What a module keeps of its data, see `FACTS`.
+def facts(data: DataModule) -> TrainedOn:
+    """What a module keeps of its data.
 
     Raises:
-        UserError: for data without pairs.
+        UserError: for data without pairs, or masks of another size than the targets'.
     """
     if not datasets.has_pairs(data):
         raise UserError(
@@ -74,12 +86,11 @@ def facts(data: DataModule) -> dict[str, int]:
             f"PairedImages, and Degraded for any set of images"
         )
     known = data.facts()
-    channels = known["source_shape"][0]
-    return {
-        "channels": channels,
-        "levels": known["levels"] or 0,
-        "masked": int(known["source_channels"] > channels),
-    }
+    channels, height, width = known["source_shape"]
+    masked = known["source_channels"] > channels
+    if masked and known["factor"] != 1:
+        raise UserError(f"data: masks and targets {known['factor']} times larger were found; one of both is expected")
+    return TrainedOn(channels, height, width, int(masked), known["levels"])
 
 
 @torch.no_grad()
@@ -95,7 +106,7 @@ def networks(module: "Paired", known: Mapping[str, Any]) -> None:
             anything but logits.
     """
     source, target = (torch.full((2, *known[name]), -1.0, device=module.device) for name in ("source_shape", "shape"))
-    mask = torch.zeros(2, 1, *source.shape[2:], device=module.device) if int(module.masked) else None
+    mask = torch.zeros(2, 1, *source.shape[2:], device=module.device) if module.masked else None
     where = [module.device] if module.device.type == "cuda" else []
     with torch.random.fork_rng(where):
         with tried("model.generator", f"x (2, {known['source_channels']}, {source.shape[2]}, {source.shape[3]})"):
@@ -130,17 +141,17 @@ def sources(module: "Paired", images: object, mask: object) -> None:
     Raises:
         UserError: for another type or shape, and for a mask that is missing or not expected.
     """
-    channels = int(module.channels)
-    shape = f"(n, {channels or 'C'}, h, w)"
+    known = module.data_facts
+    shape = f"(n, {known.channels if known else 'C'}, h, w)"
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
         raise UserError(f"images: {shown(images)} was found, floats {shape} in [-1, 1] are expected")
-    if channels and images.shape[1] != channels:
+    if known and images.shape[1] != known.channels:
         raise UserError(f"images: {shown(images)} was found, {shape} is expected: the model was trained on such")
     if mask is None:
-        if int(module.masked):
+        if known and known.masked:
             raise UserError("mask: none was found, but the model fills in holes, one is expected: 1 where they are")
         return
-    if channels and not int(module.masked):
+    if known and not known.masked:
         raise UserError("mask: it was found, but the model was trained on data without holes")
     expected = (len(images), 1, *images.shape[2:])
     if not isinstance(mask, Tensor) or tuple(mask.shape) != expected or not mask.is_floating_point():

@@ -131,11 +131,8 @@ class Paired(Alternating):
         self.monitor = Monitor([*self._terms, *played])
         self.headline = tuple(f"val/{name}" for name in self._terms)
         self._held_out = RowSums()
-        for fact in checks.FACTS:
-            self.register_buffer(fact, torch.zeros((), dtype=torch.int64))
-        self.channels: Tensor
-        self.levels: Tensor
-        self.masked: Tensor
+        self.register_buffer("trained_on", torch.zeros(len(checks.TrainedOn._fields), dtype=torch.int64))
+        self.trained_on: Tensor
         self.keep_schedules(schedules)
 
     @property
@@ -173,8 +170,7 @@ class Paired(Alternating):
         checks.precision(str(self.trainer.precision))
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
-        for fact, value in checks.facts(data).items():
-            getattr(self, fact).fill_(value)
+        self.trained_on.copy_(torch.tensor(checks.facts(data)))
         checks.networks(self, data.facts())
 
     def training_step(self, batch: ImagePair, batch_idx: int) -> None:
@@ -255,6 +251,30 @@ class Paired(Alternating):
         return [*super().announced(limit_val_batches), *names, *validated]
 
     # ---- `lit_gen.protocols.images.ImageTranslator`
+
+    @property
+    def data_facts(self) -> checks.TrainedOn | None:
+        """What is known of the data; None before training."""
+        known = checks.TrainedOn(*self.trained_on.tolist())
+        return known if known.channels else None
+
+    @property
+    def source_shape(self) -> tuple[int, int, int] | None:
+        """(C, h, w) of a source in training; None before."""
+        known = self.data_facts
+        return known and (known.channels, known.height, known.width)
+
+    @property
+    def masked(self) -> bool | None:
+        """Whether sources have masks; None before training."""
+        known = self.data_facts
+        return known and bool(known.masked)
+
+    @property
+    def levels(self) -> int | None:
+        """Levels of a pixel of the targets, 256 or 65536; None before training."""
+        known = self.data_facts
+        return known and known.levels
 
     @torch.no_grad()
     def translate(

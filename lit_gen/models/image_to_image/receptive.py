@@ -1,8 +1,8 @@
 """How far a convolutional network sees, by arithmetic along one side of an image.
 
 A *reach* (2, N) holds, for each of N positions of some maps, the first and the last source pixel that they depend on:
-the first with its sign turned, so that the union of two intervals is the maximum of both. A network's reach follows its
-layers one by one, with the maximum in place of each sum.
+the first with its sign turned, so that the union of intervals is their maximum. A network's reach follows its layers
+one by one, with the maximum in place of each sum.
 """
 
 import math
@@ -12,10 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["convolved", "joined", "radius_of", "repeated", "transposed"]
-
-joined = torch.maximum
-"""The reach of maps that are added up, or stand beside each other."""
+__all__ = ["convolved", "radius_of", "repeated", "transposed"]
 
 
 def _padded(reach: Tensor, before: int, after: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lit_gen.core.blame import named
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import at_least, not_negative
-from lit_gen.models.image_to_image.sizes import multiple_of, padded, radius_of
+from lit_gen.models.image_to_image.sizes import applied, multiple_of, padded, radius_of
 
 __all__ = ["tiled"]
 
@@ -35,11 +35,15 @@ def tiled(network: nn.Module, x: Tensor, tile: int, border: int | None = None) -
     """
     at_least(1, tile=tile)
     not_negative(border=border)
+    if max(x.shape[2:]) <= tile:
+        return applied(network, x)
     around = _border(network, border)
     multiple, scale = multiple_of(network), 1
     height, breadth = x.shape[2:]
     whole = padded(x, multiple)
     side, around = (n + -n % multiple for n in (tile, around))
+    if side + 2 * around >= max(whole.shape[2:]):
+        return applied(network, x)  # with its border each tile would be the whole
     rows, columns = (_pieces(n, side, around) for n in whole.shape[2:])
     out: Tensor | None = None
     for top, row, window_top, tall in rows:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lit_gen.core.errors import UserError
 from lit_gen.core.options import one_of, within
 from lit_gen.models.image_to_image.layers import Norm, Output, check, check_output, initialize, normalization
-from lit_gen.models.image_to_image.receptive import convolved, joined, radius_of, repeated, transposed
+from lit_gen.models.image_to_image.receptive import convolved, radius_of, repeated, transposed
 
 __all__ = ["UNet"]
 
@@ -128,13 +128,10 @@ def _check_sides(network: UNet, x: Tensor) -> None:
 
 @functools.cache
 def _radius(depth: int, upsampling: Upsampling) -> int:
-    def through(reach: Tensor) -> Tensor:
-        skips = []
+    def through(reach: Tensor) -> Tensor:  # by way of the bottleneck, which sees all that shorter ways see
         for _ in range(depth):
             reach = convolved(reach, 4, stride=2, padding=1)
-            skips.append(reach)
-        for skip in reversed(skips):
-            reach = joined(reach, skip)
+        for _ in range(depth):
             reach = transposed(reach, 4) if upsampling == "transposed" else convolved(repeated(reach, 2), 3)
         return reach
 

@@ -198,6 +198,14 @@ def test_the_packages_own_names(lit_gen, name, kind):
     assert out.startswith(f"{name} is checked as a {kind}\n")
 
 
+def test_a_network_from_images_to_images(lit_gen):
+    name = "lit_gen.models.image_to_image.srresnet.SRResNet"
+    code, out, _ = lit_gen("check", name, "--shape=3,8,8", "--init_args={factor: 2, width: 2, blocks: 1}")
+    assert code == 0
+    assert out.startswith(f"{name} is checked as a translator\n")
+    assert out.endswith("\n7 laws kept, 0 broken\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

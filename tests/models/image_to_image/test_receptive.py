@@ -1,7 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from lit_gen.models.image_to_image.receptive import convolved, joined, radius_of, repeated, transposed
+from lit_gen.models.image_to_image.receptive import convolved, radius_of, repeated, transposed
 
 
 def pixels(n):
@@ -20,7 +21,6 @@ def test_layers_see_what_they_should():
     assert spans(transposed(pixels(3), 4)) == [(0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 2)]
     assert spans(transposed(pixels(3), 3)) == [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 2)]
     assert spans(repeated(pixels(2), 3)) == [(0, 0)] * 3 + [(1, 1)] * 3
-    assert spans(joined(pixels(2), pixels(2).flip(1))) == [(0, 1), (0, 1)]
 
 
 @pytest.mark.parametrize(("kernel", "layers"), [(3, 1), (9, 3), (3, 50)])
@@ -40,10 +40,11 @@ def test_the_radius_in_source_pixels():
 
 
 def test_a_reflection_at_the_border_counts():
-    """Halved by a mean, the last large pixel's neighbor beyond the border is a reflection, two further back."""
+    """Of every fourth pixel the next one: 4 away at most, but the last one's is the one before, 7 away."""
 
-    def through(reach, reflect):
-        return repeated(convolved(convolved(reach, 2, 2, padding=0), 3, reflect=reflect), 2)
+    def through(reach):
+        quarter = convolved(reach, 1, 4)
+        return repeated(F.pad(quarter[None], (0, 1), mode="reflect")[0][:, 1:], 4)
 
-    inside, border = (radius_of(lambda reach, r=r: through(reach, r), 2) for r in (False, True))
-    assert (inside, border) == (3, 3)
+    assert spans(through(pixels(16))) == [(4, 4)] * 4 + [(8, 8)] * 4 + [(12, 12)] * 4 + [(8, 8)] * 4
+    assert radius_of(through, 4) == 7

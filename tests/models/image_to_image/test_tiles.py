@@ -50,11 +50,12 @@ def test_tiles_are_equal_to_the_whole_in_float32_too():
 
 
 @torch.no_grad()
-def test_an_image_smaller_than_a_tile_runs_whole():
-    network = exact(BOUNDED["unet"])
+@pytest.mark.parametrize(("name", "tile"), [("unet", 10), ("unet", 2), ("unet-instance", 10)])
+def test_an_image_no_larger_than_a_tile_with_its_border_runs_whole_and_once(name, tile):
+    network = exact((BOUNDED | UNBOUNDED)[name])
     watched = Watched(network)
     x = images(2, 7, 10)
-    assert torch.equal(tiled(watched, x, tile=64), applied(network, x))
+    assert torch.equal(tiled(watched, x, tile), applied(network, x))
     assert watched.sizes == [(8, 12)]
 
 
