@@ -182,7 +182,7 @@ class PairedImages(PairData):
         }
         if self._found.masks is not None:
             tensors["masks"] = torch.from_numpy(self._found.masks)
-        told = json.dumps([hash_of_tensors(tensors), self._found.labels, self._found.splits])
+        told = json.dumps([hash_of_tensors(tensors), self._found.labels, list(self.classes), self._found.splits])
         return hashlib.sha256(told.encode()).hexdigest()
 
     @property

@@ -125,6 +125,9 @@ class Watches(LightningModule):
         self.seen.append(pair)
         return self.weight
 
+    def validation_step(self, pair, batch_idx):
+        assert len(pair.source) == 3
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters())
 
@@ -133,7 +136,7 @@ def test_a_trainer_continues_within_an_epoch(tmp_path):
     def fit(steps, ckpt_path=None):
         options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
         trainer = Trainer(max_steps=steps, accelerator="cpu", enable_model_summary=False, **options)
-        trainer.fit(model := Watches(), Degraded(Few(counts=(40, 0, 0)), GaussianNoise(25), 8), ckpt_path=ckpt_path)
+        trainer.fit(model := Watches(), Degraded(Few(counts=(40, 3, 0)), GaussianNoise(25), 8), ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / "reached.ckpt")
         return model.seen
 
