@@ -13,7 +13,7 @@ from lit_gen.data.images import (  # noqa: F401
     tensors,
     toy,
 )
-from lit_gen.data.pairs import degraded  # noqa: F401
+from lit_gen.data.pairs import degraded, paired_images  # noqa: F401
 from lit_gen.data.text import instructions  # noqa: F401
 from lit_gen.data.text import module as text  # noqa: F401
 from lit_gen.data.vectors import module as vectors  # noqa: F401

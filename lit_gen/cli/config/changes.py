@@ -18,6 +18,9 @@ FREE = (
     "data.init_args.root",
     "data.init_args.on_device",
     "data.init_args.device_batch_size",
+    "data.init_args.data.init_args.root",
+    "data.init_args.data.init_args.on_device",
+    "data.init_args.data.init_args.device_batch_size",
 )
 RUN = ("run_root", "run_name", "run_id", "resume", "allow_changes", "take_over", "trust")
 _SHOWN = 5  # differences that are told

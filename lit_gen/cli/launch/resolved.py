@@ -25,6 +25,8 @@ def name_classes(config: Namespace, data: Any) -> None:
     options, found = config.data.get("init_args"), getattr(data, "classes", ())
     if options is not None and "classes" in options and found:
         options.classes = list(found)
+    if options is not None and "data" in options:
+        name_classes(options, getattr(data, "data", None))  # of a data module around another
 
 
 def dump(parser: LightningArgumentParser, config: Namespace) -> str:

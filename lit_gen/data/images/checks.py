@@ -45,10 +45,11 @@ def check(found: Any, split: str, data: Any) -> None:
     channels, height, width = data.shape
     images, labels = found.images, found.labels
     points = height == width == 1
+    real = points or (getattr(data, "levels", None) or 0) > 256
     right = isinstance(images, Tensor) and tuple(images.shape[1:]) == (channels, height, width)
     if isinstance(images, Tensor) and not len(images):
         return  # a split that there is not
-    if not right or not (images.dtype == torch.uint8 or (points and images.is_floating_point())):
+    if not right or not (images.dtype == torch.uint8 or (real and images.is_floating_point())):
         dtype, kind = ("float32", "points") if points else ("uint8", "images with levels of 0 to 255")
         expected = f"{dtype} (N, {channels}, {height}, {width}) {kind} are expected"
         raise UserError(f"data: the {split} images of {named(data)} are {shown(images)}, {expected}")

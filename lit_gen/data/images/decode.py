@@ -1,10 +1,12 @@
 """One image file, as an image in grey or RGB: only the formats that are expected, and bounded in size."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.pixels import Levels
@@ -20,11 +22,34 @@ def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Ima
     Raises:
         UserError: if it cannot be read.
     """
+    with _opened(path) as opened:
+        return levels.of_picture(opened, channels, str(path))
+
+
+def read_levels(path: Path, levels: Levels) -> np.ndarray:
+    """An image file (C, H, W) with the channels and levels that it has: uint16 of 16-bit grey, else uint8.
+
+    What is neither grey nor RGB of 8 bits, nor grey of 16, is what `Levels.of_picture` makes of it.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    with _opened(path) as opened:
+        if opened.mode[0] != "I" or "transparency" in opened.info:
+            return as_array(levels.of_picture(opened, None, str(path)))
+        array = np.asarray(ImageOps.exif_transpose(opened))
+        if array.min() < 0 or array.max() > 65535:
+            raise UserError(f"{path}: levels from {array.min()} to {array.max()} were found, 0 to 65535 are expected")
+        return array.astype(np.uint16)[None]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width}x{opened.height} pixels")
-            return levels.of_picture(opened, channels, str(path))
+            yield opened
     except UserError:
         raise
     except Exception as error:  # decoders raise anything for damaged files, and for a picture that is too large

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from lit_gen.data.images.labels import counted
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.walk import Walk, passed_over
 
+T = TypeVar("T")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
@@ -59,7 +60,7 @@ def read_images(folder: Path, channels: Literal[1, 3], option: str) -> Tensor:
     return torch.from_numpy(np.stack(images))
 
 
-def shown(decoded: Iterator[np.ndarray], total: int) -> Iterable[np.ndarray]:
+def shown(decoded: Iterator[T], total: int) -> Iterable[T]:
     """Images as they come, with a progress line on a terminal."""
     if not sys.stderr.isatty():
         return decoded

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from lit_gen.core.files import write_whole
 from lit_gen.core.options import at_least, expect
 from lit_gen.data.images.decode import as_array, read_image
 from lit_gen.data.images.files import image_walk, shown
+from lit_gen.data.images.held_out import check_held_out, divided
 from lit_gen.data.images.labels import check_classes, counted
 from lit_gen.data.images.loaders import ImageSet
-from lit_gen.data.images.module import ImageData, stratified
+from lit_gen.data.images.module import ImageData
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.images.tree import arrange
 from lit_gen.data.walk import identity, passed_over
@@ -80,16 +81,7 @@ class ImageFolder(ImageData):
         self.val_size, self.test_size = val_size, test_size
         self._scan()
         check_classes(classes, self.classes, str(self.folder))
-        for split, size in (("val", val_size), ("test", test_size)):
-            if size and split in self._given:
-                raise UserError(
-                    f"data.{split}_size: {size} was found, but {self.folder} has a {split} folder; 0 is expected"
-                )
-        held_out, count = val_size + test_size, self._given.count("train")
-        if min(val_size, test_size) < 0 or held_out >= count:
-            raise UserError(
-                f"data.val_size and data.test_size hold out {held_out} of {count} images; fewer are expected"
-            )
+        check_held_out(self._given, val_size, test_size, str(self.folder))
         self.shape = self._decoded_shape()
 
     def _scan(self) -> None:
@@ -131,14 +123,7 @@ class ImageFolder(ImageData):
         with _whole(self._cache):
             images = torch.from_numpy(np.load(self._cache, mmap_mode="c"))
         labels = torch.tensor(self._labels or [0] * len(images))
-        given = np.array(self._given)
-        parts = {name: torch.from_numpy(np.flatnonzero(given == name)) for name in get_args(Split)}
-        held_out: dict[Split, int] = {"test": self.test_size, "val": self.val_size}
-        for name, size in held_out.items():
-            if size:
-                train = parts["train"]
-                kept, held = stratified(labels[train], size, f"data.{name}_size", self.classes)
-                parts["train"], parts[name] = train[kept], train[held]
+        parts = divided(self._given, labels, self.val_size, self.test_size, self.classes)
         chosen = parts[split]
         return ImageSet(_rows(images, chosen), labels[chosen] if self._labels else None)
 

@@ -23,12 +23,13 @@ class Arranged(NamedTuple):
     labels: list[int] | None
 
 
-def arrange(names: list[str], folder: Path) -> Arranged:
+def arrange(names: list[str], folder: Path, option: str = "data.folder") -> Arranged:
     """Arrange the images below a folder.
 
     Args:
         names: their paths below the folder.
         folder: the folder.
+        option: what names it.
 
     Raises:
         UserError: if images lie beside folders of classes, or a class has images only for validation or test.
@@ -40,11 +41,11 @@ def arrange(names: list[str], folder: Path) -> Arranged:
     parts = [part[1:] for part in parts] if tree else parts
     loose = [part[-1] for part in parts if len(part) == 1]
     if loose and len(loose) < len(parts):
-        raise UserError(f"data.folder: {folder} holds images beside its class folders ({loose[0]}); move them")
+        raise UserError(f"{option}: {folder} holds images beside its class folders ({loose[0]}); move them")
     text = {name: as_text(name) for name in {part[0] for part in parts if len(part) > 1}}
     of_each = [text[part[0]] if len(part) > 1 else "" for part in parts]
     classes = sorted({n for n, split in set(zip(of_each, splits, strict=True)) if split == "train" and n}, key=natural)
     if unknown := sorted(set(text.values()) - set(classes)):
-        raise UserError(f"data.folder: {folder} has the class {unknown[0]} in val or test, but not in train")
+        raise UserError(f"{option}: {folder} has the class {unknown[0]} in val or test, but not in train")
     number = {name: i for i, name in enumerate(classes)}
     return Arranged(splits, classes, [number[name] for name in of_each] if classes else None)

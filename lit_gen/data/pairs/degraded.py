@@ -11,7 +11,7 @@ from lit_gen.core.errors import UserError
 from lit_gen.data.images.degradations import Degradation, Observed, Rows
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.module import ImageData
-from lit_gen.data.pairs.module import PairData
+from lit_gen.data.pairs.module import PairData, shape_of
 from lit_gen.protocols.data import Split
 from lit_gen.protocols.images import ImageBatch, ImagePair
 
@@ -56,7 +56,7 @@ class Degraded(PairData):
         self.shape, self.num_classes, self.levels = facts["shape"], facts["num_classes"], facts["levels"]
         self.classes = data.classes
         self._tried = self._try_out()
-        self.source_shape = tuple(self._tried.images.shape[1:])
+        self.source_shape = shape_of(self._tried.images[0])
         self.masked, self.factor = self._tried.mask is not None, degradation.factor
         self.name = f"{data.name}, {degradation.name}"
 
@@ -83,7 +83,7 @@ class Degraded(PairData):
             rows = Rows(self.seed, f"degraded {split}", batch.indices, epoch or 0)
             images, mask = self.degradation(batch.images, rows)
         else:
-            images, mask = (None if x is None else x[:0] for x in self._tried)
+            images, mask = self._tried.images[:0], None if self._tried.mask is None else self._tried.mask[:0]
         return ImagePair(images, batch.images, batch.labels, batch.indices, mask, batch.micro_batches)
 
     # ---- the set's own answers

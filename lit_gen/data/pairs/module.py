@@ -3,6 +3,8 @@
 import warnings
 from typing import Any
 
+from torch import Tensor
+
 from lit_gen.data.images.loaders import EvalLoader, TrainLoader
 from lit_gen.data.images.module import ImageData
 from lit_gen.data.module import place
@@ -78,3 +80,9 @@ class PairData(ImageData):
             return self.pairs(split)
         warnings.filterwarnings("ignore", message="Total length of `list`")  # Lightning says it of an empty split
         return []
+
+
+def shape_of(image: Tensor) -> tuple[int, int, int]:
+    """(C, H, W) of an image."""
+    channels, height, width = image.shape
+    return channels, height, width
