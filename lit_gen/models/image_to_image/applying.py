@@ -28,8 +28,10 @@ class Images(NamedTuple):
 
     @property
     def together(self) -> Tensor:
-        """The network's input: source and mask, (B, C or C + 1, h, w)."""
-        return self.source if self.mask is None else torch.cat([self.source, self.mask], 1)
+        """The network's input: source, 0 in the holes, and mask, (B, C or C + 1, h, w)."""
+        if self.mask is None:
+            return self.source
+        return torch.cat([self.source.masked_fill(self.mask > 0, 0), self.mask], 1)
 
 
 def restored(

@@ -328,7 +328,9 @@ class Paired(Alternating):
             self.log_scalars({f"{split}/{name}": x / count for name, x in zip(self._terms, sums, strict=True)})
 
     def predict_step(self, batch: ImagePair, batch_idx: int) -> Tensor:
-        """The outputs of a batch."""
+        """The outputs of a batch; of a rank without pairs none."""
+        if not len(batch.target):
+            return batch.target
         return self.translate(batch.source, mask=batch.mask)
 
 

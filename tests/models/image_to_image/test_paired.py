@@ -157,6 +157,7 @@ def test_known_pixels_are_kept(tmp_path):
         made = model.translate(source, mask=mask)
         assert torch.equal(made * (1 - mask), source) == keep
         assert not torch.equal(made * mask, source * mask)
+        assert torch.equal(model.translate(target, mask=mask) * mask, made * mask)  # what is hidden is not seen
     with pytest.raises(UserError, match=r"mask: none was found, but the model fills in holes"):
         model.translate(source)
 
