@@ -24,7 +24,7 @@ def _numbers(network: Any) -> tuple[int, int, int | None]:
     Raises:
         LawBroken: if one is missing, or no such number.
     """
-    found = [getattr(network, name, "nothing") for name in ("multiple", "scale", "radius")]
+    found: list[Any] = [getattr(network, name, "nothing") for name in ("multiple", "scale", "radius")]
     for name, value, least in zip(("multiple", "scale", "radius"), found, (1, 1, 0), strict=True):
         if name == "radius" and value is None:
             continue

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from support.image_networks import images, without_values
 
 from lit_gen.core.errors import UserError
@@ -19,12 +20,24 @@ def test_one_logit_for_images_of_any_size(height, width):
     assert network(images(3, height, width).float()).shape == (2,)
 
 
+def test_every_second_convolution_halves_and_the_mean_is_judged():
+    network, x = Discriminator(1, 1, width=2), images(1, 40, 24).float()
+    maps, sides = x, []
+    for layer in network.layers:
+        maps = layer(maps)
+        sides += [maps.shape[2]] if isinstance(layer, torch.nn.Conv2d) else []
+    assert sides == [40, 20, 20, 10, 10, 5, 5, 3]
+    assert torch.allclose(network(x), network.head(maps.sum([2, 3]) / 6).squeeze(1), atol=1e-6)
+
+
 def test_an_image_of_few_pixels_cannot_be_normalized_alone():
     network, x = Discriminator(1, 1, width=2), images(1, 16, 16, n=1).float()
     with pytest.raises(
         UserError, match=r"discriminator.norm: 'batch' was found.*16x16 .alone in their batch. come down"
     ):
         network(x)
+    for height, width in [(17, 16), (16, 17)]:
+        assert network(images(1, height, width, n=1).float()).isfinite().all()
     assert network.eval()(x).shape == (1,)
     with pytest.raises(UserError, match=r"discriminator\.norm: 'instance' was found, one of batch, none"):
         Discriminator(1, 1, norm="instance")

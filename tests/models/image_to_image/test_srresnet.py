@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.image_networks import images, without_values
+from support.image_networks import images, moved, without_values
 
 from lit_gen.core.errors import UserError
 from lit_gen.models.image_to_image.srresnet import SRResNet
@@ -60,6 +60,26 @@ def test_subpixels_begin_alike(factor):
     assert maps.shape[2:] == (5 * factor, 6 * factor)
     assert maps.std() > 0.01
     assert torch.equal(maps, maps[..., ::step, ::step].repeat_interleave(step, 2).repeat_interleave(step, 3))
+
+
+def test_what_is_added_to_what():
+    network = moved(SRResNet(1, 1, 2, width=2, blocks=2, start="none")).eval()
+    x = images().float()
+    first = h = network.first(x)
+    one, two, conv, norm = network.body
+    h = h + one.layers(h)
+    h = h + two.layers(h)
+    assert torch.equal(network(x), network.last(network.up(first + norm(conv(h)))))
+
+
+def test_each_convolution_of_a_dense_block_sees_all_before_it():
+    block = SRResNet(1, 1, 2, width=2, blocks=1, block="dense", growth=3).body[0].layers[0].double()
+    x = images(2)
+    seen = [x]
+    for conv in block.convs:
+        made = conv(torch.cat(seen, 1))
+        seen.append(torch.where(made > 0, made, 0.2 * made))
+    assert torch.allclose(block(x), x + 0.2 * block.last(torch.cat(seen, 1)), rtol=0, atol=1e-12)
 
 
 def test_blocks_are_added_at_a_fifth():
