@@ -7,6 +7,7 @@ from support.draws import normal
 from support.paired import at, same, steps
 from torch import nn
 
+from lit_gen.cli.commands.fetch import _datamodule
 from lit_gen.core.batches import split
 from lit_gen.core.data import has_pairs, label_counts
 from lit_gen.core.errors import UserError
@@ -111,7 +112,7 @@ def test_blocks_go_round_the_ranks_and_one_without_gets_no_rows():
     empty = ranks[2][0]
     assert [x.shape for x in (empty.source, empty.target, empty.mask)] == [(0, 1, 12, 20)] * 3
     assert empty.labels.shape == empty.indices.shape == (0,)
-    assert len(ranks[2]) == 1
+    assert [len(blocks) for blocks in ranks] == [1, 1, 1]
 
 
 class Watches(LightningModule):
@@ -209,6 +210,17 @@ def test_a_set_without_a_split_has_no_loader():
     assert data.val_dataloader() == data.test_dataloader() == []
     (block,) = data.pairs("val")
     assert block.source.shape == (0, 1, 6, 10)
+
+
+def test_everything_has_a_short_name():
+    words = "--data Degraded --data.data Digits8 --data.data.flip true --data.batch_size 10 --data.degradation"
+    data = _datamodule(None, f"{words} Downscale --data.degradation.factor 4".split())
+    assert (data.name, data.flip, data.batch_size) == ("digits8, area / 4", True, 10)
+    config = {"class_path": "Degraded", "init_args": {"data": {"class_path": "Digits8"}, "degradation": None}}
+    holes = {"class_path": "Holes", "init_args": {"mask": {"class_path": "Box", "init_args": {"share": 0.25}}}}
+    config["init_args"]["degradation"] = holes
+    assert _datamodule(config, []).name == "digits8, box 0.25"
+    assert _datamodule(config, ["--data.degradation.mask", "Half"]).name == "digits8, bottom half"
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,13 @@ def test_sixteen_bits_are_exact_in_files_and_arrays(tmp_path):
             assert np.abs(image.numpy() - exact).max() < 1e-7
 
 
+def test_levels_of_more_than_sixteen_bits_are_refused(tmp_path):
+    folders(tmp_path, count=1)
+    picture(tmp_path / "B/01.tif", np.full((HIGH, WIDE), 70_000, dtype=np.int32))
+    picture(tmp_path / "A/01.tif", noise(HIGH, WIDE))
+    refused(r"B/01.tif: levels from 70000 to 70000 were found, 0 to 65535 are expected", lambda: of_folders(tmp_path))
+
+
 # ---- sizes
 
 
@@ -152,7 +159,7 @@ def test_sixteen_bits_are_exact_in_files_and_arrays(tmp_path):
 def test_crops_and_flips_are_of_the_same_place(tmp_path, factor):
     a, b = positions(20, 14, 17, factor)
     data = PairedImages(npz(tmp_path, source=a, target=b), crop_size=4 * factor, flip=True, batch_size=10, val_size=5)
-    seen, mirrored = set(), set()
+    seen, mirrored = {}, set()
     for _, pair in steps(data, 6):
         source, target = (quantize(x).long() for x in pair[:2])
         assert source.shape[1:] == data.facts()["source_shape"] == (3, 4, 4)
@@ -163,9 +170,12 @@ def test_crops_and_flips_are_of_the_same_place(tmp_path, factor):
         step = target[:, 2, 0, 1] - target[:, 2, 0, 0]
         assert set(step.tolist()) <= {1, -1}
         mirrored |= set(step.tolist())
-        seen |= {(y, min(x)) for y, x in zip(source[:, 1, 0, 0].tolist(), source[:, 2, 0].tolist(), strict=True)}
+        places = zip(source[:, 1, 0, 0].tolist(), source[:, 2, 0].tolist(), strict=True)
+        for index, (y, x) in zip(pair.indices.tolist(), places, strict=True):
+            seen.setdefault(index, set()).add((y, min(x)))
     assert mirrored == {1, -1}
-    assert {0, 10 * factor} <= {y for y, _ in seen}  # all places
+    assert {0, 10 * factor} <= {y for places in seen.values() for y, _ in places}  # from border to border
+    assert max(len(places) for places in seen.values()) > 3, "each epoch has its own"
     (val,) = data.pairs("val")
     assert (quantize(val.target)[:, 1, 0, 0] == 5 * factor).all()
     assert (quantize(val.target)[:, 2, 0, 0] == 6 * factor).all()
