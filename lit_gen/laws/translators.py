@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lit_gen.core.randomness import Rows
 from lit_gen.laws import networks
 from lit_gen.laws.base import CPU, LawBroken, Maker, Setting
-from lit_gen.models.image_to_image.sizes import applied
+from lit_gen.models.image_to_image.sizes import applied, radius_of
 
 _LARGEST = 128
 """Side of the image on which a radius is tried; a larger radius is taken on trust."""
@@ -18,21 +18,19 @@ def _images(channels: int, height: int, width: int, n: int = 2) -> Tensor:
     return Rows(CPU, 0, "law", 0).normal(n, channels, height, width)
 
 
-def _numbers(network: Any) -> tuple[int, int, int | None]:
-    """The network's multiple, scale and radius.
+def _numbers(network: Any) -> tuple[int, int | None, int | None]:
+    """The network's multiple, scale and radius, as far as it has them.
 
     Raises:
-        LawBroken: if one is missing, or no such number.
+        LawBroken: if one is no such number.
     """
-    found: list[Any] = [getattr(network, name, "nothing") for name in ("multiple", "scale", "radius")]
-    for name, value, least in zip(("multiple", "scale", "radius"), found, (1, 1, 0), strict=True):
-        if name == "radius" and value is None:
-            continue
-        if not isinstance(value, int) or value < least:
+    multiple, scale, reach = getattr(network, "multiple", 1), getattr(network, "scale", None), radius_of(network)
+    for name, value, least in (("multiple", multiple, 1), ("scale", scale, 1), ("radius", reach, 0)):
+        fits = isinstance(value, int) and value >= least
+        if not fits and (value is not None or name == "multiple"):
             null = ", or None where a pixel depends on the whole image," if name == "radius" else ""
             raise LawBroken(f"{name} = {value} was found, a number of at least {least}{null} is expected")
-    multiple, scale, radius = found
-    return multiple, scale, radius
+    return multiple, scale, reach
 
 
 def output(make: Maker, setting: Setting) -> None:
@@ -40,13 +38,14 @@ def output(make: Maker, setting: Setting) -> None:
     channels, height, width = setting.shape
     for n, training in ((1, False), (4, True)):
         network = networks.nudged(make()).train(training)
-        multiple, scale, _ = _numbers(network)
+        multiple, said, _ = _numbers(network)
         for sides in ((height, width), (height + 3, width + 2 * multiple)):
             h, w = (side + -side % multiple for side in sides)
             out: object = network(_images(channels, h, w, n))
             if not isinstance(out, Tensor) or out.ndim != 4:
                 what = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
                 raise LawBroken(f"{what} was returned, images (B, C, H, W) are expected")
+            scale = said or out.shape[3] // w
             networks.same_shape(out, (n, out.shape[1], scale * h, scale * w), f"images for a source of {h}x{w}")
             if not torch.isfinite(out).all():
                 raise LawBroken("NaN or infinity was found in the output")
@@ -55,13 +54,14 @@ def output(make: Maker, setting: Setting) -> None:
 def radius(make: Maker, setting: Setting) -> None:
     """No output pixel depends on source pixels that are further away than `radius`."""
     network = networks.nudged(make()).eval()
-    multiple, scale, reach = _numbers(network)
+    multiple, said, reach = _numbers(network)
     if reach is None:
         return
     side = min(2 * reach + 4 * multiple, _LARGEST)
     side += -side % multiple
     x = _images(setting.shape[0], side, side, 1).requires_grad_()
     out = network(x)
+    scale = said or out.shape[3] // side
     middle = side // (2 * multiple) * multiple
     places = {0, *range(middle * scale, (middle + multiple) * scale), scale * side - 1}
     far = torch.arange(side)
@@ -84,8 +84,7 @@ class _OfAnySize(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        network: Any = self.network
-        return applied(network, x)
+        return applied(self.network, x)
 
 
 _of_networks = networks.through(_OfAnySize)
