@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import tokenizers
 import yaml
+from PIL import Image
 
 from lit_gen.cli.config import files as configs
 from lit_gen.cli.config.files import DEFAULTS, merge
@@ -26,10 +27,12 @@ from lit_gen.tokenizers.bpe import read_bpe
 OVERLAYS = {"smoke.yaml", "gpu.yaml", "tensorboard.yaml", "fid.yaml", "wandb.yaml"}
 PARTS = {"diagonal_posterior.yaml", "spline_posterior.yaml", "flow_prior.yaml", "vamp_prior.yaml"}
 """Overlays that exchange a part of a VAE's bottleneck."""
-CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS)
+IMAGES = {"pairs_fashion.yaml": "FashionMNIST", "pairs_cifar10.yaml": "CIFAR10"}
+"""Overlays that exchange the images of pairs."""
+CONFIGS = sorted(set(configs.shipped()) - OVERLAYS - PARTS - set(IMAGES))
 LARGE = {f"{name}_cifar10.yaml" for name in ("sngan", "wgan_gp", "cgan_pd", "diffaug", "rpgan", "glow")}
 LARGE |= {"edm_cifar10.yaml", "otcfm_cifar10.yaml"}
-LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml"}
+LARGE |= {"gpt2_124m.yaml", "gpt_shakespeare.yaml", "pix2pix_folder.yaml", "srgan_folder.yaml"}
 BEGUN = {  # those that begin with the weights of runs/gpt, and what two steps need
     "finetune.yaml": [],
     "lora.yaml": [],
@@ -77,6 +80,16 @@ def _written(tmp_path_factory):
     for name in ("trainset", "devset", "testset_w_refs"):
         rows = "".join(f'"name[{name} {i}], food[Thai]",{i} has Thai food.\n' for i in range(9))
         (root / f"e2e/{name}.csv").write_text(f"mr,ref\n{rows}", encoding="utf-8")
+    for split, count in (("train", 2), ("val", 2)):  # pictures side by side, and pairs of different sizes
+        (root / f"facades/{split}").mkdir(parents=True)
+        for i in range(count):
+            picture = rng.integers(0, 256, (256, 512, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(root / f"facades/{split}/{i}.jpg")
+    for folder, scale in (("DIV2K_train_LR_bicubic/X4", 1), ("DIV2K_train_HR", 4)):
+        (root / folder).mkdir(parents=True)
+        for i in range(4):
+            picture = rng.integers(0, 256, (25 * scale, (26 + i) * scale, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(root / f"{folder}/000{i}.png")
     return root, checksums
 
 
@@ -115,6 +128,10 @@ def test_trains_two_steps(lit_gen, trained, tmp_path, small_sets, name):
         small.append("--trainer.precision=32-true")  # a CPU without AVX-512 takes two minutes a step in bf16
     if name == "instruct.yaml":
         small.append("--data.tasks=100")
+    if name == "pix2pix_folder.yaml":
+        small.append("--data.batch_size=1")
+    if name == "srgan_folder.yaml":
+        small += ["--data.batch_size=2", "--data.val_size=2", "--model.adversarial_from=1"]
     code, _, err = lit_gen("fit", "--config", name, *small)
     assert code == 0, err
     run = tmp_path / "runs/r/one"
@@ -126,9 +143,11 @@ def test_trains_two_steps(lit_gen, trained, tmp_path, small_sets, name):
 @pytest.mark.parametrize("name", sorted(LARGE))
 def test_large_networks_are_built(small_sets, name):
     """Their two steps are among the slow tests."""
-    text = ["--data.val_fraction=0.3", "--model.compiled=false"] if name in TEXTS else []
+    options = ["--data.val_fraction=0.3", "--model.compiled=false"] if name in TEXTS else []
+    if name == "srgan_folder.yaml":
+        options.append("--data.val_size=2")
     quiet()
-    built = Built(["--config", name, "--config=smoke.yaml", *text])
+    built = Built(["--config", name, "--config=smoke.yaml", *options])
     assert sum(p.numel() for p in built.model.parameters()) > 1_000_000
 
 
@@ -160,6 +179,21 @@ def test_a_part_of_a_vae_is_exchanged_and_trained(lit_gen, tmp_path, name):
     assert (tmp_path / "runs/r/one/samples/step=00000002.png").is_file()
 
 
+@pytest.mark.parametrize("name", sorted(IMAGES))
+def test_the_images_of_pairs_are_exchanged(lit_gen, tmp_path, small_sets, name):
+    small = ("--config", "smoke.yaml", "--trainer.max_steps=2", "--run_name=r", "--run_id=one")
+    small += ("--data.data.val_size=20",)
+    if name == "pairs_fashion.yaml":
+        small += ("--trainer.callbacks.PairedMetrics.fd_count=20",)
+    code, out, err = lit_gen("fit", "--config", "denoise_digits.yaml", "--config", name, *small)
+    assert code == 0, err
+    run = yaml.safe_load((tmp_path / "runs/r/one/config.yaml").read_text(encoding="utf-8"))
+    images = run["data"]["init_args"]["data"]
+    assert images["class_path"].rpartition(".")[2] == IMAGES[name]
+    assert "embedded" not in images["init_args"]
+    assert ("val/psnr_y" in out) == (name == "pairs_cifar10.yaml")
+
+
 @pytest.mark.parametrize("name", sorted(configs.shipped()))
 def test_opens_with_purpose_command_and_expectation(name):
     text = configs.shipped()[name].read_text(encoding="utf-8")
@@ -167,7 +201,7 @@ def test_opens_with_purpose_command_and_expectation(name):
     assert text.startswith("# ")
     assert f"{name}" in head
     assert "lit-gen fit --config" in head
-    if name not in OVERLAYS | PARTS:
+    if name not in OVERLAYS | PARTS | set(IMAGES):
         assert "Hardware" in head
         assert "Expect" in head
     assert isinstance(yaml.safe_load(text), dict)

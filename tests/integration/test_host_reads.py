@@ -11,19 +11,25 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
-from support import gan, langevin, many_cases
+from support import gan, image_to_image, langevin, many_cases
 from support import lm as texts
 from support import vae as digits
 from support.autoencoder.data import Waves
 from support.autoencoder.module import Autoencoder, Expand, Shrink
+from support.image_to_image import Patches
 from support.measuring import trainer
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lit_gen.data.images.masks import Box, Holes
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.images.toy import Toy2D
+from lit_gen.data.pairs.degraded import Degraded
 from lit_gen.models.adversarial import losses
+from lit_gen.models.adversarial.ada import ADA
+from lit_gen.models.adversarial.penalties import R1
 from lit_gen.models.gan.module import GAN
+from lit_gen.models.image_to_image.terms import L1, SSIM
 from lit_gen.models.lm.module import LanguageModel
 from lit_gen.models.vae.module import VAE
 from lit_gen.training.ema import EMA
@@ -114,6 +120,11 @@ def gan_of(name):
     return GAN(*networks(), **options())
 
 
+def of_pairs():
+    game = {"discriminator": Patches(3), "regularizers": [R1(1.0)], "augment": ADA(initial_p=0.5), "ema": EMA()}
+    return image_to_image.build(image_to_image.Small(2), reconstruction=[L1(10, region="holes"), SSIM()], **game)
+
+
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 FAMILIES = {
     "GAN": (lambda: gan_of("all at once"), MNIST),
@@ -121,6 +132,7 @@ FAMILIES = {
     "GAN with batch norm": (lambda: gan_of("conditional batch norm"), MNIST),
     "cycle": (lambda: many_cases.FAMILIES["cycle"](ADAM), MNIST),
     "adversarial VAE": (lambda: many_cases.FAMILIES["adversarial VAE"](ADAM), MNIST),
+    "pairs": (of_pairs, lambda **options: Degraded(MNIST(**options), Holes(Box(0.5)))),
     "Langevin": (lambda: langevin.Langevin(langevin.Score((1, 28, 28))), MNIST),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import diffusion, gan, langevin, meta
+from support import diffusion, gan, image_to_image, langevin, meta
 from support.extractors import Mean
 
 from lit_gen.callbacks import names
@@ -21,14 +21,18 @@ from lit_gen.callbacks.evaluators.latent_fid import MixtureFID, ReconstructionFI
 from lit_gen.callbacks.evaluators.latents import LatentDiagnostics
 from lit_gen.callbacks.evaluators.likelihood import ImportanceNLL
 from lit_gen.callbacks.evaluators.modes import Modes
+from lit_gen.callbacks.evaluators.paired import PairedMetrics
 from lit_gen.callbacks.evaluators.perplexity import Perplexity
 from lit_gen.callbacks.evaluators.posteriors import LatentEvaluator
 from lit_gen.callbacks.evaluators.text_quality import TextQuality
 from lit_gen.callbacks.latent_pictures import LatentPictures
 from lit_gen.callbacks.samples import Samples
+from lit_gen.data.images.digits8 import Digits8
+from lit_gen.data.images.masks import Box, Holes
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.images.stacked_mnist import StackedMNIST
 from lit_gen.data.images.toy import Toy2D
+from lit_gen.data.pairs.degraded import Degraded
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.models.diffusion.solvers.names import SOLVERS
 from lit_gen.models.flow.module import Flow
@@ -99,6 +103,12 @@ def test_texts_of_a_language_model(evaluate, kind):
     prompts.write_text('{"prompt": "a", "response": "the cat"}\n' * 3, encoding="utf-8")
     quality = TextQuality(path=str(prompts), max_new_tokens=4)
     evaluate(model, data, Perplexity(), quality, Samples(count=3, max_new_tokens=20))
+
+
+def test_pairs(evaluate):
+    data = Degraded(Digits8(batch_size=20), Holes(Box(0.5)))
+    metrics = PairedMetrics(["psnr", "psnr_holes", "fd", "accuracy"], "lenet-digits8", fd_count=100)
+    evaluate(image_to_image.build(image_to_image.Small(2), ema=EMA()), data, metrics, Samples(count=3))
 
 
 def test_a_density_in_the_plane(evaluate):

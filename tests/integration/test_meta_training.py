@@ -9,16 +9,22 @@ import itertools
 import pytest
 import torch
 from lightning.pytorch import Callback
-from support import bottlenecks, instructed, langevin, many_cases, meta
+from support import bottlenecks, image_to_image, instructed, langevin, many_cases, meta
 from support.autoencoder.data import Waves
 from support.autoencoder.module import Autoencoder, Expand, Shrink
+from support.image_to_image import Patches
 from torch import nn
 
 from lit_gen.core.randomness import Rows
+from lit_gen.data.images.degradations import Downscale, GaussianNoise
 from lit_gen.data.images.digits8 import Digits8
+from lit_gen.data.images.masks import Box, Holes
 from lit_gen.data.images.mnist import MNIST
+from lit_gen.data.pairs.degraded import Degraded
 from lit_gen.data.text.module import TextCorpus
 from lit_gen.models.adversarial import ada, augment, losses
+from lit_gen.models.adversarial.ada import ADA
+from lit_gen.models.adversarial.penalties import R1
 from lit_gen.models.diffusion import paths
 from lit_gen.models.diffusion.dit import DiT
 from lit_gen.models.diffusion.module import Diffusion
@@ -35,6 +41,9 @@ from lit_gen.models.flow.module import Flow
 from lit_gen.models.flow.support import Logit, Standardize
 from lit_gen.models.gan import dcgan, mlp
 from lit_gen.models.gan.module import GAN
+from lit_gen.models.image_to_image import unet as image_unet
+from lit_gen.models.image_to_image.srresnet import SRResNet
+from lit_gen.models.image_to_image.terms import L1, Charbonnier, TotalVariation
 from lit_gen.models.likelihoods import bernoulli, gaussian, logistic
 from lit_gen.models.lm.lstm import LSTM
 from lit_gen.models.lm.module import LanguageModel
@@ -228,6 +237,17 @@ def test_diffusion(train, kind):
     )
     parts = PATHS[kind]() | {"solver": Heun(2), "label_dropout": 0.5, "ema": EMA(), "schedule": Cosine(1, 0, 10)}
     train(Diffusion(network, **parts), Digits8(batch_size=20, device_batch_size=10))
+
+
+def test_images_to_images(train):
+    """Holes with a game, and super-resolution, of two micro-batches."""
+    game = {"discriminator": Patches(3), "regularizers": [R1(1.0)], "augment": ADA(initial_p=0.5), "ema": EMA()}
+    terms = [L1(10, region="holes"), Charbonnier(), TotalVariation(0.1)]
+    data = Digits8(batch_size=20, device_batch_size=10)
+    model = image_to_image.build(image_to_image.Small(2, norm=nn.BatchNorm2d), reconstruction=terms, **game)
+    train(model, Degraded(data, Holes(Box(0.5))))
+    train(image_to_image.build(image_unet.UNet(1, 1, width=4, depth=2, dropout=0.5)), Degraded(data, GaussianNoise(25)))
+    train(image_to_image.build(SRResNet(1, 1, 2, width=4, blocks=1)), Degraded(data, Downscale(2)))
 
 
 def test_small_families(train):

@@ -48,9 +48,10 @@ class Holes(Degradation):
             self.mask.hole(randomness.host(rows.seed, rows.purpose, rows.step, index), height, width)
             for index in rows.indices.tolist()
         ]
-        hidden = torch.from_numpy(np.stack(drawn))[:, None].to(images.device)
-        if bool(hidden.flatten(1).all(1).any()):
+        holes = np.stack(drawn)
+        if holes.all((1, 2)).any():
             raise UserError(f"data.degradation.mask: {self.name} hides a whole image of {height}x{width} pixels")
+        hidden = torch.from_numpy(holes)[:, None].to(images.device)
         return Observed(images.masked_fill(hidden, 0), hidden.to(images.dtype))
 
 

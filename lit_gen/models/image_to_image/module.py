@@ -133,6 +133,7 @@ class Paired(Alternating):
         self._held_out = RowSums()
         self.register_buffer("trained_on", torch.zeros(len(checks.TrainedOn._fields), dtype=torch.int64))
         self.trained_on: Tensor
+        self._known: checks.TrainedOn | None = None  # the same, read from the device once
         self.keep_schedules(schedules)
 
     @property
@@ -170,7 +171,8 @@ class Paired(Alternating):
         checks.precision(str(self.trainer.precision))
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
-        self.trained_on.copy_(torch.tensor(checks.facts(data)))
+        self._known = checks.facts(data)
+        self.trained_on.copy_(torch.tensor(self._known))
         checks.networks(self, data.facts())
 
     def training_step(self, batch: ImagePair, batch_idx: int) -> None:
@@ -255,8 +257,10 @@ class Paired(Alternating):
     @property
     def data_facts(self) -> checks.TrainedOn | None:
         """What is known of the data; None before training."""
-        known = checks.TrainedOn(*self.trained_on.tolist())
-        return known if known.channels else None
+        if self._known is None:
+            known = checks.TrainedOn(*self.trained_on.tolist())
+            self._known = known if known.channels else None
+        return self._known
 
     @property
     def source_shape(self) -> tuple[int, int, int] | None:
