@@ -1,3 +1,6 @@
-"""Classes that a config may give by name: ``--model Paired``, ``--model.generator UNet``."""
+"""Classes that a config may give by name: ``--model Paired``, ``--model.discriminator PatchGAN``.
 
-from lit_gen.models.image_to_image import module  # noqa: F401
+Not the U-Net and the ResNet: other networks have these names.
+"""
+
+from lit_gen.models.image_to_image import module, patchgan, srresnet  # noqa: F401
