@@ -15,6 +15,7 @@ from lit_gen.core.randomness import BLOCK
 from lit_gen.evaluation.features import Extracted, extract
 from lit_gen.evaluation.images import Scorer
 from lit_gen.evaluation.names import named
+from lit_gen.evaluation.reference import chosen
 from lit_gen.metrics.paired import Convention, psnr, ssim
 from lit_gen.protocols.images import FeatureExtractor
 
@@ -100,8 +101,12 @@ def baseline(source: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(images, list(shape[1:]), mode="bicubic", antialias=True)  # Keys' kernel with a = -1/2
 
 
-def pixel_values(metrics: Sequence[PixelMetric], images: Tensor, pairs: Levels, peak: int) -> dict[str, float]:
-    """Means over images of the metrics of pixels.
+def pixel_values(
+    metrics: Sequence[PixelMetric], images: Tensor, pairs: Levels, peak: int
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Means over images of the metrics of pixels, and how many images each leaves out.
+
+    An image that equals its target has an infinite PSNR, and one without holes none in them: neither is in the mean.
 
     Args:
         metrics: which.
@@ -109,21 +114,24 @@ def pixel_values(metrics: Sequence[PixelMetric], images: Tensor, pairs: Levels, 
         pairs: their targets and masks.
         peak: the largest level.
     """
-    values = {}
+    values, left_out = dict[str, float](), dict[str, int]()
     for metric in metrics:
         found = []
         for first in range(0, len(images), BLOCK):
             rows = slice(first, first + BLOCK)
             mask = None if pairs.mask is None else pairs.mask[rows]
             found += metric(images[rows], pairs.target[rows], mask, peak).tolist()
-        values[metric.name(images.shape[1])] = math.fsum(found) / len(found)
-    return values
+        counted, name = [x for x in found if math.isfinite(x)], metric.name(images.shape[1])
+        values[name] = math.fsum(counted) / len(counted) if counted else math.inf
+        if len(counted) < len(found):
+            left_out[name] = len(found) - len(counted)
+    return values, left_out
 
 
 def accuracy(extracted: Extracted, labels: Tensor) -> float:
     """The share of images that the classifier gives their label."""
     assert extracted.logits is not None
-    return float((extracted.logits.argmax(1) == labels).double().mean())
+    return int((extracted.logits.argmax(1) == labels).sum()) / len(labels)
 
 
 class FeatureScores(NamedTuple):
@@ -133,8 +141,8 @@ class FeatureScores(NamedTuple):
     """Some of `FEATURES`."""
     extractor: FeatureExtractor
     scorer: Scorer
-    first: int
-    """Images of the Frechet distance, the first so many."""
+    fd_count: int
+    """Images of the Frechet distance, spread over all, as sets are often sorted by class."""
     labels: Tensor | None
     """int64 (n,) of the pairs."""
 
@@ -142,7 +150,7 @@ class FeatureScores(NamedTuple):
         """The numbers of images, uint8 (n, C, H, W), by their public names, and the record of the distance."""
         values, record = dict[str, float](), dict[str, Any]()
         if "fd" in self.metrics:
-            result = self.scorer.given(images[: self.first], where)
+            result = self.scorer.given(chosen(images, self.fd_count), where)
             values, record = result.values, result.protocol
         if "accuracy" in self.metrics:
             assert self.labels is not None

@@ -61,8 +61,8 @@ class ImageSets(DataModule, Protocol):
 class PairSets(ImageSets, Protocol):
     """A data module of pairs of images; `split` has the targets, and ``shape`` and ``levels`` are theirs.
 
-    Its further `facts`: ``source_shape``; ``source_channels``, one more than the source has where there are masks;
-    ``target_channels``; ``factor``, how many times larger the target is.
+    Its further `facts`: ``source_shape``; ``source_levels``; ``source_channels``, one more than the source has if there
+    are masks; ``target_channels``; ``factor``, how many times larger the target is.
     """
 
     def pairs(self, split: Split) -> Iterable[ImagePair]:

@@ -12,7 +12,7 @@ from lit_gen.core.options import at_least
 from lit_gen.protocols.images import Drawer, ImageGenerator, ImageTranslator, Weights
 from lit_gen.protocols.text import TextGenerator
 
-FARTHEST = 8.0
+FARTHEST = 100.0
 """The largest distance of a value from 0: noise takes images beyond [-1, 1], but not as far as levels of 0 to 255."""
 
 

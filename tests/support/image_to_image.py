@@ -73,14 +73,15 @@ class Fixed(LightningDataModule):
     name = "fixed"
     protocol = MappingProxyType({})
 
-    def __init__(self, batches, mask=None):
+    def __init__(self, batches, mask=None, levels=256):
         super().__init__()
+        self.levels = levels
         self.batches = [ImagePair(a, b, None, torch.arange(len(a)), mask) for a, b in batches]
 
     def facts(self):
         source, target, mask = self.batches[0].source, self.batches[0].target, self.batches[0].mask
         return {
-            "shape": tuple(target.shape[1:]), "num_classes": None, "levels": 256,
+            "shape": tuple(target.shape[1:]), "num_classes": None, "levels": self.levels, "source_levels": self.levels,
             "source_shape": tuple(source.shape[1:]), "source_channels": source.shape[1] + (mask is not None),
             "target_channels": target.shape[1], "factor": target.shape[3] // source.shape[3],
         }  # fmt: skip

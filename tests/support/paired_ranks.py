@@ -41,7 +41,7 @@ def rank(number, world, port, folder):
         for kind, network in (("good", Small), ("bad", Bad)):
             callback = PairedMetrics(metrics, "lenet-digits8", fd_count=200)
             model = build(network(channels)).eval()
-            model.trained_on.copy_(torch.tensor([1, 8, 8, channels - 1, 256]))
+            model.trained_on.copy_(torch.tensor([1, 8, 8, channels - 1, 256, 256]))
             callback.prepare(trainer, model)
             with exact_math(torch.device("cpu")):
                 found[f"{name} {kind}"] = asdict(callback.evaluate(trainer, model, "val"))

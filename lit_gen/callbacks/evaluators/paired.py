@@ -35,7 +35,7 @@ class PairedMetrics(Evaluator):
             without 4 pixels at each border, ``_holes`` (of PSNR): only where the source had holes. Of features ``fd``,
             to the training targets, and ``accuracy``, the share of outputs that the extractor gives the pair's label.
         extractor: for metrics of features, see `lit_gen.callbacks.evaluators.fid.FID`.
-        fd_count: outputs of ``fd``, those of the first pairs.
+        fd_count: outputs of ``fd``, spread over all pairs.
         every: steps between two evaluations; 0 for none by steps.
         every_epochs: epochs between two evaluations; 0 for none by epochs.
         at_end: evaluate after the last step too.
@@ -198,11 +198,13 @@ class PairedMetrics(Evaluator):
         of_features = self._scores(data, split, where, labels)
 
         def numbers(images: Tensor, pixels: bool = True) -> tuple[dict[str, float], dict[str, Any]]:
-            values = pairs.pixel_values(self.of_pixels, images, found, peak) if pixels else {}
+            values, left_out = pairs.pixel_values(self.of_pixels if pixels else [], images, found, peak)
             more, record = of_features.values(images, where) if of_features else ({}, {})
-            return values | more, record
+            return values | more, {"fd": record, "left_out": left_out}
 
         values, record = numbers(found.made)
+        for name, count in record["left_out"].items():
+            note(f"{self.option}: {name} is without {count} of {len(found.made)} pairs: equal ones, or without holes")
         if bad:
             note(f"{self.option}: {len(bad)} outputs are not finite, such as that of pair {bad[0]}")
             values = dict.fromkeys(values, float("nan"))
@@ -217,7 +219,7 @@ class PairedMetrics(Evaluator):
             "data": {"name": data.name, **data.protocol},
             "peak": peak,
             "beside": {} if name is None else {name: {f"{key}{suffix}": value for key, value in other.items()}},
-            "fd": record,
+            **record,
             "versions": versions(),
         }
         return Result({f"{key}{suffix}": value for key, value in values.items()}, floors, protocol, "targets")

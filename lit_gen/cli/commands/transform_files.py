@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
 from lit_gen.core.images import of_level, to_float
 from lit_gen.core.png import WIDE
-from lit_gen.data.images.decode import FORMATS, as_array, read_image
+from lit_gen.data.images.decode import FORMATS, as_array, of_16_bits, read_image
 from lit_gen.data.images.files import SUFFIXES, image_walk
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.walk import passed_over
@@ -162,7 +162,7 @@ class Reader:
         """A picture as uint16 (C, h, w); one that has only 8 bits, or transparent pixels, by way of 8 bits."""
         levels: Any = self.channels
         narrow = as_array(read_image(path, levels, Levels(str(path))))  # refuses what cannot be read
-        wide = _of_16_bits(path)
+        wide = of_16_bits(path)
         if wide is None or wide.shape[1:] != narrow.shape[1:]:
             self._met["narrow"] += 1
             return as_array(read_image(path, levels, self._levels)).astype(np.uint16) * np.uint16(257)
@@ -170,19 +170,3 @@ class Reader:
             weighted = np.einsum("chw,c->hw", wide.astype(np.int64), np.array(LUMA))
             return np.asarray((weighted + 500) // 1000, dtype=np.uint16)[None]
         return wide if len(wide) == len(narrow) else wide.repeat(3, axis=0)
-
-
-def _of_16_bits(path: Path) -> np.ndarray | None:
-    """The levels of a file of 16-bit grey, or a PNG of 16-bit colour, without transparency; None for another."""
-    with Image.open(path, formats=FORMATS) as image:
-        if "transparency" in image.info:
-            return None
-        if image.mode[0] == "I":
-            return np.asarray(ImageOps.exif_transpose(image))[None].astype(np.uint16)
-        if image.format != "PNG" or image.mode != "RGB" or [str(tile[3]) for tile in image.tile] != ["RGB;16B"]:
-            return None
-        upper = as_array(ImageOps.exif_transpose(image))
-    with Image.open(path, formats=FORMATS) as image:  # Pillow keeps one byte of two: in the other order it is the lower
-        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
-        lower = as_array(ImageOps.exif_transpose(image))
-    return np.asarray(256 * upper.astype(np.uint16) + lower)

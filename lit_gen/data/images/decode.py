@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.pixels import Levels
@@ -27,24 +27,48 @@ def read_image(path: Path, channels: Literal[1, 3], levels: Levels) -> Image.Ima
 
 
 def read_levels(path: Path, levels: Levels) -> np.ndarray:
-    """An image file (C, H, W) with the channels and levels that it has: uint16 of 16-bit grey, else uint8.
+    """An image file (C, H, W) with the channels and levels that it has: uint16 as `of_16_bits` reads it, else uint8.
 
-    What is neither grey nor RGB of 8 bits, nor grey of 16, is what `Levels.of_picture` makes of it.
+    What is neither grey nor RGB is what `Levels.of_picture` makes of it.
 
     Raises:
         UserError: if it cannot be read.
     """
+    wide = of_16_bits(path)
+    if wide is not None:
+        return wide
     with _opened(path) as opened:
-        if opened.mode[0] != "I" or "transparency" in opened.info:
-            return as_array(levels.of_picture(opened, None, str(path)))
-        array = np.asarray(ImageOps.exif_transpose(opened))
-        if array.min() < 0 or array.max() > 65535:
-            raise UserError(f"{path}: levels from {array.min()} to {array.max()} were found, 0 to 65535 are expected")
-        return array.astype(np.uint16)[None]
+        return as_array(levels.of_picture(opened, None, str(path)))
+
+
+def of_16_bits(path: Path) -> np.ndarray | None:
+    """The levels, uint16 (C, H, W), of a file of 16-bit grey or a PNG of 16-bit colour; None for another file.
+
+    None also for one with transparency.
+
+    Raises:
+        UserError: if it cannot be read, or for levels beyond 16 bits.
+    """
+    with _opened(path) as image:
+        if "transparency" in image.info:
+            return None
+        if image.mode[0] == "I":
+            array = np.asarray(ImageOps.exif_transpose(image))
+            if array.min() < 0 or array.max() > 65535:
+                found = f"levels from {array.min()} to {array.max()} were found"
+                raise UserError(f"{path}: {found}, 0 to 65535 are expected")
+            return array.astype(np.uint16)[None]
+        if image.format != "PNG" or image.mode != "RGB" or [str(tile[3]) for tile in image.tile] != ["RGB;16B"]:
+            return None
+        upper = as_array(ImageOps.exif_transpose(image))
+    with _opened(path) as image:  # Pillow keeps one byte of two: in the other order it is the lower
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+        lower = as_array(ImageOps.exif_transpose(image))
+    return np.asarray(256 * upper.astype(np.uint16) + lower)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:

@@ -109,17 +109,19 @@ class Downscale(Degradation):
 
 
 class GaussianNoise(Degradation):
-    """Each value plus sigma times a standard normal number; neither rounded nor clamped.
+    """Each value plus sigma times a standard normal number.
 
     Args:
         sigma: standard deviation, in steps of 1/255 of the range.
         sigma_max: null, or each image has its own sigma, uniform from ``sigma`` to this.
+        quantized: round and clamp to 256 levels, as a file does; else neither.
     """
 
-    def __init__(self, sigma: float = 25, sigma_max: float | None = None) -> None:
+    def __init__(self, sigma: float = 25, sigma_max: float | None = None, quantized: bool = False) -> None:
         _check_range("sigma", sigma, sigma_max, 0, 255)
-        self.sigma, self.sigma_max = sigma, sigma_max
+        self.sigma, self.sigma_max, self.quantized = sigma, sigma_max, quantized
         self.name = f"Gaussian noise {sigma:g}" + ("" if sigma_max is None else f" to {sigma_max:g}")
+        self.name += ", of 256 levels" * quantized
 
     def __call__(self, images: Tensor, rows: Rows) -> Observed:
         """See `Degradation`."""
@@ -131,26 +133,29 @@ class GaussianNoise(Degradation):
             share = torch.rand((), generator=generator, device=images.device)
             return (self.sigma + share * (self.sigma_max - self.sigma)) * normal
 
-        return Observed(images + rows.draw(images.device, noise) * (2 / 255))
+        noisy = images + rows.draw(images.device, noise) * (2 / 255)
+        return Observed(to_float(quantize(noisy)) if self.quantized else noisy)
 
 
 class PoissonNoise(Degradation):
-    """The noise of counted photons: y = Poisson(photons x) / photons for x in [0, 1]; neither rounded nor clamped.
+    """The noise of counted photons: y = Poisson(photons x) / photons for x in [0, 1].
 
     Args:
         photons: expected count of a white pixel.
+        quantized: round and clamp to 256 levels, as a file does; else neither.
     """
 
-    def __init__(self, photons: float = 30) -> None:
+    def __init__(self, photons: float = 30, quantized: bool = False) -> None:
         expect(0 < photons <= 1e6, "data.degradation.photons", photons, "a number above 0 and up to 1e6")
-        self.photons = photons
-        self.name = f"Poisson noise {photons:g}"
+        self.photons, self.quantized = photons, quantized
+        self.name = f"Poisson noise {photons:g}" + ", of 256 levels" * quantized
 
     def __call__(self, images: Tensor, rows: Rows) -> Observed:
         """See `Degradation`."""
         rates = (images.clamp(-1, 1) + 1) * (self.photons / 2)
         counts = rows.draw(images.device, lambda generator, place: torch.poisson(rates[place], generator=generator))
-        return Observed(counts * (2 / self.photons) - 1)
+        noisy = counts * (2 / self.photons) - 1
+        return Observed(to_float(quantize(noisy)) if self.quantized else noisy)
 
 
 class JPEG(Degradation):

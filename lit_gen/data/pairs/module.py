@@ -23,6 +23,8 @@ class PairData(ImageData):
     """(C, h, w) of one source."""
     masked: bool = False
     """Whether sources have holes."""
+    source_levels: int | None = None
+    """Levels of a pixel of a source; None where they are those of a target."""
     factor: int = 1
     """How many times larger a target is."""
     items = "pairs"
@@ -47,8 +49,9 @@ class PairData(ImageData):
 
     def facts(self) -> dict[str, Any]:
         """See `lit_gen.protocols.data.PairSets`."""
-        channels = self.source_shape[0]
-        return super().facts() | {
+        channels, facts = self.source_shape[0], super().facts()
+        return facts | {
+            "source_levels": self.source_levels or facts["levels"],
             "source_shape": self.source_shape,
             "source_channels": channels + self.masked,
             "target_channels": self.shape[0],

@@ -41,9 +41,8 @@ class PairedImages(PairData):
     are the splits; other subfolders, in each split, are classes.
 
     Each process holds all pairs in memory, decoded once, at most 8 GiB: some thousands of 512x512 pixels. 8-bit images
-    are kept as uint8. Those of 16 bits (``uint16`` in an ``.npz``, grey PNG or TIFF) are kept as float32, where a level
-    is level / 32767.5 - 1; of pictures of 16-bit colour the upper 8 bits are read. A and B may have different channels,
-    and B may be a whole number of times larger.
+    are kept as uint8. Those of 16 bits (``uint16`` in an ``.npz``, PNG, grey TIFF) are kept as float32, where a level
+    is level / 32767.5 - 1. A and B may have different channels, and B may be a whole number of times larger.
 
     Args:
         source: the folder of A, or of pictures that are both, or the ``.npz``; a relative path may also lie under
@@ -100,7 +99,8 @@ class PairedImages(PairData):
         self.factor = self._first.factor
         check_crop(crop_size, load_size, self.factor)
         check_alike(self._first, self._first, crop_size)
-        self.levels = DEEP if self._first.target.is_floating_point() else 256
+        sides = (self._first.source, self._first.target)
+        self.source_levels, self.levels = (DEEP if side.is_floating_point() else 256 for side in sides)
         window = self._window(self._first)
         self.source_shape = shape_of(window.of(self._first.source))
         self.shape = shape_of(window.of(self._first.target, self.factor))

@@ -1,6 +1,7 @@
 """A network on images: with masks, of any size, in blocks, in tiles, and what a discriminator sees of it."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from torch.nn import functional as F
 
 from lit_gen.core.blame import named, shown
 from lit_gen.core.errors import UserError
-from lit_gen.core.randomness import BLOCK
+from lit_gen.core.randomness import BLOCK, Rows
+from lit_gen.models.adversarial.augment import Augmentation
 from lit_gen.models.image_to_image.sizes import applied
 from lit_gen.models.image_to_image.tiles import tiled
 from lit_gen.protocols.images import ImagePair
@@ -111,3 +113,23 @@ def judged(pair: ImagePair, images: Tensor, conditional: bool) -> Tensor:
     if source.shape[2:] != images.shape[2:]:
         source = F.interpolate(source, images.shape[2:], mode="nearest")
     return torch.cat([source, images.to(source.dtype)], 1)
+
+
+class Apart(Augmentation):
+    """An augmentation of a source, its mask and an image that belong together: equal draws for each of them.
+
+    So they are moved and colored alike, and no color is mixed from the channels of two images.
+
+    Args:
+        augment: of images.
+        sizes: channels of each.
+    """
+
+    def __init__(self, augment: Augmentation, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.augment, self.sizes = augment, list(sizes)
+
+    def forward(self, images: Tensor, random: Rows) -> Tensor:
+        """See `Augmentation`; (B, C, H, W) with all channels one after the other."""
+        parts = images.split(self.sizes, 1)
+        return torch.cat([self.augment(part, copy.copy(random)) for part in parts], 1)  # a copy draws the same

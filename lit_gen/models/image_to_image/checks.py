@@ -35,6 +35,8 @@ class TrainedOn(NamedTuple):
     """1 where sources have masks."""
     levels: int
     """Of a pixel of a target."""
+    source_levels: int
+    """Of a pixel of a source."""
 
 
 def options(**given: Any) -> None:
@@ -90,7 +92,7 @@ def facts(data: DataModule) -> TrainedOn:
     masked = known["source_channels"] > channels
     if masked and known["factor"] != 1:
         raise UserError(f"data: masks and targets {known['factor']} times larger were found; one of both is expected")
-    return TrainedOn(channels, height, width, int(masked), known["levels"])
+    return TrainedOn(channels, height, width, int(masked), known["levels"], known["source_levels"])
 
 
 @torch.no_grad()

@@ -22,8 +22,9 @@ from lit_gen.models.adversarial.game import Fakes, Game
 from lit_gen.models.adversarial.losses import Loss, non_saturating
 from lit_gen.models.adversarial.monitor import named
 from lit_gen.models.image_to_image import checks
-from lit_gen.models.image_to_image.applying import Images, judged, restored, translated
-from lit_gen.models.image_to_image.terms import L1, Comparison, Reconstruction, reconstructions, term_names, value_of
+from lit_gen.models.image_to_image.applying import Apart, Images, judged, restored, translated
+from lit_gen.models.image_to_image.given_terms import reconstructions, term_names, value_of
+from lit_gen.models.image_to_image.terms import L1, Comparison, Reconstruction
 from lit_gen.protocols.images import ImagePair, Weights
 from lit_gen.protocols.training import Exported, Terms
 from lit_gen.training.adapters.adapter import Adapter
@@ -58,7 +59,7 @@ class Paired(Alternating):
         discriminator_optimizer: makes the discriminator's optimizer from its parameters; null: the same.
         regularizers: terms added to the adversarial losses, as in `lit_gen.models.gan.module.GAN`; their gradients are
             with respect to all that the discriminator sees.
-        augment: what passes on its way into the discriminator, source and image alike.
+        augment: what images pass on their way into the discriminator; source and image by the same draws.
         schedules: numbers that change over the steps, by name: ``generator_optimizer.lr``, ``adversarial_weight``.
         generator_clip: largest norm of the generator's gradient; null for no clipping.
         discriminator_clip: largest norm of the discriminator's gradient; null for no clipping.
@@ -171,8 +172,10 @@ class Paired(Alternating):
         checks.precision(str(self.trainer.precision))
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
-        self._known = checks.facts(data)
-        self.trained_on.copy_(torch.tensor(self._known))
+        self._known = known = checks.facts(data)
+        self.trained_on.copy_(torch.tensor(known))
+        if self._game is not None and self.augment is not None and self.conditional:
+            self._game.augment = Apart(self.augment, [known.channels, *[1] * known.masked, data.facts()["shape"][0]])
         checks.networks(self, data.facts())
 
     def training_step(self, batch: ImagePair, batch_idx: int) -> None:
@@ -279,6 +282,12 @@ class Paired(Alternating):
         """Levels of a pixel of the targets, 256 or 65536; None before training."""
         known = self.data_facts
         return known and known.levels
+
+    @property
+    def source_levels(self) -> int | None:
+        """Levels of a pixel of the sources; None before training."""
+        known = self.data_facts
+        return known and known.source_levels
 
     @torch.no_grad()
     def translate(

@@ -137,6 +137,11 @@ class SSIM(Reconstruction):
     The mean over windows of 11 x 11 pixels within the image, over channels and images; see `lit_gen.core.similarity`.
     """
 
+    @property
+    def name(self) -> str:
+        """Not that of the metric: this is 1 - SSIM."""
+        return "ssim_loss"
+
     def forward(self, made: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """See `Reconstruction`.
 
@@ -201,63 +206,3 @@ class FeatureDistance(Reconstruction):
             expected = "a tensor of features, or several, are expected"
             raise UserError(f"{OPTION}FeatureDistance: {named(self.extractor)} returned {shown(found)}, {expected}")
         return features
-
-
-class FunctionTerm(Reconstruction):
-    """A plain function as a term.
-
-    Args:
-        function: of images made and targets, to a scalar.
-    """
-
-    def __init__(self, function: Comparison) -> None:
-        super().__init__()
-        self.function = function
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return getattr(self.function, "__name__", type(self.function).__name__)
-
-    def forward(self, made: Tensor, target: Tensor, mask: Tensor | None = None) -> Any:
-        """The function's value."""
-        return self.function(made, target)
-
-
-def term_names(given: Sequence[Reconstruction]) -> list[str]:
-    """Their names in the log; a second `L1` is ``l1_2``."""
-    names: list[str] = []
-    for term in given:
-        same = sum(name.rpartition("_")[0] == term.name or name == term.name for name in names)
-        names.append(f"{term.name}_{same + 1}" if same else term.name)
-    return names
-
-
-def reconstructions(given: Sequence[Any]) -> list[Reconstruction]:
-    """The terms of a module's constructor, functions as `FunctionTerm`.
-
-    Raises:
-        UserError: for what is neither.
-    """
-    made = []
-    for one in given:
-        if not isinstance(one, Reconstruction):
-            if isinstance(one, nn.Module) or not callable(one):
-                raise UserError(f"model.reconstruction: {named(one)} is no function and no subclass of Reconstruction")
-            one = FunctionTerm(one)
-        made.append(one)
-    return made
-
-
-def value_of(term: Reconstruction, made: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    """A term's value.
-
-    Raises:
-        UserError: if it is no scalar tensor.
-    """
-    value = term(made, target, mask)
-    if not isinstance(value, Tensor) or value.ndim:
-        which = named(term.function if isinstance(term, FunctionTerm) else term)
-        expected = "a scalar tensor is expected (take its mean)"
-        raise UserError(f"model.reconstruction: {which} returned {shown(value)}, {expected}")
-    return value

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from support import kills, measuring, paired_ranks
+from support.draws import normal
 from support.image_to_image import Fixed, Small, build
 from torch import nn
 
@@ -22,6 +23,7 @@ from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.pairs.degraded import Degraded
 from lit_gen.evaluation.extractors.lenet import load_lenet
 from lit_gen.evaluation.pairs import as_levels
+from lit_gen.evaluation.reference import chosen
 from lit_gen.evaluation.result import table
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
 
@@ -61,7 +63,8 @@ def test_features_of_outputs_and_of_targets(enlarged):
 
     train = Gaussian.of(network(data.split("train").images).features)
     for array, found in ((images["made"], values), (images["target"], callback.latest.floors)):
-        distance = frechet_distance(Gaussian.of(of(array[:500]).features), train)
+        spread = chosen(torch.from_numpy(array), 500).numpy()
+        distance = frechet_distance(Gaussian.of(of(spread).features), train)
         right = (of(array).logits.argmax(1) == labels).double().mean()
         assert found["val/fd500_lenet-mnist"] == pytest.approx(distance, rel=1e-4)
         assert found["val/accuracy_lenet-mnist"] == pytest.approx(float(right), abs=1.1e-3)  # of two equal logits
@@ -82,13 +85,26 @@ def test_the_baseline_is_what_pil_enlarges(enlarged):
     assert f"bicubic {bicubic['psnr']:.5g}" in line
 
 
-def test_16_bits_have_their_own_peak():
+def test_16_bits_have_their_own_peak(tmp_path):
     levels = torch.arange(0, 65536, 257).view(1, 1, 16, 16)
     images = levels / 32767.5 - 1
     assert torch.equal(as_levels(images, 65536), levels.int())
-    off = PairedMetrics(["psnr"], baseline=False)
-    (metric,) = off.of_pixels
-    assert float(metric(levels + 1, levels, None, 65535)) == pytest.approx(20 * math.log10(65535))
+    data, model = Fixed([(images, images)], levels=65536), build()
+    found = measuring.measure(model, data, PairedMetrics(["psnr"]), tmp_path)
+    made = ((model.translate(images) + 1) * 32767.5).round().clamp(0, 65535).numpy()
+    expected = peak_signal_noise_ratio(levels.numpy().astype(np.float64), made.astype(np.float64), data_range=65535)
+    assert found["val/psnr"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_pairs_and_those_without_holes_are_left_out(tmp_path):
+    target = normal(4, 1, 16, 16).float().tanh()
+    mask = torch.zeros(4, 1, 16, 16)
+    mask[1:, :, 4:8, 4:8] = 1  # the first has none, so that its known pixels are the target
+    data = Fixed([(target * (1 - mask), target)], mask)
+    callback = PairedMetrics(["psnr", "psnr_holes"], baseline=False)
+    found = measuring.measure(build(Small(2)), data, callback, tmp_path)
+    assert all(map(math.isfinite, found.values()))
+    assert measuring.record(tmp_path)["left_out"] == {"psnr": 1, "psnr_holes": 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -191,6 +191,7 @@ def test_what_it_says_of_itself():
         "levels": 17,
         "source_shape": (1, 8, 8),
         "source_channels": 2,
+        "source_levels": 17,
         "target_channels": 1,
         "factor": 1,
     }

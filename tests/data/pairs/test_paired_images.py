@@ -72,6 +72,7 @@ def test_two_folders_pair_by_name_whatever_the_suffix(tmp_path):
         "levels": 256,
         "source_shape": (1, HIGH, WIDE),
         "source_channels": 1,
+        "source_levels": 256,
         "target_channels": 3,
         "factor": 1,
     }

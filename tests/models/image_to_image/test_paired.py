@@ -13,7 +13,11 @@ from support.image_to_image import Fixed, Patches, Small, build
 from torch import nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.core.randomness import Draws
+from lit_gen.models.adversarial.ada import ADA
+from lit_gen.models.adversarial.augment import DiffAugment
 from lit_gen.models.adversarial.penalties import R1
+from lit_gen.models.image_to_image.applying import Apart
 from lit_gen.models.image_to_image.terms import L1, L2
 from lit_gen.training.schedules import Linear
 
@@ -166,12 +170,26 @@ def test_an_output_does_not_depend_on_the_images_beside_it(tmp_path):
     model = build(Small(norm=nn.BatchNorm2d))
     fit(model, Fixed([(normal(4, 1, 9, 7).float(), normal(4, 1, 9, 7, seed=1).float().tanh())]), 2, tmp_path)
     images = normal(70, 1, 31, 45).float().tanh()
+    model.train()
     made = model.translate(images)
     assert made.shape == images.shape
-    assert not model.generator.training or model.training  # modes are left as they were
+    assert model.generator.training  # modes are left as they were
+    assert torch.equal(model.eval().translate(images), made)
     for i in (0, 65, 69):
         assert torch.equal(model.translate(images[i : i + 1])[0], made[i])
     assert torch.allclose(model.translate(images[:2], tile=8), made[:2], atol=1e-5)
+
+
+@pytest.mark.parametrize("augment", [ADA(initial_p=1.0), DiffAugment()])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_source_and_image_are_augmented_alike(augment, channels):
+    images, mask = normal(4, channels, 16, 16).float().tanh(), torch.ones(4, 1, 16, 16)
+    apart = Apart(augment, [channels, 1, channels])
+    draws = Draws(0, 0, 0, 1)
+    made = apart(torch.cat([images, mask, images], 1), draws.rows("augment", images.device))
+    assert torch.equal(made[:, :channels], made[:, channels + 1 :])
+    assert torch.equal(made[:, :channels], augment(images, draws.rows("augment", images.device)))
+    assert not torch.equal(made[:, :channels], images)
 
 
 class Wrong(nn.Module):

@@ -7,18 +7,10 @@ from skimage.metrics import structural_similarity
 from support.draws import normal
 from torch import nn
 
+from lit_gen.core.batches import Batches
 from lit_gen.core.errors import UserError
-from lit_gen.models.image_to_image.terms import (
-    L1,
-    L2,
-    SSIM,
-    Charbonnier,
-    FeatureDistance,
-    TotalVariation,
-    reconstructions,
-    term_names,
-    value_of,
-)
+from lit_gen.models.image_to_image.given_terms import reconstructions, term_names, value_of
+from lit_gen.models.image_to_image.terms import L1, L2, SSIM, Charbonnier, FeatureDistance, TotalVariation
 
 MADE, TARGET = normal(3, 2, 5, 4).clamp(-1, 1), normal(3, 2, 5, 4, seed=1).clamp(-1, 1)
 
@@ -109,8 +101,11 @@ def test_names_and_own_functions():
     def brightness(made, target):
         return (made.mean() - target.mean()).abs()
 
-    given = reconstructions([L1(), brightness, L1(2.0), TotalVariation()])
-    assert term_names(given) == ["l1", "brightness", "l1_2", "total_variation"]
+    given = reconstructions([L1(), brightness, L1(2.0), TotalVariation(), SSIM()])
+    assert term_names(given) == ["l1", "brightness", "l1_2", "total_variation", "ssim_loss"]
+    for function, told in ((brightness, "brightness per rank"), (nn.functional.l1_loss, None)):
+        assert reconstructions([function])[0].meets(Batches(8, world=2)) == told
+        assert reconstructions([function])[0].meets(Batches(8)) is None
     assert float(value_of(given[1], MADE, TARGET, None)) == pytest.approx(abs(float(MADE.mean() - TARGET.mean())))
     for wrong, said in ((nn.Tanh(), "no subclass of Reconstruction"), (3, "is no function")):
         with pytest.raises(UserError, match=said):
