@@ -1,6 +1,7 @@
 """Structural similarity of images: one formula, for the metric and for the loss."""
 
-import torch
+import math
+
 from torch import Tensor
 
 RADIUS, SIGMA = 5, 1.5
@@ -39,10 +40,10 @@ def _windowed(values: Tensor) -> Tensor:
 
     By sums: a convolution on a GPU may round its factors to 10 bits, and variances are small differences.
     """
-    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float64)
-    weights = (-(offsets**2) / (2 * SIGMA**2)).exp()
-    weights /= weights.sum()
+    weights = [math.exp(-(offset**2) / (2 * SIGMA**2)) for offset in range(-RADIUS, RADIUS + 1)]
     for dim in (2, 3):
         size = values.shape[dim] - 2 * RADIUS
-        values = sum((w * values.narrow(dim, k, size) for k, w in enumerate(weights.tolist())), values.new_zeros(()))
+        values = sum((w * values.narrow(dim, k, size) for k, w in enumerate(weights)), values.new_zeros(())) / sum(
+            weights
+        )
     return values
