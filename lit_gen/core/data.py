@@ -11,6 +11,7 @@ from torch import Tensor
 from lit_gen.core.blame import shown
 from lit_gen.core.errors import UserError
 from lit_gen.protocols.data import DataModule, ImageSets, InstructionSets, PairSets, TextSets
+from lit_gen.protocols.images import ImagePair
 
 
 class Unknown:
@@ -87,6 +88,8 @@ def check_batch(found: object, kind: type) -> None:
     """
     if not isinstance(found, kind):
         expected = f"{kind.__module__}.{kind.__qualname__} is expected"
+        if isinstance(found, ImagePair):
+            expected += "; lit_gen.models.image_to_image.module.Paired learns from pairs"
         raise UserError(f"data: a batch was {shown(found)}, {expected}")
 
 

@@ -66,8 +66,10 @@ def pixel_metric(metric: str) -> PixelMetric | None:
         return None
     found = _FORM.fullmatch(metric)
     if found is None or (found[2] and found[3]) or (found[1] == "ssim" and found[5]):
-        hint = nearest(metric, (*PIXELS, *FEATURES))
-        raise UserError(f"metrics: {metric!r} was found{hint}; such as {', '.join((*PIXELS, *FEATURES))} are expected")
+        known = (*PIXELS, *FEATURES)
+        raise UserError(
+            f"metrics: {metric!r} was found, one such as {', '.join(known)} is expected{nearest(metric, known)}"
+        )
     return PixelMetric(found[1], Convention(bool(found[3]), int(found[4] or 0)), bool(found[5]))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lit_gen.core.randomness import Rows
 from lit_gen.laws import networks
 from lit_gen.laws.base import CPU, LawBroken, Maker, Setting
-from lit_gen.models.image_to_image.sizes import applied, radius_of
+from lit_gen.models.image_to_image.sizes import applied
 
 _LARGEST = 128
 """Side of the image on which a radius is tried; a larger radius is taken on trust."""
@@ -24,7 +24,9 @@ def _numbers(network: Any) -> tuple[int, int | None, int | None]:
     Raises:
         LawBroken: if one is no such number.
     """
-    multiple, scale, reach = getattr(network, "multiple", 1), getattr(network, "scale", None), radius_of(network)
+    multiple: Any = getattr(network, "multiple", 1)
+    scale: Any = getattr(network, "scale", None)
+    reach: Any = getattr(network, "radius", None)
     for name, value, least in (("multiple", multiple, 1), ("scale", scale, 1), ("radius", reach, 0)):
         fits = isinstance(value, int) and value >= least
         if not fits and (value is not None or name == "multiple"):

@@ -70,7 +70,7 @@ def luma(images: Tensor, peak: float = 255) -> Tensor:
         UserError: for another number of channels.
     """
     if images.shape[1] != 3:
-        raise UserError(f"{images.shape[1]} channels were found, luma is of RGB images")
+        raise UserError(f"images of {images.shape[1]} channel{'s' * (images.shape[1] > 1)} were found, luma is of RGB")
     weights = torch.tensor(WEIGHTS, dtype=torch.double).view(1, 3, 1, 1)
     return (BLACK + (images.cpu().double() / peak * weights).sum(1, keepdim=True)) * (peak / 255)
 

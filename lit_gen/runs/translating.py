@@ -1,14 +1,14 @@
 """Images through a model that changes them: what is checked before, and what other models are told."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from lit_gen.core.blame import shown
 from lit_gen.core.errors import UserError
-from lit_gen.core.options import at_least
+from lit_gen.core.options import at_least, one_of
 from lit_gen.protocols.images import Drawer, ImageGenerator, ImageTranslator, Weights
 from lit_gen.protocols.text import TextGenerator
 
@@ -55,7 +55,11 @@ def translated(
         UserError: for what is no image of the model's, or a mask that does not fit to them.
     """
     module: Any = model
+    for name, size in (("tile", tile), ("border", border)):
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool)):
+            raise UserError(f"{name}: {size!r} was found, a whole number of pixels is expected")
     check_tiles("", tile, border)
+    one_of(get_args(Weights), weights=weights)
     _check_images(model, images)
     masked = getattr(model, "masked", None)
     if mask is not None and masked is False:
@@ -64,7 +68,7 @@ def translated(
         raise UserError("mask: the model fills in holes; (n, 1, h, w) is expected, 1 where there is one")
     given = None if mask is None else _hidden(mask, images).to(module.device)
     with torch.no_grad():
-        changed = images.to(module.device)
+        changed = images.to(module.device).float()
         return model.translate(changed, mask=given, weights=weights, tile=tile, border=border)
 
 
@@ -88,7 +92,8 @@ def check_tiles(prefix: str, tile: int | None, border: int | None) -> None:
 
 
 def _check_images(model: object, images: Tensor) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
+    fits = isinstance(images, Tensor) and images.ndim == 4 and images.is_floating_point() and not images.is_meta
+    if not fits or not images.numel():
         raise UserError(f"images: {shown(images)} was found, float (n, C, h, w) in [-1, 1] is expected")
     expected, *_ = getattr(model, "source_shape", None) or images.shape[1:]
     if images.shape[1] != expected:
@@ -107,4 +112,4 @@ def _hidden(mask: Tensor, images: Tensor) -> Tensor:
         raise UserError(f"mask: {shown(mask)} was found, zeros and ones {size} are expected, 1 where there is a hole")
     if bool((mask == 1).flatten(1).all(1).any()):
         raise UserError("mask: it hides a whole image; something is expected to be left")
-    return mask.to(images.dtype)
+    return mask.float()

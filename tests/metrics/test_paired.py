@@ -100,7 +100,7 @@ def test_rows_are_scored_one_by_one():
     [
         (lambda: psnr(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9)), r"shapes \(1, 1, 8, 8\) and \(1, 1, 8, 9\)"),
         (lambda: psnr(*torch.zeros(2, 1, 1, 8, 8), convention=Convention(crop=4)), "leaves nothing of 8x8 pixels"),
-        (lambda: psnr(*torch.zeros(2, 1, 1, 8, 8), convention=Convention(luma=True)), "1 channels were found"),
+        (lambda: psnr(*torch.zeros(2, 1, 1, 8, 8), convention=Convention(luma=True)), "images of 1 channel were found"),
         (lambda: ssim(*torch.zeros(2, 1, 1, 10, 20)), "10x20 pixels were found, its window has 11x11"),
     ],
 )  # fmt: skip

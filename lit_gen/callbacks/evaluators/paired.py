@@ -68,8 +68,10 @@ class PairedMetrics(Evaluator):
         with under(f"{self.option}."):
             self.of_pixels = [found for found in map(pairs.pixel_metric, metrics) if found is not None]
         self.of_features = [metric for metric in pairs.FEATURES if metric in metrics]
-        if not metrics or (self.of_features and extractor is None):
-            found = f"{self.of_features[0]} needs an extractor" if self.of_features else "no metric was found"
+        if not metrics:
+            raise UserError(f"{self.option}.metrics: no metric was found, such as psnr is expected")
+        if self.of_features and extractor is None:
+            found = f"{self.of_features[0]} needs an extractor"
             raise UserError(f"{self.option}.metrics: {found}; set {self.option}.extractor, or other metrics")
         self.metrics, self.extractor, self.fd_count = metrics, extractor, fd_count
         self.baseline, self.floor, self.weights = baseline, floor, weights

@@ -19,6 +19,7 @@ from lit_gen.laws.base import Kind, seeded
 from lit_gen.laws.examine import Setting, examine
 from lit_gen.models.adversarial.augment import Augmentation
 from lit_gen.models.adversarial.context import Regularizer
+from lit_gen.models.image_to_image.terms import Reconstruction
 from lit_gen.protocols.flows import FlowTransform
 from lit_gen.training.hparams import constructor_arguments
 
@@ -157,7 +158,7 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
     Raises:
         UserError: if there are no laws for it.
     """
-    is_network = isinstance(made, nn.Module) and not isinstance(made, Regularizer | Augmentation)
+    is_network = isinstance(made, nn.Module) and not isinstance(made, Regularizer | Augmentation | Reconstruction)
     if asked in ("generator", "discriminator", "transform", "denoiser", "translator") and not is_network:
         raise UserError(f"--kind {asked}: {name} is no network, a subclass of torch.nn.Module is expected")
     if asked is not None and callable(made):
@@ -168,12 +169,12 @@ def _kind_of(name: str, made: Any, asked: Kind | None) -> Kind:
         return "transform"
     if is_network and "level" in inspect.signature(made.forward).parameters:
         return "denoiser"
-    if is_network and all(hasattr(made, name) for name in ("multiple", "scale", "radius")):
+    if is_network and any(hasattr(made, name) for name in ("multiple", "scale", "radius")):
         return "translator"
     if is_network:
         takes_latents = hasattr(made, "latent_dim") or "latent_dim" in constructor_arguments(type(made))
         return "generator" if takes_latents else "discriminator"
-    if not callable(made) or isinstance(made, Augmentation):
+    if not callable(made) or isinstance(made, Augmentation | Reconstruction):
         raise UserError(f"check: {name} is no loss, regularizer or network, and there are no laws for anything else")
     needed = sum(p.default is p.empty and p.kind in _POSITIONAL for p in inspect.signature(made).parameters.values())
     if needed not in (1, 2):

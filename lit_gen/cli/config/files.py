@@ -16,7 +16,7 @@ from lit_gen.core.errors import UserError, near, nearest, under
 from lit_gen.core.options import forget_single
 
 Config = dict[str, Any]
-NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regularizers")
+NAMED_LISTS = ("trainer.callbacks", "trainer.logger", "model.init_args.regularizers", "model.init_args.reconstruction")
 DEFAULTS: Config = {"trainer": {"logger": [{"class_path": "lit_gen.loggers.csv.MetricsCSV"}]}}
 
 # ---- files

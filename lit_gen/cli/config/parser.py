@@ -193,6 +193,8 @@ def fill(model: Namespace, facts: Mapping[str, Any], data: str) -> None:
 
 
 def _missing(where: str, network: str, name: str, facts: Mapping[str, Any], data: str) -> str:
+    if name in ("source_channels", "target_channels", "factor") and name not in facts:
+        return f"data: {data} was found; {network} ({where}) learns from pairs, PairedImages or Degraded is expected"
     if name not in facts:
         known = f"knows {', '.join(facts)}" if facts else "has no facts()"
         needs = f"{network} needs it, but the config leaves it open and {data} {known}"

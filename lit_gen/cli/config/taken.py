@@ -40,7 +40,7 @@ def take_named(arguments: list[str]) -> tuple[list[Config], list[str]]:
     for word in words:
         option, equals, value = word.partition("=")
         path = option.removeprefix("--")
-        if path.rstrip("+").split(".")[:2] == ["model", "regularizers"]:
+        if path.rstrip("+").split(".")[:2] in (["model", "regularizers"], ["model", "reconstruction"]):
             path = path.replace("model.", "model.init_args.", 1)
         listed = next((p for p in NAMED_LISTS if path in (p, f"{p}+") or path.startswith(f"{p}.")), None)
         name = path.removeprefix(listed).strip(".+").split(".")[0] if listed else ""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lit_gen.core.errors import UserError
 from lit_gen.data.images.labels import natural
-from lit_gen.data.walk import as_text, splits_by_folder
+from lit_gen.data.walk import SPLITS, as_text, splits_by_folder
 from lit_gen.protocols.data import Split
 
 
@@ -32,11 +32,15 @@ def arrange(names: list[str], folder: Path, option: str = "data.folder") -> Arra
         option: what names it.
 
     Raises:
-        UserError: if images lie beside folders of classes, or a class has images only for validation or test.
+        UserError: if only folders for validation or test are there, images lie beside folders of classes, or a class
+            has images only for validation or test.
     """
     parts = [name.split("/") for name in names]
     tree = splits_by_folder({part[0] for part in parts if len(part) > 1}, folder)
     tree = tree if all(len(part) > 1 for part in parts) else {}
+    tops = sorted({part[0] for part in parts})
+    if not tree and all(name.lower() in SPLITS for name in tops):
+        raise UserError(f"{option}: {folder} holds only {' and '.join(tops)}, a folder called train is expected too")
     splits: list[Split] = [tree[part[0]] for part in parts] if tree else ["train"] * len(parts)
     parts = [part[1:] for part in parts] if tree else parts
     loose = [part[-1] for part in parts if len(part) == 1]

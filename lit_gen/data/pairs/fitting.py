@@ -12,6 +12,7 @@ from lit_gen.core.images import level_of, of_level
 from lit_gen.core.options import expect
 from lit_gen.data.pairs.reading import Side
 
+TRIES = 100  # draws of a window until it holds more than a hole
 DEEP = 65536
 """Levels of 16 bits."""
 
@@ -42,6 +43,27 @@ class Window(NamedTuple):
         top, left, height, width = (factor * n for n in self[:4])
         part = image[:, top : top + height, left : left + width]
         return part.flip(-1) if self.mirrored else part
+
+
+def drawn_window(
+    generator: np.random.Generator, size: tuple[int, int], taken: tuple[int, int], flip: bool, hole: Tensor | None
+) -> Window:
+    """A random part of a source, drawn anew where nothing but a hole would be taken.
+
+    Args:
+        generator: of the draws.
+        size: height and width of the source.
+        taken: those of the part.
+        flip: whether it may be mirrored.
+        hole: bool (1, height, width), true where nothing is left; None without masks.
+    """
+    rooms = [whole - part for whole, part in zip(size, taken, strict=True)]
+    for _ in range(TRIES):
+        top, left = (int(generator.integers(0, room + 1)) for room in rooms)
+        window = Window(top, left, *taken)
+        if hole is None or not window.of(hole).all():
+            break
+    return window._replace(mirrored=flip and bool(generator.random() < 0.5))
 
 
 def fitted(source: Side, target: Side, load_size: int | None) -> Pair:

@@ -21,7 +21,7 @@ from lit_gen.data.images.held_out import check_held_out, divided
 from lit_gen.data.images.loaders import EvalLoader, ImageSet, TrainLoader
 from lit_gen.data.images.pixels import Levels
 from lit_gen.data.module import place
-from lit_gen.data.pairs.fitting import DEEP, Pair, Window, check_alike, check_crop, fitted, stacked
+from lit_gen.data.pairs.fitting import DEEP, Pair, Window, check_alike, check_crop, drawn_window, fitted, stacked
 from lit_gen.data.pairs.module import PairData, shape_of
 from lit_gen.data.pairs.reading import Found, arrays, halves, two_folders
 from lit_gen.protocols.data import Split
@@ -167,6 +167,11 @@ class PairedImages(PairData):
             f"{'x'.join(map(str, shape))} of {16 if side.is_floating_point() else 8} bits"
             for shape, side in ((self.source_shape, self._first.source), (self.shape, self._first.target))
         )
+        for number, hole in enumerate([] if self._found.masks is None else self._found.masks):
+            if self._window(self._pairs[number]).of(torch.from_numpy(hole)).all():
+                raise UserError(
+                    f"{self._pairs[number].names[0]}: its mask leaves nothing of the middle, data.crop_size"
+                )
         told = f"{self.name}: {len(self._pairs):,} pairs, {first} to {second}"
         for sentence in [told, *self._found.said, *self._levels.said()]:
             rank_zero_only(note)(sentence)
@@ -226,27 +231,30 @@ class PairedImages(PairData):
 
     def paired(self, batch: ImageBatch, split: Split, epoch: int | None = None) -> ImagePair:
         """See `PairData`."""
-        where, numbers = batch.images.device, self._numbers[split][batch.indices]
+        where, numbers, masks = batch.images.device, self._numbers[split][batch.indices], self._found.masks
         pairs = self._of(numbers)
-        windows = [self._window(p, i, epoch) for p, i in zip(pairs, batch.indices.tolist(), strict=True)]
+        holes = [None if masks is None else torch.from_numpy(masks[number]) for number in numbers.tolist()]
+        each = zip(pairs, batch.indices.tolist(), holes, strict=True)
+        windows = [self._window(pair, index, epoch, hole) for pair, index, hole in each]
         taken = list(zip(windows, pairs, strict=True))
         sources = stacked([w.of(p.source) for w, p in taken], self.source_shape, self._first.source.dtype)
         targets = stacked([w.of(p.target, self.factor) for w, p in taken], self.shape, self._first.target.dtype)
         source, target, mask = to_float(sources.to(where)), to_float(targets.to(where)), None
-        if self._found.masks is not None:
-            holes = [torch.from_numpy(self._found.masks[number]) for number in numbers.tolist()]
-            cut = [w.of(hole) for w, hole in zip(windows, holes, strict=True)]
+        if masks is not None:
+            cut = [w.of(hole) for w, hole in zip(windows, holes, strict=True) if hole is not None]
             hidden = stacked(cut, (1, *self.source_shape[1:]), torch.bool).to(where)
             source, mask = source.masked_fill(hidden, 0), hidden.to(source.dtype)
         return ImagePair(source, target, batch.labels, batch.indices, mask, batch.micro_batches)
 
-    def _window(self, pair: Pair, index: int = 0, epoch: int | None = None) -> Window:
-        """What is taken of a pair: in training a function of ``(seed, epoch, index)``, else the middle."""
+    def _window(self, pair: Pair, index: int = 0, epoch: int | None = None, hole: Tensor | None = None) -> Window:
+        """What is taken of a pair: in training a function of ``(seed, epoch, index)``, else the middle.
+
+        In training it is drawn anew where nothing but a hole, bool (1, h, w), would be taken.
+        """
         height, width = pair.source.shape[1:]
         crop = self.crop_size and self.crop_size // self.factor
         high, wide = (crop, crop) if crop else (height, width)
         if epoch is None or not (crop or self.flip):
             return Window((height - high) // 2, (width - wide) // 2, high, wide)
         generator = randomness.host(self.seed, "window of a pair", epoch, index)
-        top, left = (int(generator.integers(0, room + 1)) for room in (height - high, width - wide))
-        return Window(top, left, high, wide, self.flip and bool(generator.random() < 0.5))
+        return drawn_window(generator, (height, width), (high, wide), self.flip, hole)

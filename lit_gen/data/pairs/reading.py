@@ -55,7 +55,8 @@ def two_folders(first: Path, second: Path, levels: Levels) -> Found:
         (sides[::-1], walks[1].folder, walks[0].folder),
     ):
         if alone := [name for stem, name in here.items() if stem not in there]:
-            more = f", nor have {len(alone) - 1:,} others" if len(alone) > 1 else ""
+            others = len(alone) - 1
+            more = f", nor {'has 1 other' if others == 1 else f'have {others:,} others'}" if others else ""
             raise UserError(
                 f"data.target: {folder / alone[0]} has no partner of the same name in {other}{more} (data.source holds "
                 f"{len(sides[0]):,} pictures, data.target {len(sides[1]):,})"
@@ -75,6 +76,9 @@ def two_folders(first: Path, second: Path, levels: Levels) -> Found:
 def halves(folder: Path, levels: Levels) -> Found:
     """Pictures whose left half is A and whose right half is B."""
     walk = image_walk(folder, "data.source")
+    if {name.partition("/")[0].upper() for name in walk.names} == {"A", "B"}:
+        a, b = (folder / name for name in sorted({name.partition("/")[0] for name in walk.names}))
+        raise UserError(f"data.source: {folder} holds the folders of A and of B; {a} is expected, and data.target {b}")
     arranged = arrange(walk.names, folder, "data.source")
 
     def read(number: int) -> tuple[Side, Side]:

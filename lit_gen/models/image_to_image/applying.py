@@ -58,7 +58,7 @@ def restored(
     made = run(network, laid_out(images.together))
     if not isinstance(made, Tensor) or made.ndim != 4 or len(made) != len(images.source):
         found = f"{named(network)} returned {shown(made)}"
-        raise UserError(f"model.generator: {found}, images ({len(images.source)}, C, H, W) are expected")
+        raise UserError(f"model.generator: {found}, images (B, C, H, W) are expected")
     if images.mask is None or not keep_known:
         return made
     return torch.where(images.mask > 0, made, images.source.to(made.dtype))

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_gen.core import data as datasets
+from lit_gen.core import distributed
 from lit_gen.core.blame import named, shown, tried
-from lit_gen.core.errors import UserError
+from lit_gen.core.errors import UserError, note
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.options import above, at_least, not_negative
 from lit_gen.models.adversarial.context import judge
 from lit_gen.models.adversarial.heads import MinibatchStd
 from lit_gen.models.image_to_image.applying import judged
+from lit_gen.models.image_to_image.sizes import multiple_of, padded
 from lit_gen.protocols.data import DataModule
 from lit_gen.protocols.images import ImagePair
 from lit_gen.training.batch_norm import has_batch_norm
@@ -54,9 +56,17 @@ def options(**given: Any) -> None:
     if given["discriminator"] is None:
         used = [name for name in ("regularizers", "augment", "discriminator_optimizer") if given[name]]
         used += ["adversarial_from"] * bool(given["adversarial_from"])
+        used += ["adversarial_weight"] * (given["adversarial_weight"] != 1)
         if used:
             raise UserError(f"model.{used[0]}: it is of a model with a discriminator, but model.discriminator is null")
-    elif given["concatenate"] and (
+        return
+    asked: object = getattr(given["discriminator"], "conditional", given["conditional"])
+    if asked != given["conditional"]:
+        raise UserError(
+            f"model.conditional: {str(given['conditional']).lower()} was found, but model.discriminator.conditional is "
+            f"{str(asked).lower()}; equal ones are expected"
+        )
+    if given["concatenate"] and (
         has_batch_norm(given["discriminator"])
         or any(isinstance(m, MinibatchStd) for m in given["discriminator"].modules())
     ):
@@ -113,6 +123,7 @@ def networks(module: "Paired", known: Mapping[str, Any]) -> None:
     with torch.random.fork_rng(where):
         with tried("model.generator", f"x (2, {known['source_channels']}, {source.shape[2]}, {source.shape[3]})"):
             made = module.translate(source, mask=mask, weights="raw")
+        _note_padding(module.generator, source)
         if made.shape != target.shape:
             found = f"{named(module.generator)} makes images {tuple(made.shape[1:])} of sources {known['source_shape']}"
             raise UserError(f"model.generator: {found}, but the targets are {tuple(target.shape[1:])}")
@@ -130,6 +141,14 @@ def networks(module: "Paired", known: Mapping[str, Any]) -> None:
         raise UserError(
             f"model.discriminator: {returned} for 2 images, logits (2,), or (2, h, w) of patches, are expected"
         )
+
+
+def _note_padding(generator: nn.Module, source: Tensor) -> None:
+    """Say that images are padded to more than twice their pixels."""
+    whole = padded(source[:1], multiple_of(generator)).shape[2:]
+    if whole.numel() > 2 * source.shape[2:].numel() and distributed.rank() == 0:
+        sizes = " to ".join(f"{height}x{width}" for height, width in (source.shape[2:], whole))
+        note(f"model.generator: sources are padded from {sizes} pixels, multiples of {multiple_of(generator)}")
 
 
 def sources(module: "Paired", images: object, mask: object) -> None:

@@ -1,5 +1,6 @@
 """The terms that a module is given: own functions among them, their names in the log, their values."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,9 +70,22 @@ def reconstructions(given: Sequence[Any]) -> list[Reconstruction]:
         if not isinstance(one, Reconstruction):
             if isinstance(one, nn.Module) or not callable(one):
                 raise UserError(f"model.reconstruction: {named(one)} is no function and no subclass of Reconstruction")
+            needed = _arguments(one)
+            if needed not in (2, None):
+                takes = f"takes {needed} arguments, two, images made and their targets, are expected"
+                raise UserError(f"model.reconstruction: {named(one)} {takes}")
             one = FunctionTerm(one)
         made.append(one)
     return made
+
+
+def _arguments(function: Comparison) -> int | None:
+    """How many arguments a function needs; None for one of C++, which does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return None
+    return sum(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
 
 def value_of(term: Reconstruction, made: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,20 +5,36 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gen.core.blame import named
+from lit_gen.core.errors import UserError
+from lit_gen.core.options import whole_number
+
 __all__ = ["applied", "multiple_of", "padded", "radius_of"]
 
 
 def multiple_of(network: nn.Module) -> int:
-    """What the sides of a network's images are multiples of: its attribute ``multiple``, or 1."""
-    return int(getattr(network, "multiple", 1))
+    """What the sides of a network's images are multiples of: its attribute ``multiple``, or 1.
+
+    Raises:
+        UserError: if it is no whole number.
+    """
+    multiple: object = getattr(network, "multiple", 1)
+    if not isinstance(multiple, int) or multiple < 1:
+        raise UserError(f"{named(network)}: multiple = {multiple!r} was found, {whole_number(1)} is expected")
+    return multiple
 
 
 def radius_of(network: nn.Module) -> int | None:
     """Source pixels on each side that an output pixel depends on, in evaluation: ``radius``; None for all of them.
 
     None also where the network does not say.
+
+    Raises:
+        UserError: if it is neither None nor a whole number.
     """
-    radius: int | None = getattr(network, "radius", None)
+    radius: object = getattr(network, "radius", None)
+    if radius is not None and (not isinstance(radius, int) or radius < 0):
+        raise UserError(f"{named(network)}: radius = {radius!r} was found, {whole_number(0)} or None is expected")
     return radius
 
 

@@ -122,11 +122,11 @@ def test_numbers_and_records_are_the_same_at_any_world_size(tmp_path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: PairedMetrics(["psnr_z"]), r"metrics: 'psnr_z' was found; did you mean"),
+        (lambda: PairedMetrics(["psnr_z"]), r"metrics: 'psnr_z' was found, one such as .*; did you mean 'psnr_y'"),
         (lambda: PairedMetrics(["ssim_holes"]), r"metrics: 'ssim_holes' was found"),
         (lambda: PairedMetrics(["psnr", "fd"]), r"metrics: fd needs an extractor"),
         (lambda: PairedMetrics([]), r"metrics: no metric was found"),
-        (lambda: PairedMetrics(["psnr_y"]), r"metrics: 1 channels were found, luma is of RGB"),
+        (lambda: PairedMetrics(["psnr_y"]), r"metrics: images of 1 channel were found, luma is of RGB"),
         (lambda: PairedMetrics(["psnr_crop4"]), r"metrics: crop: 4 was found, which leaves nothing of 8x8"),
         (lambda: PairedMetrics(["ssim"]), r"metrics: SSIM: 8x8 pixels were found, its window has 11x11"),
         (lambda: PairedMetrics(["psnr_holes"]), r"psnr_holes was found, but the data have no holes"),

@@ -291,7 +291,7 @@ def test_a_picture_without_partner(tmp_path):
     (tmp_path / "A/01.png").unlink()
     picture(tmp_path / "B/03.png", noise(4, 4))
     picture(tmp_path / "B/04.png", noise(4, 4))
-    refused(r"B/03.png has no partner of the same name in .*A, nor have 1 others", lambda: of_folders(tmp_path))
+    refused(r"B/03.png has no partner of the same name in .*A, nor has 1 other", lambda: of_folders(tmp_path))
     picture(tmp_path / "A/00.bmp", noise(4, 4))
     refused(r"A holds 00.bmp and 00.png, one picture of a name is expected", lambda: of_folders(tmp_path))
 
@@ -376,3 +376,28 @@ def test_masks_are_of_a_as_it_is(tmp_path):
             r"data.direction and data.load_size: AtoB and null are",
             lambda options=options: PairedImages(path, **options),
         )
+
+
+def test_a_crop_that_is_all_hole(tmp_path):
+    """Of the middle it is refused; in training another window is drawn."""
+    mask = np.ones((2, 8, 8), dtype=bool)
+    mask[:, 0] = False
+    a = noise(2, 8, 8)
+    data = PairedImages(npz(tmp_path, source=a, target=a, mask=mask), crop_size=4, batch_size=2)
+    with pytest.raises(UserError, match=r"source 0: its mask leaves nothing of the middle, data.crop_size"):
+        data.prepare_data()
+    for _, pair in zip(range(20), data.train_dataloader(), strict=False):
+        assert not pair.mask.flatten(1).all(1).any()
+
+
+def test_folders_that_are_no_splits_and_no_classes(tmp_path):
+    for name in ("val", "test"):
+        (tmp_path / "only" / name).mkdir(parents=True)
+        Image.fromarray(noise(8, 8)).save(tmp_path / "only" / name / "1.png")
+    with pytest.raises(UserError, match=r"holds only test and val, a folder called train is expected too"):
+        PairedImages(str(tmp_path / "only"))
+    for name in ("A", "B"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        Image.fromarray(noise(8, 8)).save(tmp_path / "both" / name / "1.png")
+    with pytest.raises(UserError, match=r"holds the folders of A and of B; .*both/A is expected, and data.target"):
+        PairedImages(str(tmp_path / "both"))

@@ -18,6 +18,7 @@ from lit_gen.models.adversarial.ada import ADA
 from lit_gen.models.adversarial.augment import DiffAugment
 from lit_gen.models.adversarial.penalties import R1
 from lit_gen.models.image_to_image.applying import Apart
+from lit_gen.models.image_to_image.patchgan import PatchGAN
 from lit_gen.models.image_to_image.terms import L1, L2
 from lit_gen.training.schedules import Linear
 
@@ -195,15 +196,15 @@ def test_source_and_image_are_augmented_alike(augment, channels):
 class Wrong(nn.Module):
     """Returns no images, and no logits."""
 
-    multiple, scale, radius = 1, 1, 0
+    scale, radius = 1, 0
 
-    def __init__(self, what):
+    def __init__(self, what, multiple=1):
         super().__init__()
-        self.what, self.layer = what, nn.Conv2d(1, 1, 1)
+        self.what, self.layer, self.multiple = what, nn.Conv2d(1, 1, 1), multiple
 
     def forward(self, x):
         x = self.layer(x)
-        return {"a tuple": (x, x), "numbers": x.mean((1, 2, 3)), "rows": x.flatten(1)}[self.what]
+        return {"images": x, "a tuple": (x, x), "numbers": x.mean((1, 2, 3)), "rows": x.flatten(1)}[self.what]
 
 
 GAME = functools.partial(build, discriminator=Patches())
@@ -222,6 +223,10 @@ PAIRS = [(torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8, 8))]
             lambda: GAME(concatenate=True, discriminator=nn.Sequential(nn.BatchNorm2d(2))),
             r"model\.concatenate: the discriminator has batch norm",
         ),
+        (lambda: build(adversarial_weight=2), r"model\.adversarial_weight: it is of a model with a discriminator"),
+        (lambda: GAME(discriminator=PatchGAN(1, 1, False, 16, 4)), r"model\.conditional: true was found, but .* false"),
+        (lambda: build(reconstruction=[fit]), r"model\.reconstruction: .*fit takes 4 arguments, two, images made"),
+        (lambda: build(Wrong("images", multiple="eight")), r"multiple = 'eight' was found, a whole number"),
         (lambda: build(Small(3)), r"model\.generator"),
         (lambda: build(Small(factor=2)), r"makes images \(1, 16, 16\) of sources \(1, 8, 8\), but the targets are"),
         (lambda: build(Wrong("a tuple")), r"model\.generator: .*Wrong.* returned a tuple, images"),
@@ -259,3 +264,10 @@ def test_data_without_pairs(tmp_path):
 
     with pytest.raises(UserError, match=r"data: Toy2D has no pairs of images; .*PairedImages, and Degraded"):
         fit(build(), Toy2D(), 1, tmp_path)
+
+
+def test_padding_to_many_times_the_pixels_is_said(tmp_path, capsys):
+    from lit_gen.models.image_to_image.unet import UNet
+
+    fit(build(UNet(1, 1, width=4, depth=5)), Fixed(PAIRS), 1, tmp_path)
+    assert "sources are padded from 8x8 to 32x32 pixels, multiples of 32" in capsys.readouterr().err
