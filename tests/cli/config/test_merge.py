@@ -121,3 +121,22 @@ def test_another_class_starts_from_its_own_defaults():
     assert merge(BASE, {"model": {"class_path": "a.VAE"}})["model"] == {"class_path": "a.VAE"}
     merged = merge(BASE, {"model": {"init_args": {"x": 2}}})
     assert merged["model"]["init_args"] == {"x": 2, "y": [1, 2]}
+
+
+TERMS = "lit_gen.models.image_to_image.terms"
+
+
+def test_a_reconstruction_term_is_changed_and_another_is_added():
+    given = [
+        "--model.reconstruction.L1.weight=10", "--model.reconstruction+", f"{TERMS}.TotalVariation",
+        "--model.reconstruction.TotalVariation.weight=0.5", "--model.seed=3",
+    ]  # fmt: skip
+    configs, rest = take_named(given)
+    assert rest == ["--model.seed=3"]
+    config = {"model": {"init_args": {"reconstruction": [{"class_path": f"{TERMS}.L1", "init_args": {"weight": 100}}]}}}
+    for one in configs:
+        config = merge(config, one)
+    first, second = config["model"]["init_args"]["reconstruction"]
+    assert first == {"class_path": f"{TERMS}.L1", "init_args": {"weight": 10}}
+    assert second["class_path"] == f"{TERMS}.TotalVariation"
+    assert second["init_args"] == {"weight": 0.5}

@@ -225,7 +225,7 @@ PAIRS = [(torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8, 8))]
         ),
         (lambda: build(adversarial_weight=2), r"model\.adversarial_weight: it is of a model with a discriminator"),
         (lambda: GAME(discriminator=PatchGAN(1, 1, False, 16, 4)), r"model\.conditional: true was found, but .* false"),
-        (lambda: build(reconstruction=[fit]), r"model\.reconstruction: .*fit takes 4 arguments, two, images made"),
+        (lambda: build(reconstruction=[fit]), r"model\.reconstruction: .*takes 4 arguments, two, images made"),
         (lambda: build(Wrong("images", multiple="eight")), r"multiple = 'eight' was found, a whole number"),
         (lambda: build(Small(3)), r"model\.generator"),
         (lambda: build(Small(factor=2)), r"makes images \(1, 16, 16\) of sources \(1, 8, 8\), but the targets are"),
