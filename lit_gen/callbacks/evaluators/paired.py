@@ -218,7 +218,7 @@ class PairedMetrics(Evaluator):
         protocol = {
             "pairs": len(found.made),
             "split": split,
-            "data": {"name": data.name, **data.protocol},
+            "data": {**data.protocol, "name": data.name},
             "peak": peak,
             "beside": {} if name is None else {name: {f"{key}{suffix}": value for key, value in other.items()}},
             **record,
