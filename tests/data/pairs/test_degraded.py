@@ -89,7 +89,7 @@ def test_the_targets_are_flipped_and_cropped_as_the_images_alone():
         assert torch.equal(pair.indices, batch.indices)
 
 
-@pytest.mark.parametrize("degradation", [GaussianNoise(25), Holes(Box())], ids=str)
+@pytest.mark.parametrize("degradation", [GaussianNoise(25), Holes(Box())], ids=lambda d: d.name)
 def test_two_ranks_and_micro_batches_see_what_one_sees(degradation):
     def data(**options):
         return Degraded(Few(flip=True), degradation, batch_size=12, **options)
