@@ -21,11 +21,13 @@ from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.masks import Box, Holes
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.data.pairs.degraded import Degraded
+from lit_gen.data.pairs.paired_images import PairedImages
 from lit_gen.evaluation.extractors.lenet import load_lenet
 from lit_gen.evaluation.pairs import as_levels
 from lit_gen.evaluation.reference import chosen
 from lit_gen.evaluation.result import table
 from lit_gen.metrics.frechet import Gaussian, frechet_distance
+from lit_gen.models.image_to_image.unet import UNet
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,21 @@ def test_16_bits_have_their_own_peak(tmp_path):
     made = ((model.translate(images) + 1) * 32767.5).round().clamp(0, 65535).numpy()
     expected = peak_signal_noise_ratio(levels.numpy().astype(np.float64), made.astype(np.float64), data_range=65535)
     assert found["val/psnr"] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("channels", "size", "kind"), [(5, (31, 45), np.uint16), (3, (28, 28), np.uint8)])
+def test_images_of_any_size_channels_and_bits(tmp_path, channels, size, kind):
+    levels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (12, channels, *size), endpoint=True, dtype=kind)
+    np.savez(tmp_path / "pairs.npz", source=levels[:, :2], target=levels)
+    data = PairedImages(str(tmp_path / "pairs.npz"), val_size=3, batch_size=4)
+    model = build(UNet(2, channels, width=4, depth=2))
+    found = measuring.measure(model, data, PairedMetrics(["psnr", "ssim"]), tmp_path)
+    (pair,) = data.pairs("val")
+    peak = np.iinfo(kind).max
+    made = ((model.translate(pair.source) + 1) * (peak / 2)).round().clamp(0, peak).numpy().astype(np.float64)
+    each = [peak_signal_noise_ratio(t, m, data_range=peak) for m, t in zip(made, levels[-3:] * 1.0, strict=True)]
+    assert found[f"val/psnr{'_rgb' * (channels == 3)}"] == pytest.approx(np.mean(each), rel=1e-9)
+    assert (model.source_shape, model.levels) == ((2, *size), peak + 1)
 
 
 def test_equal_pairs_and_those_without_holes_are_left_out(tmp_path):
