@@ -205,8 +205,8 @@ class PairedMetrics(Evaluator):
             return values | more, {"fd": record, "left_out": left_out}
 
         values, record = numbers(found.made)
-        for name, count in record["left_out"].items():
-            note(f"{self.option}: {name} is without {count} of {len(found.made)} pairs: equal ones, or without holes")
+        for metric, count in record["left_out"].items():
+            note(f"{self.option}: {metric} is without {count} of {len(found.made)} pairs: equal ones, or without holes")
         if bad:
             note(f"{self.option}: {len(bad)} outputs are not finite, such as that of pair {bad[0]}")
             values = dict.fromkeys(values, float("nan"))

@@ -118,10 +118,11 @@ def test_equal_pairs_and_those_without_holes_are_left_out(tmp_path):
     mask = torch.zeros(4, 1, 16, 16)
     mask[1:, :, 4:8, 4:8] = 1  # the first has none, so that its known pixels are the target
     data = Fixed([(target * (1 - mask), target)], mask)
-    callback = PairedMetrics(["psnr", "psnr_holes"], baseline=False)
-    found = measuring.measure(build(Small(2)), data, callback, tmp_path)
+    found = measuring.measure(build(Small(2)), data, PairedMetrics(["psnr", "psnr_holes"]), tmp_path)
     assert all(map(math.isfinite, found.values()))
-    assert measuring.record(tmp_path)["left_out"] == {"psnr": 1, "psnr_holes": 1}
+    record = measuring.record(tmp_path)
+    assert record["left_out"] == {"psnr": 1, "psnr_holes": 1}
+    assert record["beside"]["identity"].keys() == {"psnr", "psnr_holes"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
