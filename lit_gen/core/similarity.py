@@ -41,9 +41,8 @@ def _windowed(values: Tensor) -> Tensor:
     By sums: a convolution on a GPU may round its factors to 10 bits, and variances are small differences.
     """
     weights = [math.exp(-(offset**2) / (2 * SIGMA**2)) for offset in range(-RADIUS, RADIUS + 1)]
+    shares = [weight / sum(weights) for weight in weights]
     for dim in (2, 3):
         size = values.shape[dim] - 2 * RADIUS
-        values = sum((w * values.narrow(dim, k, size) for k, w in enumerate(weights)), values.new_zeros(())) / sum(
-            weights
-        )
+        values = sum((w * values.narrow(dim, k, size) for k, w in enumerate(shares)), values.new_zeros(()))
     return values

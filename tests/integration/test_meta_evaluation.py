@@ -142,4 +142,6 @@ def test_each_evaluator_has_a_case():
     ours = {cls for cls in found if inspect.isclass(cls) and issubclass(cls, base.Evaluator) and cls.__name__[0] != "_"}
     bases = {base.Evaluator, ImageEvaluator, LatentEvaluator}
     of_latents = {ReconstructionFID, LatentDiagnostics, ImportanceNLL}
-    assert ours - bases == {FID, MixtureFID, Modes, Perplexity, TextQuality, DensityPictures} | of_latents
+    assert (
+        ours - bases == {FID, MixtureFID, Modes, PairedMetrics, Perplexity, TextQuality, DensityPictures} | of_latents
+    )
