@@ -52,12 +52,19 @@ DIFFUSION = [
     "--checkpoint.enabled=false", "--trainer.callbacks.FID=false", "--model.network.width=8",
     "--model.network.dropout=0", "--data.batch_size=16", "--run_root=golden-run", "--run_name=r", "--run_id=diffusion",
 ]  # fmt: skip
+IMAGE_TO_IMAGE = [
+    "fit", "--config=pix2pix_digits.yaml", "--trainer.accelerator=cpu", "--trainer.max_steps=40",
+    "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0", "--samples.enabled=false",
+    "--checkpoint.enabled=false", "--trainer.callbacks.PairedMetrics=false", "--model.generator.width=8",
+    "--model.discriminator.width=8", "--data.batch_size=8", "--run_root=golden-run", "--run_name=r", "--run_id=pairs",
+]  # fmt: skip
 COLUMNS = ("train/discriminator_loss", "train/generator_loss", "train/real_logit", "train/fake_logit")
 CURVES = {
     "diffusion": (DIFFUSION, "diffusion", ("train/loss", "train/gradient_norm")),
     "flow": (FLOW, "flow", ("train/nll", "train/gradient_norm")),
     "gan": (OPTIONS, "one", COLUMNS),
     "gpt": (TEXT, "text", ("train/loss", "train/gradient_norm")),
+    "image_to_image": (IMAGE_TO_IMAGE, "pairs", ("train/l1", "train/discriminator_loss", "train/generator_loss")),
     "vae": (VAE, "vae", ("train/loss", "train/rate", "train/gradient_norm")),
 }
 
