@@ -271,3 +271,12 @@ def test_padding_to_many_times_the_pixels_is_said(tmp_path, capsys):
 
     fit(build(UNet(1, 1, width=4, depth=5)), Fixed(PAIRS), 1, tmp_path)
     assert "sources are padded from 8x8 to 32x32 pixels, multiples of 32" in capsys.readouterr().err
+
+
+def test_weights_are_scheduled(tmp_path):
+    names = {"reconstruction.l1.weight": Linear(4.0, 0.0, 2), "adversarial_weight": Linear(1.0, 0.0, 2)}
+    model = build(reconstruction=[L1(3)], discriminator=Patches(), schedules=names)
+    fit(model, Fixed(PAIRS * 2), 2, tmp_path)
+    assert (model.reconstruction[0].weight, model.adversarial_weight) == (2.0, 0.5)  # of the second step
+    with pytest.raises(UserError, match=r"reconstruction\.l2\.weight names no 'l2' \(there are l1\)"):
+        build(schedules={"reconstruction.l2.weight": Linear(4.0, 0.0, 2)})
