@@ -92,7 +92,7 @@ class Levels:
         if low < 0 or high > 255:
             raise UserError(
                 f"{where}: {array.dtype} levels from {low:.0f} to {high:.0f} were found, 0 to 255 are expected, or "
-                f"data.bits for levels of more bits"
+                f"uint16 for levels of 16 bits, or data.bits, which TensorSet has"
             )
         self._note(INTEGERS, low, high, count)
         return array.astype(np.uint8)
