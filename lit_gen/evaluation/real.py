@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.images import quantize
 from lit_gen.evaluation.comparison import compare, needing
 from lit_gen.evaluation.features import Extracted
 from lit_gen.evaluation.reference import Reference, chosen, real_reference
@@ -113,6 +112,4 @@ class Reals:
         return (here, there) if self.split == "train" else (there, here)
 
     def _of(self, images: Tensor, split: str) -> Reference:
-        if images.is_floating_point() and images.shape[2:] != (1, 1):  # of 16 bits
-            images = quantize(images)
         return real_reference(self.extractor, images, self.where, {"data": self.name, "split": split})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lit_gen.core.errors import UserError
-from lit_gen.core.images import quantize, to_float
+from lit_gen.core.images import quantize
 from lit_gen.data.images.loaders import ImageSet
 from lit_gen.data.images.mnist import MNIST
 from lit_gen.evaluation.extractors.load import load_extractor
@@ -80,9 +80,3 @@ def test_a_data_set_of_one_split_has_no_floor(lenet):
     result = scorer(lenet, "fid", splits=("train",)).given(torch.zeros(90, 1, 28, 28, dtype=torch.uint8), CPU)
     assert result.floors == {}
     assert result.protocol["floor"] is None
-
-
-def test_real_images_of_sixteen_bits_are_scored_as_the_same_of_eight(lenet):
-    images = MNIST(embedded=True).split("val").images[:80]
-    whole, fine = (Reals(lambda s, x=x: ImageSet(x), "train", "x", lenet, CPU) for x in (images, to_float(images)))
-    assert torch.equal(whole.reference().gaussian.mean, fine.reference().gaussian.mean)

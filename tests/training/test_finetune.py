@@ -6,14 +6,16 @@ import functools
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from support import diffusion, flow, gan, lm, vae
+from support import diffusion, flow, gan, image_to_image, lm, vae
 from support.adapters import fit
 from torch import nn
 from torch.nn import functional as F
 
 from lit_gen.core.errors import UserError
+from lit_gen.data.images.degradations import GaussianNoise
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.toy import Toy2D
+from lit_gen.data.pairs.degraded import Degraded
 from lit_gen.models.flow.glow import Glow
 from lit_gen.models.gan import mlp as gan_mlp
 from lit_gen.models.gan.module import GAN
@@ -58,7 +60,13 @@ def of_flow(finetune):
     return model, Digits8(batch_size=20)
 
 
+def of_pairs(finetune):
+    game = {"discriminator": image_to_image.Patches(2), "finetune": finetune, "ema": EMA_}
+    return image_to_image.build(**game), Degraded(Digits8(batch_size=20), GaussianNoise(50))
+
+
 FAMILIES = {
+    "pairs": (of_pairs, ["generator.layers.0.*", "discriminator.*.0.bias"]),
     "lm": (of_lm, ["wte.weight", "network.blocks.0.mlp.*"]),
     "gan": (of_gan, ["discriminator.layers.0.*"]),  # FreezeD
     "diffusion": (of_diffusion, ["*.bias"]),

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from lit_gen.core.blame import fault, named, words
 from lit_gen.core.errors import UserError
 from lit_gen.models.adversarial.context import FunctionRegularizer, Regularizer
+from lit_gen.models.adversarial.heads import MinibatchStd
 from lit_gen.models.adversarial.losses import AdversarialLoss, Loss
+from lit_gen.training.batch_norm import has_batch_norm
 
 
 def depends_on_real(loss: Loss) -> bool:
@@ -90,3 +92,30 @@ def term(value: Any, regularizer: Regularizer) -> Tensor:
             f"network is frozen in this step (network = 'generator' makes it the generator's)"
         )
     return value
+
+
+def precision(chosen: str, model: str) -> None:
+    """Refuse precisions that a game's steps do not support: loss scaling, and weights that are not float32.
+
+    Args:
+        chosen: the trainer's.
+        model: what the message calls the model.
+
+    Raises:
+        UserError: for any other than 32-true and bf16-mixed.
+    """
+    if chosen not in ("32-true", "bf16-mixed"):
+        raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for {model}")
+
+
+def concatenation(discriminator: nn.Module) -> None:
+    """Refuse a discriminator that cannot judge real and generated images in one pass.
+
+    Raises:
+        UserError: if its statistics would mix them.
+    """
+    if has_batch_norm(discriminator) or any(isinstance(m, MinibatchStd) for m in discriminator.modules()):
+        raise UserError(
+            "model.concatenate: the discriminator has batch norm or minibatch deviation, whose statistics would mix "
+            "real and generated images; leave it false, or choose a discriminator without them"
+        )

@@ -18,8 +18,8 @@ class HeldOut:
         self._blocks: list[Tensor] = []
 
     def add(self, logits: Tensor, threshold: float) -> None:
-        """Note one block's logits (B,), or (B, h, w) of patches."""
-        self._blocks.append(torch.stack([logits.sum(), (logits > threshold).sum(), logits.new_tensor(logits.numel())]))
+        """Note one block's logits (B,)."""
+        self._blocks.append(torch.stack([logits.sum(), (logits > threshold).sum(), logits.new_tensor(len(logits))]))
 
     def collect(self) -> dict[str, float]:
         """Mean logit and accuracy over all ranks; nothing without images."""

@@ -13,9 +13,8 @@ from lit_gen.core.errors import UserError, note
 from lit_gen.core.options import above, expect, whole_number
 from lit_gen.models.adversarial import penalties as of_gradients
 from lit_gen.models.adversarial.ada import ADA
-from lit_gen.models.adversarial.checks import ignores_a_shift
+from lit_gen.models.adversarial.checks import concatenation, ignores_a_shift
 from lit_gen.models.adversarial.context import FunctionRegularizer, judge
-from lit_gen.models.adversarial.heads import MinibatchStd
 from lit_gen.models.adversarial.regularizers import AuxiliaryClassifier
 from lit_gen.training.batch_norm import has_batch_norm
 
@@ -38,14 +37,8 @@ def options(**given: Any) -> None:
             "model.augment: ADA steers by the sign of real logits, which this loss leaves open; set augment.target to "
             "null and augment.p by a schedule or augment.initial_p"
         )
-    mixes = given["discriminator"].modules()
-    if given["concatenate"] and (
-        has_batch_norm(given["discriminator"]) or any(isinstance(m, MinibatchStd) for m in mixes)
-    ):
-        raise UserError(
-            "model.concatenate: the discriminator has batch norm or minibatch deviation, whose statistics would mix "
-            "real and generated images; leave it false, or choose a discriminator without them"
-        )
+    if given["concatenate"]:
+        concatenation(given["discriminator"])
     if given["weight_clip"] is not None and any(is_parametrized(m) for m in given["discriminator"].modules()):
         raise UserError("model.weight_clip does not bound weights under spectral norm; choose one of the two")
     if steered and "augment.p" in (given["schedules"] or {}):
@@ -105,16 +98,6 @@ def networks(
 
 def _is_ours(regularizer: nn.Module) -> bool:
     return type(regularizer).__module__.startswith("lit_gen.") and not isinstance(regularizer, FunctionRegularizer)
-
-
-def precision(chosen: str) -> None:
-    """Refuse precisions that the step does not support: loss scaling, and weights that are not float32.
-
-    Raises:
-        UserError: for any other than 32-true and bf16-mixed.
-    """
-    if chosen not in ("32-true", "bf16-mixed"):
-        raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for a GAN")
 
 
 def conditioning(generator: nn.Module, discriminator: nn.Module, terms: nn.ModuleList) -> None:

@@ -157,7 +157,7 @@ class GAN(Alternating, Sampler):
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step; a mismatch is a user's mistake."""
-        checks.precision(self.trainer.precision)
+        game_checks.precision(str(self.trainer.precision), "a GAN")
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
         facts = data.facts()

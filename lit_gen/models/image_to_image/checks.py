@@ -12,13 +12,12 @@ from lit_gen.core.blame import named, shown, tried
 from lit_gen.core.errors import UserError, note
 from lit_gen.core.modes import evaluation_mode
 from lit_gen.core.options import above, at_least, not_negative
+from lit_gen.models.adversarial.checks import concatenation
 from lit_gen.models.adversarial.context import judge
-from lit_gen.models.adversarial.heads import MinibatchStd
 from lit_gen.models.image_to_image.applying import judged
 from lit_gen.models.image_to_image.sizes import multiple_of, padded
 from lit_gen.protocols.data import DataModule
 from lit_gen.protocols.images import ImagePair
-from lit_gen.training.batch_norm import has_batch_norm
 
 if TYPE_CHECKING:
     from lit_gen.models.image_to_image.module import Paired
@@ -66,24 +65,8 @@ def options(**given: Any) -> None:
             f"model.conditional: {str(given['conditional']).lower()} was found, but model.discriminator.conditional is "
             f"{str(asked).lower()}; equal ones are expected"
         )
-    if given["concatenate"] and (
-        has_batch_norm(given["discriminator"])
-        or any(isinstance(m, MinibatchStd) for m in given["discriminator"].modules())
-    ):
-        raise UserError(
-            "model.concatenate: the discriminator has batch norm or minibatch deviation, whose statistics would mix "
-            "real and generated images; leave it false, or choose a discriminator without them"
-        )
-
-
-def precision(chosen: str) -> None:
-    """Refuse precisions that the step does not support: loss scaling, and weights that are not float32.
-
-    Raises:
-        UserError: for any other than 32-true and bf16-mixed.
-    """
-    if chosen not in ("32-true", "bf16-mixed"):
-        raise UserError(f"trainer.precision: {chosen} was found, 32-true or bf16-mixed is expected for Paired")
+    if given["concatenate"]:
+        concatenation(given["discriminator"])
 
 
 def facts(data: DataModule) -> TrainedOn:

@@ -169,7 +169,7 @@ class Paired(Alternating):
 
     def on_fit_start(self) -> None:
         """Compare networks and data before the first step; a mismatch is a user's mistake."""
-        checks.precision(str(self.trainer.precision))
+        game_checks.precision(str(self.trainer.precision), "Paired")
         super().on_fit_start()
         data = datasets.data_of(self.trainer)
         self._known = known = checks.facts(data)

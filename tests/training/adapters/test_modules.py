@@ -6,13 +6,16 @@ import pytest
 import torch
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from safetensors.torch import load_file
-from support import diffusion, flow, gan, lm, vae
+from support import diffusion, flow, gan, image_to_image, lm, vae
 from support.adapters import fit, move
+from support.draws import normal
 from torch import nn
 
 from lit_gen.core.errors import UserError
+from lit_gen.data.images.degradations import GaussianNoise
 from lit_gen.data.images.digits8 import Digits8
 from lit_gen.data.images.toy import Toy2D
+from lit_gen.data.pairs.degraded import Degraded
 from lit_gen.models.flow.glow import Glow
 from lit_gen.models.likelihoods.bernoulli import Bernoulli
 from lit_gen.models.lm.transformer import Transformer
@@ -57,8 +60,19 @@ def of_flow(adapter):
     return model, Digits8(batch_size=20)
 
 
-FAMILIES = {"lm": of_lm, "gan": of_gan, "diffusion": of_diffusion, "vae": of_vae, "flow": of_flow}
-FROZEN = {"gan": ["generator"], "vae": ["encoder", "decoder", "bottleneck"], "flow": ["transform"]}
+def of_pairs(adapter):
+    if adapter is not None:
+        adapter.target_modules = ["0", "3"]  # convolutions
+    return image_to_image.build(adapter=adapter, ema=EMA_), Degraded(Digits8(batch_size=20), GaussianNoise(50))
+
+
+FAMILIES = {"pairs": of_pairs, "lm": of_lm, "gan": of_gan, "diffusion": of_diffusion, "vae": of_vae, "flow": of_flow}
+FROZEN = {
+    "gan": ["generator"],
+    "pairs": ["generator"],
+    "vae": ["encoder", "decoder", "bottleneck"],
+    "flow": ["transform"],
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -90,6 +104,9 @@ def test_only_the_adapter_is_trained(family, dora, tmp_path):
     if family == "lm":
         tokens = torch.arange(8)[None]
         expected, found = model.nll(tokens), plain.nll(tokens, "raw")
+    elif family == "pairs":
+        images = normal(4, 1, 8, 8).float()
+        expected, found = model.translate(images), plain.translate(images, weights="raw")
     else:
         indices = torch.arange(4)
         expected, found = model.sample(indices), plain.sample(indices, weights="raw")
