@@ -20,9 +20,7 @@ from lit_gen.protocols.images import ImageTranslator
 SPLITS: tuple[Split, ...] = ("val", "test", "train")
 WIDEST = 2000  # pixels of a picture
 GAP, LINE = 6, 1  # pixels between triptychs, and within one
-AT_ONCE = (
-    2**20
-)  # numbers of the sources that are run at once: a fixed choice, so that equal weights give equal pictures
+AT_ONCE = 2**20  # numbers of the sources that are run at once; fixed, so that equal weights give equal pictures
 MOST_BLOCKS, MOST_NUMBERS = 16, 2**24  # of a split that pairs are chosen from: more are not made for a picture
 
 

@@ -124,7 +124,7 @@ def pixel_values(
             mask = None if pairs.mask is None else pairs.mask[rows]
             found += metric(images[rows], pairs.target[rows], mask, peak).tolist()
         counted, name = [x for x in found if math.isfinite(x)], metric.name(images.shape[1])
-        values[name] = math.fsum(counted) / len(counted) if counted else math.inf
+        values[name] = math.fsum(counted or found) / len(counted or found)  # all equal: infinite; all without: NaN
         if len(counted) < len(found):
             left_out[name] = len(found) - len(counted)
     return values, left_out

@@ -1,7 +1,7 @@
 """PSNR and SSIM of pairs of images. A number without its convention says little, so each convention has its own name.
 
 Four conventions are in use: over R, G and B or over the luma of ITU-R BT.601, on the whole image or without a border as
-wide as the factor of a super-resolution. Numbers of one output may lie 2 dB apart.
+wide as the factor of a super-resolution.
 """
 
 from typing import NamedTuple

@@ -211,7 +211,9 @@ class PairedMetrics(Evaluator):
             note(f"{self.option}: {len(bad)} outputs are not finite, such as that of pair {bad[0]}")
             values = dict.fromkeys(values, float("nan"))
         if split not in self._fixed:
-            other = {} if found.baseline is None else numbers(found.baseline)[0]
+            other, of_other = ({}, {}) if found.baseline is None else numbers(found.baseline)
+            for metric, count in of_other.get("left_out", {}).items():
+                note(f"{self.option}: {metric} of the {name} is without {count} of {len(found.made)} pairs")
             self._fixed[split] = other, numbers(found.target, pixels=False)[0] if self.floor else {}
         other, floors = self._fixed[split]
         suffix = suffix_of(self.weights)

@@ -113,7 +113,7 @@ def test_images_of_any_size_channels_and_bits(tmp_path, channels, size, kind):
     assert (model.source_shape, model.levels) == ((2, *size), peak + 1)
 
 
-def test_equal_pairs_and_those_without_holes_are_left_out(tmp_path):
+def test_equal_pairs_and_those_without_holes_are_left_out(tmp_path, capsys):
     target = normal(4, 1, 16, 16).float().tanh()
     mask = torch.zeros(4, 1, 16, 16)
     mask[1:, :, 4:8, 4:8] = 1  # the first has none, so that its known pixels are the target
@@ -123,6 +123,9 @@ def test_equal_pairs_and_those_without_holes_are_left_out(tmp_path):
     record = measuring.record(tmp_path)
     assert record["left_out"] == {"psnr": 1, "psnr_holes": 1}
     assert record["beside"]["identity"].keys() == {"psnr", "psnr_holes"}
+    said = capsys.readouterr().err
+    assert "psnr_holes is without 1 of 4 pairs" in said
+    assert "psnr of the identity is without 1 of 4 pairs" in said
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
