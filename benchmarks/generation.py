@@ -55,7 +55,7 @@ def cached(network: Transformer, temperature: float) -> list[int]:
 
 def images(run: Run) -> list[torch.Tensor]:
     """What ``lit-gen sample`` draws before it writes."""
-    given: dict[str, Any] = {"n": IMAGES, "start": 0, "batch_size": None, "weights": "ema", "drawing": {}}
+    given: dict[str, Any] = {"n": IMAGES, "start": 0, "batch_size": None, "weights": "ema", "drawing": {}, "edit": {}}
     options = argparse.Namespace(interpolate=None, labels=None, **given)
     return list(sample_images._drawn(run, options))
 
@@ -76,6 +76,14 @@ def by_hand(generator: nn.Module) -> list[torch.Tensor]:
         randomness.seed_block(0, block, torch.device("cpu"))
         room.copy_(generator(z))
     return [whole]
+
+
+def untrained(name: str, networks: tuple[nn.Module, nn.Module]) -> tuple[Run, nn.Module, torch.Tensor]:
+    """A run of these networks, its averaged generator, and the noise of the images."""
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    model = GAN(*networks, least_squares, adam, adam, ema={"decay": 0.99}).eval()
+    generator = model.weighted("generator", "ema")
+    return Run(Path(name), model), generator, randomness.latents(0, torch.arange(IMAGES), generator.latent_dim)
 
 
 def compare(turns: int, one: Callable[[], Any], other: Callable[[], Any]) -> list[float]:
@@ -115,10 +123,7 @@ def main() -> None:
         ratios = compare(turns, partial(recomputed, network, temperature), partial(cached, network, temperature))
         show(f"{TOKENS} tokens, {name}: cached, over recomputed", ratios)
     for name, networks in GANS.items():
-        adam = partial(torch.optim.Adam, lr=1e-3)
-        model = GAN(*networks(), least_squares, adam, adam, ema={"decay": 0.99}).eval()
-        run, generator = Run(Path(name), model), model.weighted("generator", "ema")
-        latents = randomness.latents(0, torch.arange(IMAGES), generator.latent_dim)
+        run, generator, latents = untrained(name, networks())
         ratios = compare(3 * turns, partial(bare, generator, latents), partial(images, run))
         show(f"{IMAGES} images of {name}: sample, over generator(z)", ratios)
         ratios = compare(3 * turns, partial(by_hand, generator), partial(images, run))

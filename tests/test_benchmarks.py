@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,15 @@ def test_both_ways_to_read_data_give_the_same(tmp_path, capsys):
     assert data.stat(str(tmp_path / "pictures")) == sum(p.stat().st_size for p in tmp_path.rglob("*.bmp"))
     data.show("a name", 4, lambda: None, 2, lambda: sum(range(10_000)), 1)
     assert capsys.readouterr().out.startswith("| a name ")
+
+
+def test_images_are_those_of_the_bare_generator_and_of_the_loop_by_hand(monkeypatch):
+    generation = pytest.importorskip("benchmarks.generation")
+    monkeypatch.setattr(generation, "IMAGES", 3 * generation.BLOCK)
+    run, generator, latents = generation.untrained("gan_mlp.yaml", generation.GANS["gan_mlp.yaml"]())
+    by_command = partial(generation.images, run)
+    for other in (partial(generation.bare, generator, latents), partial(generation.by_hand, generator)):
+        assert len(generation.compare(1, other, by_command)) == 1  # which ends with a message where images differ
 
 
 def test_the_squared_distance_is_the_least_of_all_permutations():
