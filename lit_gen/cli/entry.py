@@ -138,8 +138,12 @@ def _dispatch(arguments: list[str]) -> int:
         from lit_gen.runs import srun
 
         return srun.start(arguments)
-    code: int = _imported(COMMANDS[command][0]).run(arguments)
-    return code
+    if trains:  # `lit_gen.callbacks.stop` handles signals
+        return int(_imported(COMMANDS[command][0]).run(arguments))
+    from lit_gen.runs import signals
+
+    with signals.terminable():
+        return int(_imported(COMMANDS[command][0]).run(arguments))
 
 
 def _imported(name: str) -> ModuleType:

@@ -11,9 +11,9 @@ from lit_gen.cli import memory
 from lit_gen.core import blame
 from lit_gen.core.errors import LeaseLostError, NonFiniteLossError, RankError, UserError, nearest
 from lit_gen.core.terminal import LONGEST, printable
-from lit_gen.runs import slurm
+from lit_gen.runs import signals, slurm
 
-USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED = 2, 3, 4, 75, 130
+USER, NON_FINITE, ENDED, STOPPED, INTERRUPTED, TERMINATED = 2, 3, 4, 75, 130, 143
 
 LOST = "another rank ended"
 """Begins the sentence of a rank whose collective failed; replaced if more is known of the lost rank."""
@@ -108,6 +108,8 @@ def explain(error: BaseException, command: str = "fit") -> tuple[int, str] | Non
         return NON_FINITE, str(error)
     if isinstance(error, RankError):
         return error.code, str(error)
+    if isinstance(error, signals.Terminated):
+        return TERMINATED, "stopped by SIGTERM"
     cause: BaseException | None = error
     while cause is not None:  # teardown after it may fail too
         if isinstance(cause, LeaseLostError):

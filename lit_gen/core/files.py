@@ -14,7 +14,7 @@ from pathlib import Path
 from lit_gen.core.errors import UserError
 
 PARTIAL = ".partial"  # the end of a file's name while it is written
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file
 
 _check: Callable[[], None] | None = None
 
@@ -137,7 +137,7 @@ def _short(name: str) -> str:
 
 
 def _is_about(error: OSError, partial: Path) -> bool:
-    """Whether an error is about the temporary file: it names it, or says without a name that the disk is full."""
+    """Whether an error is about the temporary file: it names it, or says without a name that there is no room."""
     return str(error.filename) == str(partial) or (error.filename is None and error.errno in FULL)
 
 

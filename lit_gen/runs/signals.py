@@ -111,6 +111,31 @@ def holding() -> Iterator[None]:
         raise Interrupted
 
 
+class Terminated(BaseException):
+    """A SIGTERM in `terminable`. Not an Exception, so that no handler goes on."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """For a command that does not train: a SIGTERM ends it as Ctrl-C does, which removes what it was writing.
+
+    Raises:
+        Terminated: then, anywhere in the block.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: types.FrameType | None) -> None:
+    raise Terminated
+
+
 def _ask(number: int, frame: types.FrameType | None) -> None:
     global _interrupts
     if _asked and number == signal.SIGINT:

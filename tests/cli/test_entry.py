@@ -1,13 +1,17 @@
 """The top level of the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lit_gen.cli import entry
+from lit_gen.core import files
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["configs"]])
@@ -44,6 +48,20 @@ def test_a_rank_that_is_no_number_is_told_before_lightning_reads_it(name):
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, name: "y"})
     assert result.returncode == 2
     assert result.stderr == f"error: {name}: 'y' was found, a whole number of at least 0 is expected\n"
+
+
+def test_sigterm_ends_a_command_in_a_sentence_and_removes_what_it_was_writing(lit_gen, monkeypatch):
+    def write(arguments):
+        files.write_whole(Path("whole.png"), b"one")
+        with files.whole(Path("half.png")) as partial:
+            partial.write_bytes(b"tw")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(entry, "_imported", lambda name: SimpleNamespace(run=write))
+    assert lit_gen("transform", "runs/superres") == (143, "", "error: stopped by SIGTERM\n")
+    assert [path.name for path in Path().iterdir()] == ["whole.png"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_configs_lists_every_shipped_config(lit_gen):

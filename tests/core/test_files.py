@@ -100,12 +100,13 @@ def test_a_writer_that_fails_leaves_the_older_file_alone(path, error):
     assert_untouched(path)
 
 
-def test_a_disk_that_is_full_at_the_flush_leaves_no_trace_and_names_the_file(path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_without_room_at_the_flush_leaves_no_trace_and_names_the_file(path, monkeypatch, number):
     def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, "No room")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left") as raised:
+    with pytest.raises(OSError, match="No room") as raised:
         write_whole(path, b"newer")
     assert raised.value.filename == str(path)
     assert_untouched(path)
