@@ -117,7 +117,7 @@ def _trial(make: Maker, setting: Setting) -> _Trial:
 
 
 def place(make: Maker, setting: Setting) -> None:
-    """It says whose step it belongs to, and in every how many updates."""
+    """It says in which network's updates it counts, and in every which of them."""
     found = _trial(make, setting).regularizer
     if found.network not in (*get_args(Network), "both"):
         raise LawBroken(f"network = {found.network!r} was found, 'discriminator', 'generator' or 'both' is expected")

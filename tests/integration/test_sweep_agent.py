@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the agent's trials in /proc"),
 ]
 BIN = Path(sys.executable).parent
-RANKS = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+RANKS = ["--trainer.accelerator=cpu", "--trainer.devices=2"]
 MODEL = ("model", "init_args")
 GAN = {
     "model.n_critic": (*MODEL, "n_critic"),

@@ -54,7 +54,7 @@ class Perplexity(Evaluator):
         UserError: for an option out of range.
     """
 
-    perfect = "the source"
+    perfect = "entropy of the source"
 
     def __init__(
         self,

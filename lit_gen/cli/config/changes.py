@@ -1,5 +1,6 @@
 """Which options may change when a run is resumed: the trainer's, where the data are, and the like (`FREE`)."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def _flat(config: Any) -> dict[str, str]:
             value = value.as_dict()
         if isinstance(value, dict):
             return {k: v for key, inner in value.items() for k, v in walk(inner, f"{prefix}.{key}").items()}
-        return {prefix.removeprefix("."): str(value)}
+        named = f"{value.__module__}.{value.__qualname__}" if inspect.isfunction(value) else str(value)
+        return {prefix.removeprefix("."): named}
 
     return walk(config, "")

@@ -34,7 +34,7 @@ def test_a_run_prints_texts_and_numbers(lit_gen, tmp_path):
     assert f"--- step 6\n{text.split(chr(10) + '-' * 80)[0]}\n---" in out
     assert "tokens/s" in out
     assert "val/bits_per_byte" in out
-    assert "the source" in out  # the grammar's entropy
+    assert "entropy of the source" in out
     assert "sha256" in out
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]

@@ -111,9 +111,12 @@ def test_resume_after_a_kill_drops_what_is_logged_again(lit_gen, tmp_path):
 def test_resume_refuses_changes_by_name(lit_gen, trained, tmp_path):
     assert fit_tiny(trained)[0] == 0
     run = str(tmp_path / "runs/r/one")
-    code, _, err = lit_gen("fit", "--resume", run, "--model.ema.decay=0.5", "--trainer.max_steps=6")
+    options = ("--model.ema.decay=0.5", "--model.loss=hinge", "--trainer.max_steps=6")
+    code, _, err = lit_gen("fit", "--resume", run, *options)
     assert code == 2
     assert "model.ema.decay is 0.5 but was 0.999" in err
+    losses = "lit_gen.models.adversarial.losses"
+    assert f"model.loss is {losses}.hinge but was {losses}.non_saturating" in err
     assert "max_steps" not in err
     allowed = ("--allow_changes=true", "--model.ema.decay=0.5", "--trainer.max_steps=6", "--data.root=elsewhere")
     before = (tmp_path / "runs/r/one/config.yaml").read_bytes()
