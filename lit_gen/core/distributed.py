@@ -97,6 +97,15 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return mean
 
 
+def stack_over_ranks(x: Tensor) -> Tensor:
+    """Every rank's ``x``, (ranks, *x.shape), on every rank; without a gradient."""
+    if world_size() == 1:
+        return x[None]
+    every = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(every, x)
+    return torch.stack(every)
+
+
 def gather(values: Sequence[T]) -> list[T]:
     """Every rank's values in one list, on every rank. The `math.fsum` of numbers is the same in any order."""
     if world_size() == 1:

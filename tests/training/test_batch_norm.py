@@ -31,7 +31,9 @@ def test_with_one_process_it_is_batch_norm(reference, shape, momentum):
             (gradient,) = torch.autograd.grad(out.pow(3).sum(), given, create_graph=True)
             each.zero_grad()
             gradient.square().sum().backward()
-            results.append([out, gradient, given.grad, *(p.grad for p in each.parameters())])
+            second = [given.grad, *(p.grad for p in each.parameters())]
+            plain = torch.autograd.grad(each(given).pow(3).sum(), [given, *each.parameters()])
+            results.append([out, gradient, *second, *plain])
         for found, expected in zip(results[1], results[0], strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
         assert list(network.state_dict()) == list(ours.state_dict())
@@ -50,12 +52,25 @@ def test_synchronized_batch_norm_has_second_derivatives():
     assert torch.autograd.gradgradcheck(norm, x)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_without_weights_and_in_any_memory_format(layout):
+    x = torch.randn((6, 5, 4, 3), dtype=torch.float64).to(memory_format=layout)
+    found = []
+    for norm in (SynchronizedBatchNorm(5, affine=False).double(), nn.BatchNorm2d(5, affine=False).double()):
+        given = x.clone().requires_grad_()
+        out = norm(given)
+        found.append((out, *torch.autograd.grad(out.pow(3).sum(), given)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_half_precision_maps_are_normalised_in_float():
     norm, x = SynchronizedBatchNorm(2), torch.randn(8, 2, 4, 4) + 100
     out = norm(x.bfloat16())
     assert out.dtype == torch.bfloat16
     expected = F.batch_norm(x.bfloat16().float(), None, None, training=True)
     torch.testing.assert_close(out.float(), expected, rtol=1e-2, atol=1e-2)
+    assert torch.equal(norm.bfloat16().train()(x.bfloat16()), out)  # weights of half precision too
 
 
 def test_synchronize_reaches_every_batch_norm_and_keeps_its_parameters():
