@@ -95,11 +95,11 @@ def finite(value: Tensor, gradients: list[Tensor], where: str) -> None:
 
 
 def mean_of_parts(whole: Tensor, twice: Tensor, halves: list[Tensor]) -> None:
-    """Break the law of means, given the values of a batch, of the same batch twice over, and of its two halves."""
+    """Break the law of means, given the values of a batch, of a batch with each sample twice, and of its two halves."""
     if not _close(whole, twice):
         raise LawBroken(
-            f"{whole.item():.4g} was found for a batch and {twice.item():.4g} for the same samples twice over: a mean "
-            f"over the batch of one value (or one norm) for each sample is expected"
+            f"{whole.item():.4g} was found for a batch and {twice.item():.4g} for a batch with each sample twice; "
+            f"a mean over the batch of one value (or one norm) for each sample is expected"
         )
     if not _close(whole, sum(halves, torch.zeros(())) / len(halves)):
         raise Noted("takes means of the batch: gather them over ranks with lit_gen.core.distributed.mean_over_ranks")

@@ -80,4 +80,4 @@ def loss_can_be_saved(make: Maker, setting: Setting) -> None:
     """A checkpoint can name it, and rebuild it with the same value."""
     loss, logits = make(), _logits(4)
     if any(not torch.equal(a, b) for a, b in zip(loss(*logits), rebuilt(loss)(*logits), strict=True)):
-        raise LawBroken("rebuilt from its description it gives another value")
+        raise LawBroken("rebuilt from its arguments it gives another value")

@@ -135,7 +135,7 @@ def rows(make: Maker, setting: Setting) -> None:
 
 
 def rebuilding(make: Maker, setting: Setting) -> None:
-    """Rebuilt from its description and weights, as from a checkpoint, it gives the same output."""
+    """Rebuilt from its arguments and weights, as from a checkpoint, it gives the same output."""
     network = make().train()
     x = _inputs(network, setting, 4)
     _outputs(network, x)  # moves batch statistics

@@ -117,7 +117,7 @@ def _trial(make: Maker, setting: Setting) -> _Trial:
 
 
 def place(make: Maker, setting: Setting) -> None:
-    """It says in which network's updates it counts, and in every which of them."""
+    """It says in which network's updates it counts, and how often."""
     found = _trial(make, setting).regularizer
     if found.network not in (*get_args(Network), "both"):
         raise LawBroken(f"network = {found.network!r} was found, 'discriminator', 'generator' or 'both' is expected")
@@ -204,7 +204,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def saving(make: Maker, setting: Setting) -> None:
-    """Rebuilt from its description and state, as from a checkpoint, it goes on with the same value."""
+    """Rebuilt from its arguments and state, as from a checkpoint, it goes on with the same value."""
     for side in _trial(make, setting).sides():
         trial = _trial(make, setting)
         trial.value(side)  # moves a state, where there is one

@@ -99,8 +99,8 @@ def log_determinant(make: Maker, setting: Setting) -> None:
         if math.isclose(found, true, rel_tol=NEAR, abs_tol=NEAR):
             continue
         turned = math.isclose(found, -true, rel_tol=NEAR, abs_tol=NEAR)
-        hint = ": it is that of the inverse, log|det dz/dx| is expected" if turned else ""
-        raise LawBroken(f"{found:.6g} was found, and {true:.6g} by the full Jacobian{hint}")
+        hint = "; the sign is that of the inverse, log|det dz/dx| is expected" if turned else ""
+        raise LawBroken(f"{found:.6g} was found, but the full Jacobian gives {true:.6g}{hint}")
 
 
 def rows(make: Maker, setting: Setting) -> None:

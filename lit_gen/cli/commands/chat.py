@@ -154,5 +154,5 @@ class Talk:
             dropped += 1
         if dropped:
             turns = "oldest turn was" if dropped == 1 else f"{dropped} oldest turns were"
-            print(f"note: the {turns} forgotten, {most:,} tokens are read", file=sys.stderr, flush=True)
+            print(f"note: the {turns} left out; the model reads at most {most:,} tokens", file=sys.stderr, flush=True)
         return prompt, said, most - length

@@ -32,7 +32,7 @@ def judge(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Lo
     if isinstance(found, Tensor):
         return Logits(found.float())
     if not isinstance(getattr(found, "adversarial", None), Tensor):
-        expected = "logits (B,), or Logits with classes, are expected"
+        expected = "logits (B,) or Logits with classes are expected"
         raise UserError(f"model.discriminator: {named(discriminator)} returned {shown(found)}, {expected}")
     return Logits(found.adversarial.float(), None if found.classes is None else found.classes.float())
 

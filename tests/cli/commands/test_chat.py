@@ -75,7 +75,7 @@ def test_options_reach_the_model(talk):
 
 def test_the_oldest_turns_are_forgotten_and_that_is_told(talk):
     _, _, err, asked = talk("sort dog", "sort cat", "sort bat")
-    assert "note: the oldest turn was forgotten, 64 tokens are read" in err
+    assert "note: the oldest turn was left out; the model reads at most 64 tokens" in err
     assert asked[1][0].startswith("User: sort cat")
     assert asked[1][1] == 64 - len("User: sort cat\nAssistant: ")
 
