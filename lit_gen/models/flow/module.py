@@ -285,7 +285,7 @@ class Flow(HeldOutSums, Sampler):
         if not datasets.has_images(data):
             return ""
         train, held_out = (data.split(name).images.to(self.device) for name in ("train", split))
-        return f": held-out data differ, {runaway.unlike(self.density('raw'), train, held_out)}"
+        return f": held-out data differ {runaway.unlike(self.density('raw'), train, held_out)}"
 
     def log_scalars(self, scalars: Mapping[str, float], step: int | None = None) -> None:
         """See `TrainingModule`."""

@@ -339,7 +339,7 @@ def test_it_runs_in_double_precision(tmp_path):
 def test_an_infinite_held_out_likelihood_names_the_dimensions(tmp_path, monkeypatch):
     model = build()
     monkeypatch.setattr(model, "log_prob", lambda images, *_: torch.full((len(images),), -math.inf))
-    told = r"val/nll is NaN or infinite at step 1: held-out data differ, most at \(channel, row, column\)"
+    told = r"val/nll is NaN or infinite at step 1: held-out data differ most at \(channel, row, column\)"
     with pytest.raises(NonFiniteLossError, match=told):
         fit(model, digits(), 1, tmp_path, **WHOLE, val_check_interval=1)
 
