@@ -1,10 +1,11 @@
 """The result of one evaluation: its numbers, the table of them, the record with its protocol."""
 
 import importlib.metadata
+import itertools
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,23 @@ def _shown(floor: float, draws: Sequence[float] | None) -> str:
         return f"{floor:.2g}" + (" (one draw)" if len(draws) == 1 else f" ({len(draws)} draws)")
     digits = max(0, 1 - math.floor(math.log10(high - low)))
     return f"{floor:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, {len(draws)} draws)"
+
+
+def beside_others(path: Path, protocol: Mapping[str, Any]) -> Path:
+    """Where a record goes that may replace only one of the same protocol: ``path``, or ``path`` with ``-2``, ``-3``."""
+    mine = json.loads(json.dumps(protocol))
+    names = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
+    return next(name for name in names if _protocol_at(name) in (None, mine))
+
+
+def _protocol_at(path: Path) -> Any:
+    """The protocol of the record at ``path``; None if there is no file."""
+    try:
+        return json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))["protocol"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return "no record"  # but somebody's file
 
 
 def save_record(path: Path, content: dict[str, Any]) -> Path:

@@ -148,7 +148,10 @@ class Meeting:
 
     def _goes_on(self) -> bool:
         for failure in self.failures():
-            raise RankError(failure.code or ENDED, "")
+            told = (
+                "" if failure.code or self.place.rank else f"another rank ended (rank {failure.rank} {failure.message})"
+            )
+            raise RankError(failure.code or ENDED, told)
         return True
 
     def fail(self, failure: Failure, store: Any = None) -> None:

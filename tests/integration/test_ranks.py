@@ -208,6 +208,17 @@ def test_a_rank_that_never_comes_is_waited_for_aloud_and_not_for_ever(monkeypatc
     assert not list(Path().glob("runs/r/*"))
 
 
+def test_a_rank_that_is_killed_before_it_appears_is_not_waited_for():
+    def dies(rank):
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ends = run("lightning", FIT, prepare=dies)
+    assert ends[0].code == 4
+    assert ends[0].said == "error: another rank ended (rank 1 was killed by SIGKILL); start the command again\n"
+    assert not list(Path().glob("runs/r/*"))
+
+
 def test_ranks_that_see_other_checkpoints_take_that_of_rank_0():
     assert codes(run("srun", [*FIT, "--trainer.max_steps=20"])) == [0, 0]
 

@@ -35,7 +35,7 @@ from lit_gen.evaluation.images import Scorer
 from lit_gen.evaluation.names import thousands
 from lit_gen.evaluation.real import SPLITS, Reals
 from lit_gen.evaluation.reference import Reference, published_statistics
-from lit_gen.evaluation.result import Result, save_record, table
+from lit_gen.evaluation.result import Result, beside_others, save_record, table
 from lit_gen.metrics.text import KEYS
 from lit_gen.protocols.data import Split
 from lit_gen.protocols.images import FeatureExtractor, ImageGenerator
@@ -102,7 +102,7 @@ def run(arguments: list[str]) -> int:
     if out is not None:
         step = int(read(source.checkpoint)["global_step"]) if isinstance(source, Run) else None
         content = {"step": step, "values": result.values, "floors": result.floors, "protocol": result.protocol}
-        record = save_record(out, content)
+        record = save_record(out if options.out else beside_others(out, result.protocol), content)
         print(f"{'record':32} {printable(record)}")
         if shown is not None:
             pictures.save_png(pictures.grid(shown[: result.protocol["count"]]), record.with_suffix(".png"))

@@ -110,8 +110,14 @@ class Company:
             )
         return Path(chosen) if chosen else None
 
-    def gather(self, trainer: Trainer, patience: float) -> None:
-        """Meet the other ranks, including those that this process has just started, and wait until all are there."""
+    def gather(self, trainer: Trainer, patience: float, met: Callable[[], None] = lambda: None) -> None:
+        """Meet the other ranks, including those that this process has just started, and wait until all are there.
+
+        Args:
+            trainer: knows how many they are.
+            patience: seconds to wait for them.
+            met: called when there is a meeting, before the wait: it may report that one of them failed.
+        """
         if self.meeting is None:
             environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of every parallel one
             address, port = environment.main_address, environment.main_port
@@ -120,6 +126,7 @@ class Company:
                 self.meeting.tell(name, value)
         self.world, place = trainer.world_size, self.meeting.place
         self.meeting.place = replace(place, rank=trainer.global_rank, world=self.world)  # a user sets only the node
+        met()
         self.meeting.gather(self.world)
 
 

@@ -52,13 +52,11 @@ class Launcher(_SubprocessScriptLauncher):
             os.environ[place.PARENT], os.environ[place.DEVICES] = str(os.getpid()), str(self.num_processes)
             self._call_children_scripts()
             company.launcher = self
-            company.gather(trainer, self.patience)
+            company.gather(trainer, self.patience, self._observed)
         if trainer.state.fn == TrainerFn.FITTING:
             progress.run = Path(trainer.default_root_dir)
         _set_num_threads_if_needed(num_processes=self.num_processes)
         assert company.meeting is not None
-        if self.procs:
-            threading.Thread(target=self._observe, args=(company.meeting.connect(),), daemon=True).start()
         company.watch = Watch(company.meeting, company.world, self.hang_after, end_at_once)
         company.watch.start()
         try:
@@ -79,6 +77,10 @@ class Launcher(_SubprocessScriptLauncher):
         assert company.meeting is not None
         company.watch.stop()
         company.meeting.leave(company.world, 60)
+
+    def _observed(self) -> None:
+        assert company.meeting is not None
+        threading.Thread(target=self._observe, args=(company.meeting.connect(),), daemon=True).start()
 
     def _observe(self, store: Any) -> None:
         """Report processes that ended and could not report themselves."""

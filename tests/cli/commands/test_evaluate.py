@@ -81,6 +81,9 @@ def test_a_run_is_scored_as_in_training(lit_gen, run):
     assert written["protocol"]["reference"]["data"] == "mnist-5k"
     assert written["protocol"]["floor"]["split"] == "train"
     assert (run / "eval/step=00000030-lenet-mnist-128-ema-mnist-5k-val.png").is_file()
+    assert lit_gen("evaluate", str(run), "--reference=mnist-5k:val", "--count=128", "--metrics=fid")[0] == 0
+    assert record(run / "eval/step=00000030-lenet-mnist-128-ema-mnist-5k-val.json") == written, "another protocol"
+    assert "repeats" not in record(run / "eval/step=00000030-lenet-mnist-128-ema-mnist-5k-val-2.json")["protocol"]
     one = "{class_path: FID, init_args: {extractor: lenet-mnist, count: 128, reference: val}}"
     code, out, err = lit_gen(
         "validate", f"--ckpt_path={run}", f"--trainer.callbacks={one}", "--trainer.accelerator=cpu"
