@@ -138,7 +138,7 @@ def _dispatch(arguments: list[str]) -> int:
         from lit_gen.runs import srun
 
         return srun.start(arguments)
-    if trains:  # `lit_gen.callbacks.stop` handles signals
+    if trains:  # signals of a fit are those of `lit_gen.callbacks.stop`
         return int(_imported(COMMANDS[command][0]).run(arguments))
     from lit_gen.runs import signals
 

@@ -73,7 +73,7 @@ def _shown(floor: float, draws: Sequence[float] | None) -> str:
 
 
 def beside_others(path: Path, protocol: Mapping[str, Any]) -> Path:
-    """Where a record goes that may replace only one of the same protocol: ``path``, or ``path`` with ``-2``, ``-3``."""
+    """The path for a record: ``path``, or with ``-2``, ``-3``, ... if a record of another protocol is there."""
     mine = json.loads(json.dumps(protocol))
     names = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
     return next(name for name in names if _protocol_at(name) in (None, mine))

@@ -117,7 +117,7 @@ class Terminated(BaseException):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """For a command that does not train: a SIGTERM ends it as Ctrl-C does, which removes what it was writing.
+    """For a command without a trainer: a SIGTERM ends it as Ctrl-C does, which removes what it was writing.
 
     Raises:
         Terminated: then, anywhere in the block.
